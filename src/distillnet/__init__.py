@@ -1,0 +1,1 @@
+"""Cut a pretrained CNN down to the few classes you need, with no training."""

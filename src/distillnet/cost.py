@@ -1,0 +1,165 @@
+"""What a network costs: multiply-accumulates and parameters, whole or under a plan.
+
+Convention: one multiply-add is one MAC; convolutions and linear layers count, nothing else; per
+image. A convolution has Hout Wout M (N / G) K K of them, a linear layer M N. Biases count as
+parameters, not as MACs. Batch norm is folded into what it follows, so its numbers are not counted
+twice.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distillnet.channels import LAYERS, Channels
+from distillnet.graph import Graph, consumers
+from distillnet.operators import POINTWISE, Node
+from distillnet.plan import Plan, removed_classes
+
+__all__ = ["Cost", "LayerCost", "cost", "inception_macs", "is_inception"]
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One convolution or linear layer. ``macs`` counts complete removal only."""
+
+    params: int
+    macs: int
+    macs_with_partial: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A network's costs; ``layers`` by layer name in execution order."""
+
+    params: int
+    macs: int
+    macs_with_partial: int
+    layers: Mapping[str, LayerCost]
+
+
+def cost(graph: Graph, channels: Channels, plan: Plan | None = None) -> Cost:
+    """Count the MACs and parameters that a plan leaves, without carrying it out.
+
+    Removing a channel saves its filter, and its slice in every consumer (Eq. 9, 10). A neuron that
+    is removed partially saves its own N K K, provided nobody else needs it.
+    """
+    plan = plan or Plan()
+    gone = removed_classes(channels, plan)
+    needed = _needed_neurons(graph, channels, plan, gone)
+    layers = {}
+    for node in graph.nodes:
+        if node.op in LAYERS:
+            layers[node.name] = _layer_cost(graph, node, channels, gone, needed[node.name])
+    return Cost(
+        _params(graph, channels, gone),
+        sum(c.macs for c in layers.values()),
+        sum(c.macs_with_partial for c in layers.values()),
+        layers,
+    )
+
+
+def _layer_cost(
+    graph: Graph, node: Node, channels: Channels, gone: NDArray[np.bool_], needed: Tensor
+) -> LayerCost:
+    outputs = int((~gone[channels.of[node.name]]).sum())
+    inputs = int((~gone[channels.of[node.inputs[0]]]).sum())
+    weight = graph.params[node.params["weight"]]
+    n_groups = node.attrs.get("groups", 1)
+    # Convolution groups go as a whole, so those that stay keep all their inputs.
+    per_filter = weight.shape[1] if n_groups > 1 else inputs
+    per_neuron = per_filter * math.prod(weight.shape[2:])
+    positions = math.prod(node.shape[1:])
+    bias = outputs if "bias" in node.params else 0
+    return LayerCost(
+        params=outputs * per_neuron + bias,
+        macs=outputs * positions * per_neuron,
+        macs_with_partial=int(needed.sum()) * per_neuron,
+    )
+
+
+def _params(graph: Graph, channels: Channels, gone: NDArray[np.bool_]) -> int:
+    """Parameters left; one that several layers share counts once."""
+    total, counted = 0, set()
+    for node in graph.nodes:
+        left = int((~gone[channels.of[node.name]]).sum())
+        for role, name in node.params.items():
+            if name in counted or not graph.params[name].is_floating_point():
+                continue
+            counted.add(name)
+            if role == "weight" and node.op in LAYERS:
+                weight = graph.params[name]
+                grouped = node.attrs.get("groups", 1) > 1
+                inputs = int((~gone[channels.of[node.inputs[0]]]).sum())
+                total += left * (weight.shape[1] if grouped else inputs) * weight[0, 0].numel()
+            else:
+                total += left
+    return total
+
+
+def _needed_neurons(
+    graph: Graph, channels: Channels, plan: Plan, gone: NDArray[np.bool_]
+) -> dict[str, Tensor]:
+    """Which neurons of every node have to be computed: bool (C, H, W) or (F,), backwards.
+
+    A neuron is needed when some reader needs it. Pointwise operators need just the positions that
+    are needed of them; all others need whole channels. A mask ends the need.
+    """
+    readers = consumers(graph)
+    needed: dict[str, Tensor] = {}
+    for node in reversed(graph.nodes):
+        need = torch.zeros(node.shape, dtype=torch.bool)
+        if node.name == graph.output:
+            need |= True
+        for reader in readers[node.name]:
+            need |= _need_of_input(reader, node, needed[reader.name], channels, gone)
+        if node.op == "mask":
+            need &= graph.params[node.params["keep"]].cpu()
+        if node.name in plan.keep:
+            need &= plan.keep[node.name].cpu()
+        need[torch.from_numpy(gone[channels.of[node.name]])] = False
+        needed[node.name] = need
+    return needed
+
+
+def _need_of_input(
+    reader: Node, node: Node, need: Tensor, channels: Channels, gone: NDArray[np.bool_]
+) -> Tensor:
+    """What ``reader`` needs of its input ``node``: bool that broadcasts to the node's shape."""
+    if reader.op in POINTWISE or reader.op == "mask":
+        if node.shape == need.shape:
+            return need
+        # A gate (C, 1, 1), or one map for all channels (1, H, W): needed where any use is.
+        dims = [d for d, (a, b) in enumerate(zip(node.shape, need.shape, strict=True)) if a != b]
+        return need.amax(dims, keepdim=True)
+    if reader.op == "cat":
+        result = torch.zeros(node.shape, dtype=torch.bool)
+        start = 0
+        for name in reader.inputs:
+            width = len(channels.of[name])
+            if name == node.name:
+                result |= need[start : start + width]
+            start += width
+        return result
+    if reader.op == "gather":
+        result = torch.zeros(node.shape, dtype=torch.bool)
+        for position, source in enumerate(reader.attrs["index"]):
+            result[source] |= need[position]
+        return result
+    return torch.ones((), dtype=torch.bool)
+
+
+def is_inception(layer: str) -> bool:
+    """Whether a layer belongs to one of GoogLeNet's nine inception modules, by its name."""
+    return re.search(r"(^|\.)inception_?[345][a-e]\b", layer) is not None
+
+
+def inception_macs(total: Cost) -> int | None:
+    """MACs of the inception modules with partial removal, as the paper counts; None without any."""
+    macs = [c.macs_with_partial for name, c in total.layers.items() if is_inception(name)]
+    return sum(macs) if macs else None

@@ -1,0 +1,165 @@
+"""One image: where it lies, and how its bytes become 8-bit grey or RGB pixels."""
+
+import io
+import struct
+import zipfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from distillnet.errors import ImageError
+
+__all__ = ["ImageRef", "OpenFiles", "UnreadableImage", "read_idx", "read_image"]
+
+# What a folder of photographs holds. Not all that Pillow could open: EPS runs Ghostscript.
+_FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP", "GIF")
+
+# An image this much longer than wide is damaged, and scaling its short side up to a network's
+# input would take gigabytes.
+_MAX_ASPECT_RATIO = 100
+
+
+class UnreadableImage(ImageError):  # noqa: N818 - it is what was found, like StopIteration
+    """One image cannot be read; the message begins with its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """One image of the class ``label`` (the network's class index).
+
+    It is the file ``path``, or the file ``member`` in the zip ``path``, or image number ``index``
+    in the IDX file ``path``.
+    """
+
+    path: Path
+    label: int
+    member: str | None = None
+    index: int | None = None
+
+    def __str__(self) -> str:
+        if self.member is not None:
+            return f"{self.path}:{self.member}"
+        return str(self.path) if self.index is None else f"{self.path}, image {self.index}"
+
+
+class OpenFiles:
+    """The zip and IDX files that stay open from one image to the next.
+
+    Belongs to one process: two that share a file descriptor move each other's read position.
+    """
+
+    def __init__(self) -> None:
+        self._zips: dict[Path, zipfile.ZipFile] = {}
+        self._idx: dict[Path, np.ndarray] = {}
+        self._stack = ExitStack()
+
+    def zip(self, path: Path) -> zipfile.ZipFile:
+        """The zip file, open."""
+        if path not in self._zips:
+            self._zips[path] = self._stack.enter_context(zipfile.ZipFile(path))
+        return self._zips[path]
+
+    def idx(self, path: Path) -> np.ndarray:
+        """The IDX file's array, mapped into memory."""
+        if path not in self._idx:
+            self._idx[path] = read_idx(path)
+        return self._idx[path]
+
+    def close(self) -> None:
+        """Close all files; the next use opens them anew."""
+        self._stack.close()
+        self._zips.clear()
+        self._idx.clear()
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The uint8 array in an uncompressed IDX file, as MNIST's, mapped into memory read-only."""
+    with path.open("rb") as file:
+        zeros, kind, n_dims = struct.unpack(">HBB", file.read(4).ljust(4, b"\xff"))
+        if zeros != 0 or kind != 8 or not 1 <= n_dims <= 4:
+            raise ImageError(
+                f"{path} does not begin like an IDX file of bytes; put an uncompressed one there"
+            )
+        shape = struct.unpack(f">{n_dims}I", file.read(4 * n_dims).ljust(4 * n_dims, b"\0"))
+    offset = 4 + 4 * n_dims
+    n_bytes = path.stat().st_size - offset
+    if n_bytes != np.prod(shape, dtype=object) or n_bytes == 0:
+        raise ImageError(
+            f"{path} announces an array of shape {shape}, but {max(0, n_bytes)} bytes follow; "
+            "get the file anew"
+        )
+    return np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=shape)
+
+
+def read_image(ref: ImageRef, files: OpenFiles | None = None) -> Image.Image:
+    """The upright image in 8 bits, of mode L or RGB; UnreadableImage if there is none.
+
+    Turned as its EXIF orientation says. Transparent pixels show a white page. 16-bit grey is
+    scaled, not clipped, to 8 bits. Colour profiles are ignored, as in the training of every
+    common network. ``files`` keeps zip and IDX files open between calls.
+    """
+    opened = OpenFiles() if files is None else files
+    try:
+        return _decode(ref, opened)
+    # Decoders meet damaged files with nearly every type of exception there is.
+    except Exception as error:
+        raise UnreadableImage(f"{ref}: {_reason(error)}") from error
+    finally:
+        if files is None:
+            opened.close()
+
+
+def _decode(ref: ImageRef, files: OpenFiles) -> Image.Image:
+    if ref.index is not None:
+        return Image.fromarray(np.array(files.idx(ref.path)[ref.index]))
+    data = ref.path.read_bytes() if ref.member is None else files.zip(ref.path).read(ref.member)
+    if not data:
+        raise ValueError("the file is empty")
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        if max(image.size) > _MAX_ASPECT_RATIO * min(image.size):
+            raise ValueError(
+                f"{image.width} x {image.height} pixels; expected sides that differ by a factor "
+                f"of at most {_MAX_ASPECT_RATIO}"
+            )
+        image.load()
+        return _eight_bits(_upright(image))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, UnidentifiedImageError):
+        return f"not an image; expected {', '.join(_FORMATS)}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - broken metadata; the pixels were read all the same
+        return image
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode in ("L", "RGB") and "transparency" not in image.info:
+        return image
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Pillow's own convert() clips at 255. Older versions open 16-bit files in mode I.
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError("32-bit grey has no known value range; expected 8 or 16 bits")
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating-point grey has no known value range; expected 8 or 16 bits")
+    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        image = image.convert("RGBA")
+        page = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(page, image).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,72 @@
+"""How an image becomes the tensor that a network was trained on."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+__all__ = ["Preprocessing", "preprocess"]
+
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A network's input convention: size, crop, value range, mean, deviation, channel order.
+
+    ``resize`` is the length in pixels of the shorter side before the centre crop to
+    ``input_size``; None squashes the whole image to ``input_size``. Values are
+    ``(x / divisor - mean) / std`` with x in 0..255, per channel in the order of ``channels``.
+    """
+
+    input_size: tuple[int, int]  # (H, W)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: int | None = None
+    divisor: float = 255.0
+    channels: Literal["RGB", "BGR", "L"] = "RGB"
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+
+    def with_input_size(self, input_size: tuple[int, int]) -> "Preprocessing":
+        """The same convention at another (H, W); the resize keeps its ratio to the crop."""
+        if self.resize is None:
+            return replace(self, input_size=input_size)
+        ratio = self.resize / min(self.input_size)
+        return replace(self, input_size=input_size, resize=round(ratio * min(input_size)))
+
+
+def preprocess(image: Image.Image, how: Preprocessing) -> torch.Tensor:
+    """The float32 tensor (C, H, W) that the network takes for an 8-bit RGB or grey image.
+
+    >>> grey = Image.new("L", (40, 20), 255)
+    >>> preprocess(grey, Preprocessing((8, 8), (0.5,), (0.5,), channels="L")).mean().item()
+    1.0
+    """
+    height, width = how.input_size
+    resample = _RESAMPLING[how.interpolation]
+    image = image.convert("L" if how.channels == "L" else "RGB")
+    if how.resize is None:
+        if image.size != (width, height):
+            image = image.resize((width, height), resample)
+    else:
+        # torchvision truncates the longer side and rounds the crop's offset; so do we.
+        new_width, new_height = (how.resize * side // min(image.size) for side in image.size)
+        image = image.resize((new_width, new_height), resample)
+        left, top = _crop_offset(new_width, width), _crop_offset(new_height, height)
+        image = image.crop((left, top, left + width, top + height))
+    x_hwc = torch.from_numpy(np.array(image, dtype=np.float32)).reshape(height, width, -1)
+    if how.channels == "BGR":
+        x_hwc = x_hwc.flip(-1)
+    x_hwc = (x_hwc / how.divisor - torch.tensor(how.mean)) / torch.tensor(how.std)
+    return x_hwc.permute(2, 0, 1).contiguous()
+
+
+def _crop_offset(length: int, crop: int) -> int:
+    """Where a centre crop begins; negative where torchvision pads with black instead."""
+    return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)

@@ -1,0 +1,128 @@
+"""Carrying out a plan: ``mask`` keeps all shapes, ``compact`` cuts channels out.
+
+``mask`` is the reference for what a plan means; ``compact`` and every runtime must agree with it.
+Both return a new graph and leave the old one alone.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distillnet.channels import LAYERS, Channels
+from distillnet.graph import Graph
+from distillnet.operators import Node
+from distillnet.plan import Plan, removed_classes
+
+__all__ = ["compact", "mask"]
+
+
+def mask(graph: Graph, plan: Plan) -> Graph:
+    """The graph with every removed neuron set to zero at its site; all scores stay.
+
+    Shapes are those of ``graph``; ``plan.outputs`` is left to whoever reads the scores.
+    """
+    nodes: list[Node] = []
+    params = dict(graph.params)
+    renamed: dict[str, str] = {}
+    for node in graph.nodes:
+        nodes.append(replace(node, inputs=tuple(renamed.get(i, i) for i in node.inputs)))
+        keep = plan.keep.get(node.name)
+        if keep is not None and not bool(keep.all()):
+            masked = f"{node.name}:mask"
+            params[f"{masked}.keep"] = keep
+            nodes.append(
+                Node(masked, "mask", (node.name,), node.shape, {}, {"keep": f"{masked}.keep"})
+            )
+            renamed[node.name] = masked
+    return Graph(tuple(nodes), params, renamed.get(graph.output, graph.output))
+
+
+def compact(graph: Graph, channels: Channels, plan: Plan) -> Graph:
+    """The graph with removed channels gone, partially removed neurons masked, scores sliced.
+
+    Equal to ``mask`` to rounding, scores in the order of ``plan.outputs``.
+    """
+    gone = removed_classes(channels, plan)
+    left = {name: np.flatnonzero(~gone[ids]) for name, ids in channels.of.items()}
+    masked = mask(graph, plan)
+    for node in masked.nodes:  # the masks' own channels are those of the site
+        if node.op == "mask" and node.name not in left:
+            left[node.name] = left[node.inputs[0]]
+    params: dict[str, Tensor] = {}
+    nodes: list[Node] = []
+    renamed: dict[str, str] = {}
+    for node in masked.nodes:
+        node = replace(node, inputs=tuple(renamed.get(i, i) for i in node.inputs))
+        kept = left[node.name]
+        sliced = {
+            name: _slice(masked.params[name], role, node, kept, left)
+            for role, name in node.params.items()
+        }
+        if node.op == "mask" and bool(sliced[node.params["keep"]].all()):
+            renamed[node.name] = node.inputs[0]  # nothing of it is partial
+            continue
+        params.update(sliced)
+        nodes.append(_shrink(node, kept, left, masked, params))
+    result = Graph(tuple(nodes), params, renamed.get(masked.output, masked.output))
+    return _order_outputs(result, channels, plan, gone)
+
+
+def _slice(
+    tensor: Tensor, role: str, node: Node, kept: NDArray[np.int64], left: dict[str, NDArray]
+) -> Tensor:
+    result = tensor[torch.from_numpy(kept).to(tensor.device)]
+    if role == "weight" and node.op in LAYERS and node.attrs.get("groups", 1) == 1:
+        inputs = left[node.inputs[0]]
+        result = result.index_select(1, torch.from_numpy(inputs).to(tensor.device))
+    return result.clone()
+
+
+def _shrink(
+    node: Node,
+    kept: NDArray[np.int64],
+    left: dict[str, NDArray],
+    graph: Graph,
+    params: dict[str, Tensor],
+) -> Node:
+    """The node with its shape and the attributes that count channels made to fit."""
+    shape = (len(kept), *node.shape[1:])
+    attrs = dict(node.attrs)
+    roles = dict(node.params)
+    if node.op == "conv" and attrs["groups"] > 1:
+        attrs["groups"] = len(kept) // (node.shape[0] // attrs["groups"])
+    elif node.op == "gather":
+        position = {int(old): new for new, old in enumerate(left[node.inputs[0]])}
+        attrs["index"] = tuple(position[node.attrs["index"][i]] for i in kept.tolist())
+    elif node.op == "lrn" and len(kept) < node.shape[0]:
+        # Windows lie over the original channels; see operators._lrn.
+        roles["positions"] = f"{node.name}.positions"
+        old = graph.params.get(roles["positions"])
+        where = torch.from_numpy(kept)
+        params[roles["positions"]] = where if old is None else old[where]
+    return replace(node, shape=shape, attrs=attrs, params=roles)
+
+
+def _order_outputs(graph: Graph, channels: Channels, plan: Plan, gone: NDArray[np.bool_]) -> Graph:
+    """Bring the scores into the mission's order."""
+    if plan.outputs is None:
+        return graph
+    left = np.flatnonzero(~gone[channels.outputs]).tolist()
+    if left == list(plan.outputs):
+        return graph
+    index = tuple(left.index(o) for o in plan.outputs)
+    last = graph[graph.output]
+    if last.op == "linear":  # reorder the rows, so that no operator is added
+        rows = torch.tensor(index)
+        params = dict(graph.params)
+        for name in last.params.values():
+            params[name] = params[name][rows.to(params[name].device)].contiguous()
+        nodes = tuple(
+            replace(n, shape=(len(index),)) if n.name == last.name else n for n in graph.nodes
+        )
+        return Graph(nodes, params, last.name)
+    name = f"{last.name}:mission"
+    order = Node(name, "gather", (last.name,), (len(index),), {"index": index}, {})
+    return Graph((*graph.nodes, order), graph.params, name)
