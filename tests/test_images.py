@@ -501,7 +501,9 @@ def test_unreadable_places(tmp_path):
 
 # Preprocessing -------------------------------------------------------------------------------
 
-SIZES = [(224, 224), (256, 256), (500, 375), (333, 501), (97, 61), (257, 1024), (640, 223), (3, 40)]
+# Of 49 x 147 a float ratio 256 / 49 makes 767 pixels, and exact arithmetic 768.
+SIZES = [(224, 224), (256, 256), (500, 375), (333, 501), (97, 61), (257, 1024), (640, 223)]
+SIZES += [(3, 40), (49, 147)]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -525,6 +527,16 @@ def test_preprocess_is_torchvisions_bicubic():
     )
     for size in SIZES:
         assert torch.equal(preprocess(picture(1, size), how), theirs(picture(1, size)))
+
+
+def test_preprocess_of_the_caffe_convention():
+    """The whole image squashed, BGR, 0 to 255 less the mean."""
+    how = Preprocessing((4, 3), (104, 117, 123), (1, 1, 1), divisor=1.0, channels="BGR")
+    image = picture(0, (3, 4))
+    pixels_hwc = np.array(image).astype(np.float64)
+    expected = pixels_hwc[:, :, ::-1] - [104, 117, 123]
+    assert np.array_equal(preprocess(image, how).permute(1, 2, 0).numpy(), expected)
+    assert preprocess(picture(0, (30, 10)), how).shape == (3, 4, 3)
 
 
 # Batches -------------------------------------------------------------------------------------
@@ -617,6 +629,15 @@ def test_the_callers_random_state_is_untouched(tmp_path):
     split(images, 0.5, 0)
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
+
+
+def test_workers_need_not_be_forked(tmp_path):
+    import pickle
+
+    from distillnet.images.batches import _Chunks
+
+    chunks = _Chunks(noise_set(tmp_path / "i", 3), TINY)
+    assert np.array_equal(pickle.loads(pickle.dumps(chunks))[0].x_nchw, chunks[0].x_nchw)
 
 
 INTERRUPTED = """

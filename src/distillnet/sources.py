@@ -39,13 +39,16 @@ class Source:
     input_size: tuple[int, int] | None = None  # (H, W) where known without preprocessing
     class_names: tuple[str, ...] | None = None
     rename: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict  # old keys -> new
-    skips_init: bool = False  # whether it may be built on the meta device
+    skips_init: bool = False  # whether it can do without initialisation
 
     def skeleton(self) -> nn.Module:
         """The network, to be given weights; on the meta device where that is possible."""
         if not self.skips_init:
             return self.build()
-        with torch.device("meta"):
+        try:
+            with torch.device("meta"):
+                return self.build()
+        except NotImplementedError:  # RegNet computes its widths with tensors
             return self.build()
 
 

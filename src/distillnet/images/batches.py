@@ -5,6 +5,7 @@ Shapes: x_nchw is (images, channels, H, W) and labels_n is (images,).
 
 import math
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -190,8 +191,8 @@ def _read_chunks(
 
 
 # Ctrl-C reaches every process of the terminal, and only this one shall react: it ends its
-# workers. They are started with the signal held back, because one that arrived before a worker
-# ignores it would print a traceback.
+# workers, which ignore the signal. One that arrives while they are being started has to wait:
+# they do not ignore it yet, and a half-made iterator could not end them.
 
 
 def _ignore_interrupts(worker: int) -> None:
@@ -200,11 +201,14 @@ def _ignore_interrupts(worker: int) -> None:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    if threading.current_thread() is not threading.main_thread():  # never interrupted
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    held: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+    if held:
+        signal.raise_signal(signal.SIGINT)

@@ -1,0 +1,209 @@
+"""Neuron activity, streamed: one pass over the images gives an atlas of per-class statistics.
+
+For each class and site, the mean output of each neuron over the class's images (the heatmap,
+Eq. 12) and its variance. Outputs are added up as they pass and never kept: sums of up to a batch
+in float32, everything above in float64. Classes come one after the other, so only one class's sums
+are in memory, however many classes there are: 16 bytes a neuron, 52 MB for GoogLeNet (the paper's
+budget, section 7.4.2, is 94 MB). Finished classes lie on disk as float32.
+
+Layout of an atlas folder: ``atlas.json`` and, per class, ``<index>.safetensors`` with tensors
+``heat/<site>`` and ``variance/<site>``, each (C, H, W) or (F,).
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from distillnet.channels import Channels
+from distillnet.errors import InputError
+from distillnet.graph import Graph, run
+from distillnet.images import Batch
+
+__all__ = ["Atlas", "collect", "open_atlas"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Statistics of a network's neurons, by class, on disk.
+
+    ``counts`` holds the number of images by class index; ``weights_sha256`` and ``input_size``
+    tell which network and which shapes they are of.
+    """
+
+    directory: Path
+    model: str
+    weights_sha256: str
+    input_size: tuple[int, int]
+    sites: tuple[str, ...]
+    counts: Mapping[int, int]
+
+    def heat(self, site: str, classes: Sequence[int]) -> Tensor:
+        """Mean output of each neuron per class: float32 (K, C, H, W) or (K, F)."""
+        return self._read("heat", site, classes)
+
+    def variance(self, site: str, classes: Sequence[int]) -> Tensor:
+        """Variance of each neuron over the class's images: float32 (K, C, H, W) or (K, F)."""
+        return self._read("variance", site, classes)
+
+    def _read(self, kind: str, site: str, classes: Sequence[int]) -> Tensor:
+        tensors = []
+        for index in classes:
+            path = self.directory / f"{index}.safetensors"
+            try:
+                with safe_open(path, "pt") as file:
+                    tensors.append(file.get_tensor(f"{kind}/{site}"))
+            except (OSError, SafetensorError) as error:
+                raise InputError(
+                    f"the atlas {self.directory} has no readable statistics of class {index} at "
+                    f"{site!r} ({error}); collect it again"
+                ) from error
+        return torch.stack(tensors)
+
+
+class _Sums:
+    """Float64 sums of outputs and of their squares for one class, by site."""
+
+    def __init__(self, graph: Graph, sites: Sequence[str], device: torch.device) -> None:
+        # float64 is missing on some accelerators; there the sums of batches are float32 too.
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        self.n = 0
+        self.sum = {s: torch.zeros(graph[s].shape, dtype=wide, device=device) for s in sites}
+        self.square = {s: torch.zeros_like(total) for s, total in self.sum.items()}
+
+    def add(self, site: str, x: Tensor) -> None:
+        # Image by image: no temporary as large as the batch, and many times faster than a norm
+        # over the first dimension.
+        square = x[0].square()
+        for row in x[1:]:
+            square.addcmul_(row, row)
+        self.sum[site] += x.sum(0)
+        self.square[site] += square
+
+    def moments(self) -> dict[str, Tensor]:
+        result = {}
+        for site, total in self.sum.items():
+            mean = total / self.n
+            variance = (self.square[site] / self.n - mean.square()).clamp_min_(0)
+            result[f"heat/{site}"] = mean.float().cpu().contiguous()
+            result[f"variance/{site}"] = variance.float().cpu().contiguous()
+        return result
+
+
+def collect(
+    graph: Graph,
+    channels: Channels,
+    batches: Iterable[Batch],
+    directory: Path,
+    *,
+    model: str,
+    weights_sha256: str,
+    on_images: Callable[[int], None] | None = None,
+) -> Atlas:
+    """Run every image once and write the statistics of each class (section 7.3.1 and Eq. 12).
+
+    The result does not depend on the size of the batches, but for rounding.
+
+    Args:
+        batches: images in the order of their classes: all of one class, then all of the next.
+        directory: an empty folder to write to.
+        on_images: called with the number of images of each part that is done.
+
+    Raises:
+        InputError: an output is not finite, which means that weights or preprocessing are wrong.
+    """
+    device = next(iter(graph.params.values())).device
+    counts: dict[int, int] = {}
+    current: int | None = None
+    sums = _Sums(graph, channels.sites, device)
+    sites = frozenset(channels.sites)
+
+    def finish() -> None:
+        if current is not None:
+            moments = sums.moments()
+            for name, tensor in moments.items():
+                if not bool(torch.isfinite(tensor).all()):
+                    raise InputError(
+                        f"outputs at {name.partition('/')[2]!r} are not finite on images of class "
+                        f"{current}; expected numbers. Check the weights and the preprocessing."
+                    )
+            save_file(moments, directory / f"{current}.safetensors")
+            counts[current] = sums.n
+
+    def observe(name: str, x: Tensor) -> None:
+        if name in sites:
+            sums.add(name, x)
+
+    with torch.inference_mode():
+        for batch in batches:
+            for label, x in _by_class(batch):
+                if label != current:
+                    finish()
+                    if label in counts:
+                        raise ValueError(f"images of class {label} are not together")
+                    current, sums = label, _Sums(graph, channels.sites, device)
+                run(graph, {graph.input.name: x.to(device)}, observe=observe)
+                sums.n += len(x)
+                if on_images is not None:
+                    on_images(len(x))
+        finish()
+    size = graph.input.shape[1:]
+    atlas = Atlas(
+        directory, model, weights_sha256, (size[0], size[1]), tuple(channels.sites), counts
+    )
+    _write_index(atlas)
+    return atlas
+
+
+def _by_class(batch: Batch) -> Iterable[tuple[int, Tensor]]:
+    """The batch cut where the class changes."""
+    labels = batch.labels_n.tolist()
+    start = 0
+    for stop in range(1, len(labels) + 1):
+        if stop == len(labels) or labels[stop] != labels[start]:
+            yield labels[start], batch.x_nchw[start:stop]
+            start = stop
+
+
+def _write_index(atlas: Atlas) -> None:
+    index = {
+        "format": _FORMAT,
+        "model": atlas.model,
+        "weights_sha256": atlas.weights_sha256,
+        "input_size": list(atlas.input_size),
+        "sites": list(atlas.sites),
+        "counts": {str(c): n for c, n in atlas.counts.items()},
+    }
+    (atlas.directory / "atlas.json").write_text(json.dumps(index, indent=1))
+
+
+def open_atlas(directory: Path) -> Atlas:
+    """An atlas that ``collect`` wrote; InputError where there is none."""
+    try:
+        index = json.loads((directory / "atlas.json").read_text())
+        if index["format"] != _FORMAT:
+            raise InputError(
+                f"{directory} is an atlas of format {index['format']}, this version reads "
+                f"{_FORMAT}; collect it again"
+            )
+        height, width = index["input_size"]
+        return Atlas(
+            directory,
+            index["model"],
+            index["weights_sha256"],
+            (height, width),
+            tuple(index["sites"]),
+            {int(c): n for c, n in index["counts"].items()},
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{directory} is not an atlas ({error}); expected a folder that `distillnet collect` "
+            "wrote"
+        ) from error
