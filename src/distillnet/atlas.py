@@ -202,7 +202,7 @@ def open_atlas(directory: Path) -> Atlas:
             tuple(index["sites"]),
             {int(c): n for c, n in index["counts"].items()},
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, AttributeError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{directory} is not an atlas ({error}); expected a folder that `distillnet collect` "
             "wrote"

@@ -44,6 +44,7 @@ _WHOLE = frozenset(
         "max_pool2d",
         "mish",
         "silu",
+        "softplus",
     }
 )
 
@@ -72,8 +73,9 @@ def capture(module: nn.Module, input_size: tuple[int, int], *, channels: int = 3
     >>> [node.op for node in capture(net, (8, 8)).nodes]
     ['input', 'conv', 'act', 'flatten', 'linear']
     """
-    was_training = module.training
-    module.eval()
+    modes = {part: part.training for part in module.modules()}
+    for part in modes:  # not module.eval(), which loaded programmes refuse
+        part.training = False
     try:
         program = _export(module, (channels, *input_size))
         with torch.no_grad():
@@ -81,7 +83,8 @@ def capture(module: nn.Module, input_size: tuple[int, int], *, channels: int = 3
             graph = _fold_batch_norm(graph)
             _verify(module, graph, program)
     finally:
-        module.train(was_training)
+        for part, was_training in modes.items():  # a part may be frozen in a net that is not
+            part.training = was_training
     return graph
 
 
@@ -90,7 +93,8 @@ def _export(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
     for overload in list(table.keys()):
         if overload._schema.name.removeprefix("aten::").rstrip("_") in _WHOLE:
             del table[overload]
-    reference = next((p for p in module.parameters()), torch.zeros(1))
+    tensors = [*module.parameters(), *module.buffers()]
+    reference = next((t for t in tensors if t.is_floating_point()), torch.zeros(1))
     # Two images, so that a batch dimension is never mistaken for one of size 1; a programme that
     # was exported with a fixed batch of 1 accepts only that.
     for batch in (2, 1):
@@ -113,6 +117,11 @@ def _verify(module: nn.Module, graph: Graph, program: ExportedProgram) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(example.shape, generator=generator).to(example.device, example.dtype)
     want, got = module(x), run(graph, {graph.input.name: x})[graph.output]
+    if not isinstance(want, Tensor):
+        raise UnsupportedError(
+            f"the network returns a {type(want).__name__}; expected one score tensor (N, classes). "
+            "Wrap it in a module that returns the scores alone."
+        )
     scale = want.abs().max().clamp_min(1e-6)
     difference = ((got - want).abs().max() / scale).item()
     # Not a comparison with NaN: a network that is NaN on noise is the models module's to refuse.
@@ -148,6 +157,8 @@ class _Builder:
             **signature.inputs_to_lifted_tensor_constants,
         }
         self.user_inputs = list(signature.user_inputs)
+        self.owners = {_identity_of(t): k for k, t in reversed(program.state_dict.items())}
+        self.kept: dict[tuple[Any, ...], str] = {}  # identity of each of params -> its name
         self.like = _example(program)  # the type and device of constants made here
         self.current: fx.Node | None = None
 
@@ -155,7 +166,7 @@ class _Builder:
         graph = self.program.graph
         lrn = {node: match for node in graph.nodes if (match := _match_lrn(node))}
         output: Any = next(node for node in graph.nodes if node.op == "output").args[0]
-        if len(self.user_inputs) != 1 or len(output) != 1:
+        if len(self.user_inputs) != 1 or len(output) != 1 or not isinstance(output[0], fx.Node):
             raise UnsupportedError(
                 f"the network has {len(self.user_inputs)} inputs and {len(output)} outputs; "
                 "expected one image tensor in and one score tensor (N, classes) out. Wrap it in a "
@@ -181,8 +192,10 @@ class _Builder:
                 self.values[node] = self._translate(node)
         scores = self.values[output[0]]
         if not isinstance(scores, _View) or len(scores.shape) != 1:
+            found = tuple(output[0].meta["val"].shape)
             raise UnsupportedError(
-                f"the network's output has shape (N, {', '.join(map(str, scores.shape))}); "
+                f"the network's output has shape {found} for {self.like.shape[0]} images and "
+                f"{'follows' if isinstance(scores, _View) else 'does not depend on'} them; "
                 "expected scores (N, classes)"
             )
         result = self.tensor(scores)
@@ -212,7 +225,15 @@ class _Builder:
         handler = _TABLE.get(name.name.removeprefix("aten::").rstrip("_")) if name else None
         if handler is None:
             raise self.refuse("is not supported")
-        return handler(self, *args, **kwargs)
+        try:
+            value = handler(self, *args, **kwargs)
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            # A form of the operator that its entry in the table was not written for.
+            raise self.refuse(f"is used in a form that is not followed ({error})") from error
+        shapes = node.meta["val"]
+        if isinstance(value, _View) and tuple(shapes.shape) != (self.like.shape[0], *value.shape):
+            raise self.refuse("moves data between the images of a batch")
+        return value
 
     def refuse(self, why: str) -> UnsupportedError:
         node = self.current
@@ -267,19 +288,15 @@ class _Builder:
         path = self.layer()
         if op == "act":
             return f"{inputs[0].node.partition(':')[0]}:{attrs['kind']}"
-        if params:
-            for key, tensor in self.program.state_dict.items():
-                if any(_same(tensor, p) for p in params.values()):
-                    return key.rpartition(".")[0] or path or op
+        for tensor in params.values():
+            if (key := self.owners.get(_identity_of(tensor))) is not None:
+                return key.rpartition(".")[0] or path or op
         return f"{path}:{op}" if path else op
 
     def _param(self, node: str, role: str, tensor: Tensor) -> str:
         """Keep a parameter once, however many layers share it."""
-        for key, known in self.params.items():
-            if _same(known, tensor):
-                return key
-        name = f"{node}.{role}"
-        self.params[name] = tensor
+        name = self.kept.setdefault(_identity_of(tensor), f"{node}.{role}")
+        self.params.setdefault(name, tensor)
         return name
 
     def tensor(self, view: _View) -> _View:
@@ -301,16 +318,17 @@ class _Builder:
                     return self.emit(
                         "gather", [_View(view.node, base.shape)], {"index": picked}, {}, view.shape
                     )
-            if len(view.shape) == 1 and _is_range(index, size):
-                return self.emit("flatten", [_View(view.node, base.shape)], shape=view.shape)
-        elif view.shape == (*base.shape, 1, 1) and _is_range(index, size):
-            return self.emit("unflatten", [_View(view.node, base.shape)], shape=view.shape)
+            if len(view.shape) == 1:  # flattened, in whatever order
+                flat = self.emit("flatten", [_View(view.node, base.shape)], shape=(size,))
+                return self.tensor(_View(flat.node, view.shape, index))
         elif len(view.shape) == 1:
-            # A vector's features picked or reordered: the same gather, on a map of one pixel.
             picked = tuple(index.tolist())
             return self.emit(
                 "gather", [_View(view.node, base.shape)], {"index": picked}, {}, view.shape
             )
+        elif len(view.shape) == 3 and view.shape[1:] == (1, 1):
+            vector = self.tensor(_View(view.node, view.shape[:1], index.flatten()))
+            return self.emit("unflatten", [vector], shape=view.shape)
         raise self.refuse(
             f"needs a rearrangement of {view.node!r} from {base.shape} to {view.shape} that is "
             "neither a choice of channels nor a flattening"
@@ -356,8 +374,9 @@ def _is_range(index: Tensor, size: int) -> bool:
     return index.numel() == size and torch.equal(index.flatten(), torch.arange(size))
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride()
+def _identity_of(tensor: Tensor) -> tuple[Any, ...]:
+    """Equal for two tensors when they show the same memory in the same way."""
+    return (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -378,16 +397,28 @@ def _conv(
     dilation: Any = 1,
     groups: int = 1,
 ) -> _View:
-    if weight.ndim != 4 or not isinstance(weight, Tensor):
+    if not isinstance(weight, Tensor) or weight.ndim != 4 or len(x.shape) != 3:
         raise b.refuse("is not a two-dimensional convolution with constant weights")
     params = {"weight": weight} | ({"bias": bias} if bias is not None else {})
+    x = b.tensor(x)
+    if padding == "valid":
+        padding = 0
+    elif padding == "same":
+        total = [d * (k - 1) for d, k in zip(_pair(dilation), weight.shape[2:], strict=True)]
+        padding = [t // 2 for t in total]
+        if any(t % 2 for t in total):  # the odd pixel goes to the right and to the bottom
+            (top, left), (bottom, right) = padding, [t - t // 2 for t in total]
+            channels, height, width = x.shape
+            shape = (channels, height + top + bottom, width + left + right)
+            sides = {"pad": (left, right, top, bottom), "value": 0.0}
+            x, padding = b.emit("pad", [x], sides, shape=shape), 0
     attrs = {
         "stride": _pair(stride),
         "padding": _pair(padding),
         "dilation": _pair(dilation),
         "groups": groups,
     }
-    return b.emit("conv", [b.tensor(x)], attrs, params)
+    return b.emit("conv", [x], attrs, params)
 
 
 def _convolution(
@@ -504,15 +535,17 @@ def _arithmetic(
     """
 
     def handler(b: _Builder, x: Any, y: Any, alpha: int = 1) -> _View:
-        if not isinstance(x, _View):
-            x, y = y, x
         if isinstance(y, _View):
             if alpha != 1:
-                raise b.refuse("scales one of its operands")
-            return _binary(b, op, x, y)
-        y = y * alpha
+                y = _MUL(b, y, alpha)
+            if isinstance(x, _View):
+                return _binary(b, op, x, y)
+            x, y = y, x
+        elif alpha != 1:
+            y = y * alpha
         if isinstance(y, Tensor) and y.dtype == torch.bool and op == "mul":
-            return b.emit("mask", [b.tensor(x)], {}, {"keep": y.expand(x.shape)})
+            keep = y.expand(1, *x.shape)[0].contiguous()
+            return b.emit("mask", [b.tensor(x)], {}, {"keep": keep})
         canonical = b.tensor(x)
         value = _per_channel(b, y, canonical.shape)
         if value is None:
@@ -530,7 +563,7 @@ def _binary(b: _Builder, op: str, x: _View, y: _View) -> _View:
             shape = b.nodes[x.node].shape
             done = b.emit(op, [_View(x.node, shape), _View(y.node, shape)], shape=shape)
             return _View(done.node, x.shape, x.index)
-    x, y = b.tensor(x), b.tensor(y)
+    x, y = (b.tensor(_unexpanded(v, other)) for v, other in ((x, y), (y, x)))
     broadcast = len(x.shape) == len(y.shape) and all(
         i == j or 1 in (i, j) for i, j in zip(x.shape, y.shape, strict=True)
     )
@@ -539,10 +572,19 @@ def _binary(b: _Builder, op: str, x: _View, y: _View) -> _View:
     return b.emit(op, [x, y])
 
 
+def _unexpanded(view: _View, other: _View) -> _View:
+    """A gate (C, 1, 1) that was expanded to a map by hand, as it was before."""
+    index = view.index
+    if other.index is not None or index is None or index.ndim != 3:
+        return view
+    first = index[:, :1, :1]
+    if not torch.equal(index, first.expand_as(index)):
+        return view
+    return _View(view.node, (len(index), 1, 1), first)
+
+
 def _sub(b: _Builder, x: Any, y: Any, alpha: int = 1) -> _View:
-    if not isinstance(x, _View) or isinstance(y, _View):
-        raise b.refuse("subtracts an activation, which distillnet does not follow")
-    return _ADD(b, x, -y, alpha)
+    return _ADD(b, x, _MUL(b, y, -1.0) if isinstance(y, _View) else -y, alpha)
 
 
 def _div(b: _Builder, x: Any, y: Any) -> _View:
@@ -604,6 +646,19 @@ def _adaptive_avg_pool(b: _Builder, x: _View, size: Any) -> _View:
     return b.emit("adaptive_avg_pool", [b.tensor(x)], {"output_size": size})
 
 
+def _adaptive_max_pool(b: _Builder, x: _View, size: Any) -> tuple[_View, None]:
+    return (b.emit("adaptive_max_pool", [b.tensor(x)], {"output_size": _pair(size)}), None)
+
+
+def _amax(b: _Builder, x: _View, dim: Any = (), keepdim: bool = False) -> _View:
+    dims = sorted(d % (len(x.shape) + 1) for d in dim)
+    if dims != [2, 3] or len(x.shape) != 3:
+        raise b.refuse(f"takes the maximum over dimensions {dims}; only height and width are")
+    attrs = {"output_size": (1, 1)}
+    y = b.emit("adaptive_max_pool", [b.tensor(x)], attrs, shape=(x.shape[0], 1, 1))
+    return y if keepdim else b.move(y, lambda i: i.flatten(1))
+
+
 def _mean(
     b: _Builder, x: _View, dim: Any = None, keepdim: bool = False, dtype: Any = None
 ) -> _View:
@@ -612,6 +667,9 @@ def _mean(
         x, dims = b.move(x, lambda i: i.movedim(-1, 1)), [2, 3]
         if keepdim:
             raise b.refuse("keeps the pooled dimensions of a channels-last map")
+    elif len(x.shape) == 2 and dims == [2] and not keepdim:  # of a map with its pixels in a row
+        sides = b.nodes[x.node].shape[1:]
+        x, dims = b.move(x, lambda i: i.reshape(*i.shape[:2], *sides)), [2, 3]
     if dims != [2, 3] or len(x.shape) != 3:
         raise b.refuse(f"averages over dimensions {dims}; only height and width are followed")
     return b.emit("mean", [b.tensor(x)], {"keepdim": keepdim})
@@ -632,11 +690,11 @@ def _movement(name: str) -> Callable[..., _View]:
     return handler
 
 
-def _reshape(b: _Builder, x: _View, shape: list[int]) -> _View:
-    batch = _example(b.program).shape[0]
-    if shape[0] not in (batch, -1):
+def _reshape(b: _Builder, x: _View, *_: Any) -> _View:
+    assert b.current is not None
+    batch, *rest = b.current.meta["val"].shape
+    if batch != b.like.shape[0]:
         raise b.refuse("merges the batch with another dimension")
-    rest = list(shape[1:])
     return b.move(x, lambda i: i.reshape(1, *rest))
 
 
@@ -693,6 +751,8 @@ _TABLE: dict[str, Callable[..., Any]] = {
     "max_pool2d": _max_pool,
     "max_pool2d_with_indices": lambda b, *args: (_max_pool(b, *args), None),
     "avg_pool2d": _avg_pool,
+    "adaptive_max_pool2d": _adaptive_max_pool,
+    "amax": _amax,
     "_adaptive_avg_pool2d": _adaptive_avg_pool,
     "adaptive_avg_pool2d": _adaptive_avg_pool,
     "mean": _mean,
@@ -704,9 +764,11 @@ _TABLE: dict[str, Callable[..., Any]] = {
     "permute": _movement("permute"),
     "transpose": _movement("transpose"),
     "unsqueeze": _movement("unsqueeze"),
-    "squeeze": _movement("squeeze"),
+    "squeeze": lambda b, x, *_: _reshape(b, x),  # without a dimension it would take the batch's
     "select": _movement("select"),
     "slice": _movement("slice"),
+    "flip": _movement("flip"),
+    "index": _movement("index"),
     "index_select": _movement("index_select"),
     "split": _split("split"),
     "split_with_sizes": _split("split_with_sizes"),

@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillnet.graph import Graph, consumers
-from distillnet.operators import POINTWISE, Node
+from distillnet.operators import LAYERS, POINTWISE, Node
 
-__all__ = ["LAYERS", "Channels", "Group", "analyse", "groups"]
+__all__ = ["SCORES", "Channels", "Group", "analyse", "groups"]
 
-LAYERS = frozenset({"conv", "linear"})
+
+SCORES = "the network's scores"  # why a class is pinned that goes only with the mission's others
 
 Ids = NDArray[np.int64]
 
@@ -103,7 +104,10 @@ def analyse(graph: Graph) -> Channels:
 
     def tie(param: str, side: str, ids: Ids) -> None:
         known = tied.setdefault((param, side), ids)
-        if known is not ids:
+        if len(known) != len(ids):  # one weight in convolutions of 1 and of G groups
+            for both in (known, ids):
+                atoms.pin(both, f"{param!r} is shared by layers of different widths")
+        elif known is not ids:
             atoms.union(known, ids)
 
     for node in graph.nodes:
@@ -118,8 +122,12 @@ def analyse(graph: Graph) -> Channels:
     for atom, why in atoms.pins:
         pinned.setdefault(int(dense[atom]), why)
     outputs = classes[graph.output]
+    for node in graph.nodes:  # a score that other scores are made of stays when it is dropped
+        if (node.op in LAYERS and node.attrs.get("groups", 1) == 1) or node.op == "lrn":
+            for c in np.intersect1d(classes[node.inputs[0]], outputs).tolist():
+                pinned.setdefault(c, f"a score that {node.name!r} makes others of")
     for c in outputs.tolist():
-        pinned.setdefault(c, "the network's scores")
+        pinned.setdefault(c, SCORES)
     sites, site_of = _sites(graph, classes, pinned)
     return Channels(classes, pinned, outputs, sites, site_of, len(kinds))
 
@@ -140,6 +148,8 @@ def _propagate(
             weight = node.params["weight"]
             tie(weight, "in", inputs[0])
             tie(weight, "out", out)
+            if "bias" in node.params:
+                tie(node.params["bias"], "out", out)
             n_groups = node.attrs.get("groups", 1)
             if n_groups > 1:  # one convolution group goes as a whole, inputs and outputs
                 for part_in, part_out in zip(

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillnet.channels import LAYERS, Channels
+from distillnet.channels import Channels
 from distillnet.graph import Graph, consumers
-from distillnet.operators import POINTWISE, Node
+from distillnet.operators import LAYERS, POINTWISE, Node
 from distillnet.plan import Plan, removed_classes
 
 __all__ = ["Cost", "LayerCost", "cost", "inception_macs", "is_inception"]
@@ -115,7 +115,7 @@ def _needed_neurons(
     for node in reversed(graph.nodes):
         need = torch.zeros(node.shape, dtype=torch.bool)
         if node.name == graph.output:
-            need |= True
+            need[slice(None) if plan.outputs is None else list(plan.outputs)] = True
         for reader in readers[node.name]:
             need |= _need_of_input(reader, node, needed[reader.name], channels, gone)
         if node.op == "mask":

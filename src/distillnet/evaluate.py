@@ -81,9 +81,7 @@ def closed_set(scores: Scores, mission: Mission) -> Scores:
     return Scores(scores.scores_nk[:, list(mission.indices)], labels)
 
 
-def evaluation(
-    closed: Scores, mission: Mission, open_scores: Scores | None = None
-) -> Evaluation:
+def evaluation(closed: Scores, mission: Mission, open_scores: Scores | None = None) -> Evaluation:
     """Accuracies from closed-set scores (labels as positions) and, if given, open-set scores.
 
     >>> mission = Mission((3, 7), ("cat", "dog"))
@@ -100,9 +98,7 @@ def evaluation(
     if open_scores is not None:
         hits = open_scores.scores_nk.argmax(1) == open_scores.labels_n
         accuracy_open = hits.double().mean().item()
-    return Evaluation(
-        right.double().mean().item(), accuracy_open, per_class, tuple(right.tolist())
-    )
+    return Evaluation(right.double().mean().item(), accuracy_open, per_class, tuple(right.tolist()))
 
 
 def loss_pp(before: Evaluation, after: Evaluation) -> float:

@@ -18,19 +18,26 @@ def check_writable(path: Path, marker: str | None = None) -> None:
     An existing folder may be replaced only when it is empty or holds ``marker``, a file that tells
     that this package wrote it.
     """
-    if marker is not None and path.exists():
-        if not path.is_dir():
-            raise InputError(f"{path} is a file; expected a folder to write, choose another --out")
-        if any(path.iterdir()) and not (path / marker).is_file():
-            raise InputError(
-                f"the folder {path} holds other files; expected a new or empty folder or an "
-                "earlier result to replace. Choose another --out."
-            )
-    if marker is None and path.is_dir():
-        raise InputError(f"{path} is a folder; expected a file to write, choose another --out")
-    parent = path.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
+    try:
+        if marker is not None and path.exists():
+            if not path.is_dir():
+                raise InputError(
+                    f"{path} is a file; expected a folder to write, choose another --out"
+                )
+            if any(path.iterdir()) and not (path / marker).is_file():
+                raise InputError(
+                    f"the folder {path} holds other files; expected a new or empty folder or an "
+                    "earlier result to replace. Choose another --out."
+                )
+        if marker is None and path.is_dir():
+            raise InputError(f"{path} is a folder; expected a file to write, choose another --out")
+        parent = path.absolute().parent
+        while not parent.exists():
+            parent = parent.parent
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        raise InputError(
+            f"cannot write {path} ({error.strerror}); choose an --out in a folder that you own"
+        ) from error
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"cannot write to {parent}; choose an --out in a folder that you own")
 
@@ -52,7 +59,12 @@ def new_folder(path: Path, marker: str) -> Iterator[Path]:
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
             path.rename(old / path.name)
-            work.rename(path)
+            try:
+                work.rename(path)
+            except BaseException:
+                (old / path.name).rename(path)
+                old.rmdir()
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             work.rename(path)

@@ -8,6 +8,7 @@ Legend of shape letters: N images, C channels in, M channels out, H and W height
 F features, G convolution groups, K kernel side.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -113,7 +114,7 @@ def run(
         params = {role: graph.params[name] for role, name in node.params.items()}
         y = APPLY[node.op](node, params, *(values[name] for name in node.inputs))
         if masks is not None and node.name in masks:
-            y = y * masks[node.name]
+            y = y * masks[node.name].to(y.device)
         if observe is not None:
             observe(node.name, y)
         values[node.name] = y
@@ -129,9 +130,15 @@ class GraphModule(nn.Module):
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self._graph = replace(graph, params={})
-        self._names = {name: name.replace(".", "_") for name in graph.params}
+        self._names: dict[str, str] = {}
+        taken: set[str] = set()
         for name, tensor in graph.params.items():
-            self.register_buffer(self._names[name], tensor)
+            attr = name.replace(".", "_")
+            while attr in taken or hasattr(self, attr):  # "a.b" and "a_b" may both exist
+                attr += "_"
+            taken.add(attr)
+            self._names[name] = attr
+            self.register_buffer(attr, tensor)
 
     def forward(self, x: Tensor) -> Tensor:
         params = {name: getattr(self, attr) for name, attr in self._names.items()}

@@ -107,6 +107,11 @@ def _finish(
     class_names: Path | None,
     weights_source: str,
 ) -> Model:
+    if any(isinstance(p, nn.UninitializedParameter) for p in module.parameters()):
+        raise InputError(
+            f"{spec} has lazy layers without weights yet, expected a trained network; run it on one"
+            " image and load its weights before it is returned."
+        )
     module = module.to("cpu", torch.float32).eval().requires_grad_(False)
     check_finite(module, weights_source)
     n_classes = _count_outputs(spec, module, how)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ACTIVATIONS", "APPLY", "POINTWISE", "Node"]
+__all__ = ["ACTIVATIONS", "APPLY", "LAYERS", "POINTWISE", "Node"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Node:
 
 
 Params = Mapping[str, Tensor]
+
+# Operators with filters: what costs MACs, and what makes new channels.
+LAYERS = frozenset({"conv", "linear"})
 
 # Operators that work on each neuron by itself, so that a layer goes on through them.
 POINTWISE = frozenset({"affine", "act", "add", "mul"})

@@ -13,8 +13,9 @@ import torch
 
 __all__ = ["Refused", "clean_document", "clean_value", "require_name", "require_qualified_name"]
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_QUALIFIED_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", re.ASCII)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Layers may be named block1-0 or conv2/3x3. What matters is that no quote ends the name early.
+_QUALIFIED_NAME = re.compile(r"[A-Za-z0-9_/-]+(\.[A-Za-z0-9_/-]+)*")
 _ATEN = re.compile(r"torch\.ops\.aten\.([A-Za-z_][A-Za-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_]*)")
 # aten.from_file maps, and may create, any file of the user's; set_ looks into foreign memory. Of
 # the private operators, some of which check nothing, those that exported CNNs hold are accepted.
@@ -162,7 +163,7 @@ def require_name(text: object, what: str) -> None:
 
 
 def require_qualified_name(text: object, what: str) -> None:
-    """Refuse anything but identifiers and numbers with dots between, such as layer.0.weight."""
+    """Refuse anything but layers' names with dots between, such as block1-0.conv.weight."""
     _require(_QUALIFIED_NAME, text, what)
 
 

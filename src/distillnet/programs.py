@@ -1,9 +1,10 @@
 """Load a ``torch.export`` programme from an untrusted file.
 
 ``torch.export.load`` must not see such a file. As of PyTorch 2.15 it unpickles weights, constants
-and sample inputs without restriction, imports modules that a tree specification names, calls any
-function reachable from ``torch`` (``torch.os.system`` is one), evaluates symbolic expressions and
-guards as Python source, and pastes node names into generated source.
+and sample inputs without restriction and evaluates symbolic expressions and guards as Python
+source: the hostile files of tests/test_models.py run code that way. It also imports modules that a
+tree specification names, looks functions up by dotted name (``torch.os.system`` is one, which only
+a later check rejects), loads compiled libraries and writes names into generated source.
 
 So a file is taken apart here, only what a CNN needs is accepted, and a new archive that holds
 nothing else is given to ``torch.export.load``: raw weights, a graph of ``aten`` operators whose
@@ -66,9 +67,8 @@ def load_program(path: Path) -> Program:
         records = _read_records(path)
         document = _parse_json(records, _MODEL)
         clean = clean_document(document)
-        archive = _rebuild(records, clean)
-        exported = torch.export.load(archive)
-        module = exported.module()
+        input_shape = _input_shape(clean)
+        module = torch.export.load(_rebuild(records, clean)).module()
     except Refused as refused:
         raise InputError(
             f"{path} is refused: {refused}. Expected a programme with one image tensor in and one"
@@ -85,7 +85,7 @@ def load_program(path: Path) -> Program:
     # An exported graph has inference fixed in it and refuses eval(), which every caller does.
     for name in ("train", "eval"):
         module.__dict__.pop(name, None)
-    return Program(module, _input_shape(clean))
+    return Program(module, input_shape)
 
 
 def _read_records(path: Path) -> dict[str, bytes]:
@@ -178,9 +178,7 @@ def _input_shape(document: dict[str, Any]) -> tuple[int, int, int]:
     )
     sizes = graph_module["graph"]["tensor_values"][name]["sizes"]
     if len(sizes) != 4:
-        raise InputError(
-            f"The programme's input has {len(sizes)} dimensions, expected 4: (N, C, H, W)."
-        )
+        raise Refused(f"its input has {len(sizes)} dimensions instead of the 4 of (N, C, H, W)")
     channels, height, width = (
         size["as_int"] if "as_int" in size else size["as_expr"]["hint"]["as_int"]
         for size in sizes[1:]

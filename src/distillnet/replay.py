@@ -1,4 +1,4 @@
-"""Evaluate a network again and again with one site masked differently, from that site on.
+"""Evaluate a network again and again with one place masked differently, from that place on.
 
 A search tries many masks at one site before it goes on to the next. What lies before the site does
 not change, nor do branches beside it: their values are kept for all images, and only what depends
@@ -12,19 +12,20 @@ from torch import Tensor
 
 from distillnet.graph import Graph, consumers, dependents, run
 
-__all__ = ["Replay"]
+__all__ = ["Replay", "masked_scores"]
 
 
 class Replay:
     """Values of a network on fixed images, rolled forward from site to site.
 
+    All values alive at the current site lie in memory: about 4 bytes x images x their sum.
+
     Args:
         x_nchw: the images.
-        batch_size: images computed at once; all values that are kept lie in memory, about
-            4 bytes x images x the largest sum of values alive at once.
+        batch_size: images computed at once.
     """
 
-    def __init__(self, graph: Graph, x_nchw: Tensor, batch_size: int = 50) -> None:
+    def __init__(self, graph: Graph, x_nchw: Tensor, batch_size: int = 32) -> None:
         self.graph = graph
         self.order = {node.name: i for i, node in enumerate(graph.nodes)}
         self.readers = consumers(graph)
@@ -34,55 +35,62 @@ class Replay:
         self.here: list[dict[str, Tensor]] = []
         self.site = ""
 
-    def go_to(self, site: str) -> None:
-        """Move on to a site that comes later in the network."""
-        position = self.order[site]
+    def go_to(self, sites: Sequence[str]) -> None:
+        """Move on to ``sites``, which will be masked together; the first is not behind the last.
+
+        Raises:
+            ValueError: the first of the sites has been passed already.
+        """
+        first = min(sites, key=self.order.__getitem__)
+        position = self.order[first]
+        if self.site and position < self.order[self.site]:
+            raise ValueError(f"{first!r} comes before {self.site!r}; go through sites in order")
         alive = [
             node.name
             for node in self.graph.nodes[: position + 1]
-            if node.name == site
+            if node.name == first
             or any(self.order[reader.name] > position for reader in self.readers[node.name])
         ]
-        changed = dependents(self.graph, site)
+        changed = set().union(*(dependents(self.graph, site) for site in sites))
         beside = {
             name
             for node in self.graph.nodes
-            if node.name in changed and node.name != site
+            if node.name in changed - {first}
             for name in node.inputs
             if name not in changed
-        } | {site}
+        } | {first}
         with torch.inference_mode():
             for i, values in enumerate(self.live):
                 self.live[i] = run(self.graph, values, alive)
             self.here = [run(self.graph, values, beside) for values in self.live]
-        self.site = site
+        self.site = first
 
-    def scores(self, keep: Tensor | None) -> Tensor:
-        """The network's scores (N, classes) with the site masked by ``keep``, or as it is."""
+    def scores(self, keep: Mapping[str, Tensor]) -> Tensor:
+        """The network's scores (N, classes) with the current sites masked by ``keep``.
+
+        Args:
+            keep: by site, (C, H, W) or (F,); a site without one is left as it is.
+        """
+        later = {site: bits for site, bits in keep.items() if site != self.site}
         parts = []
         with torch.inference_mode():
             for values in self.here:
                 value = values[self.site]
-                known = values | {self.site: value if keep is None else value * keep}
-                parts.append(run(self.graph, known)[self.graph.output])
+                if self.site in keep:
+                    value = value * keep[self.site].to(value.device)
+                known = values | {self.site: value}
+                parts.append(run(self.graph, known, masks=later)[self.graph.output])
         return torch.cat(parts)
 
-    def fix(self, keep: Tensor) -> None:
-        """Mask the site for good, for all that follows."""
-        with torch.inference_mode():
-            for values in self.live:
-                values[self.site] = values[self.site] * keep
 
-
-def scores(
-    graph: Graph,
-    x_nchw: Tensor,
-    masks: Mapping[str, Tensor] | None = None,
-    batch_size: int = 50,
+def masked_scores(
+    graph: Graph, x_nchw: Tensor, keep: Mapping[str, Tensor], batch_size: int = 32
 ) -> Tensor:
-    """The scores (N, classes) of all images."""
-    parts: Sequence[Tensor] = x_nchw.split(batch_size)
+    """The scores (N, classes) of all images with every site masked by ``keep``."""
     with torch.inference_mode():
         return torch.cat(
-            [run(graph, {graph.input.name: x}, masks=masks)[graph.output] for x in parts]
+            [
+                run(graph, {graph.input.name: part}, masks=keep)[graph.output]
+                for part in x_nchw.split(batch_size)
+            ]
         )

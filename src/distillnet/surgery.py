@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillnet.channels import LAYERS, Channels
+from distillnet.channels import Channels
 from distillnet.graph import Graph
-from distillnet.operators import Node
+from distillnet.operators import LAYERS, Node
 from distillnet.plan import Plan, removed_classes
 
 __all__ = ["compact", "mask"]
@@ -27,12 +27,17 @@ def mask(graph: Graph, plan: Plan) -> Graph:
     nodes: list[Node] = []
     params = dict(graph.params)
     renamed: dict[str, str] = {}
+    taken = {node.name for node in graph.nodes}
+    device = next((p.device for p in params.values()), None)
     for node in graph.nodes:
         nodes.append(replace(node, inputs=tuple(renamed.get(i, i) for i in node.inputs)))
         keep = plan.keep.get(node.name)
         if keep is not None and not bool(keep.all()):
             masked = f"{node.name}:mask"
-            params[f"{masked}.keep"] = keep
+            while masked in taken:  # of an earlier plan
+                masked += "+"
+            taken.add(masked)
+            params[f"{masked}.keep"] = keep.to(device)
             nodes.append(
                 Node(masked, "mask", (node.name,), node.shape, {}, {"keep": f"{masked}.keep"})
             )
@@ -114,7 +119,10 @@ def _order_outputs(graph: Graph, channels: Channels, plan: Plan, gone: NDArray[n
         return graph
     index = tuple(left.index(o) for o in plan.outputs)
     last = graph[graph.output]
-    if last.op == "linear":  # reorder the rows, so that no operator is added
+    others = {p for n in graph.nodes if n is not last for p in n.params.values()}
+    if last.op == "linear" and others.isdisjoint(
+        last.params.values()
+    ):  # reorder the rows, so that no operator is added
         rows = torch.tensor(index)
         params = dict(graph.params)
         for name in last.params.values():

@@ -63,10 +63,10 @@ class Recipe:
     contrast: float = 0.0  # each image's values times 1 +- this
 
 
-MNIST_RECIPE = Recipe(side=28, epochs=6, batch_size=128, peak_lr=0.05, weight_decay=5e-4, shift=2)
+MNIST_RECIPE = Recipe(side=28, epochs=4, batch_size=128, peak_lr=0.05, weight_decay=5e-4, shift=2)
 CIFAR_RECIPE = Recipe(
     side=24,
-    epochs=24,
+    epochs=20,
     batch_size=128,
     peak_lr=0.05,
     weight_decay=1e-3,

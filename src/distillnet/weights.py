@@ -5,6 +5,7 @@ read with ``weights_only=True``, which refuses every pickle that is more than te
 """
 
 import hashlib
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -120,9 +121,18 @@ def _read_safetensors(path: Path) -> object:
 def _read_torch(path: Path) -> object:
     # A hostile file can make the reader raise almost anything; whatever it is, the file is wrong.
     try:
+        _refuse_unpacking(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def _refuse_unpacking(path: Path) -> None:
+    # PyTorch compresses nothing; a small file that unpacks to a huge one is made to exhaust memory.
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
+                raise ValueError("its records are compressed or overlap")
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -135,7 +145,13 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"  # not "meta", which holds no values
+        and not value.is_quantized
+        and not value.is_complex()
+    )
 
 
 def _check_fit(own: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str) -> None:

@@ -1,0 +1,176 @@
+"""What a person sees: progress on standard error, tables and JSON on standard output."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from distillnet.distill import Distillation
+from distillnet.distill import Progress as OnProgress
+
+__all__ = ["print_distillation", "print_json", "print_table", "progress", "warn"]
+
+_LABELS = {
+    "collect": "Collecting statistics",
+    "search": "Searching",
+    "evaluate": "Evaluating",
+    "train": "Training",
+}
+_UNITS = {"collect": "images", "search": "steps", "evaluate": "images", "train": "epochs"}
+_LINE_EVERY_S = 10.0
+
+
+def console() -> Console:
+    """Standard output, wide enough for tables when it is not a terminal."""
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """A line on standard error."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        unit = _UNITS.get(str(task.fields["stage"]), "steps")
+        return Text(f"{task.speed:.1f} {unit}/s" if task.speed else f"- {unit}/s")
+
+
+@contextmanager
+def progress() -> Iterator[OnProgress]:
+    """A progress callback: bars on a terminal, a line every ten seconds elsewhere."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    tasks: dict[str, Any] = {}
+    with bars:
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(_LABELS.get(stage, stage), total=total, stage=stage)
+            bars.update(tasks[stage], completed=done)
+
+        yield update
+
+
+def _lines() -> OnProgress:
+    started: dict[str, float] = {}
+    printed: dict[str, float] = {}
+
+    def update(stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        begin = started.setdefault(stage, now)
+        if done < total and now - printed.get(stage, begin) < _LINE_EVERY_S:
+            return
+        printed[stage] = now
+        spent = now - begin
+        line = f"{_LABELS.get(stage, stage)}: {done}/{total}"
+        if spent > 0 and done > 0:
+            rate = done / spent
+            line += f", {rate:.1f} {_UNITS.get(stage, 'steps')}/s"
+            if done < total:
+                line += f", {(total - done) / rate:.0f} s left"
+        warn(line)
+
+    return update
+
+
+def print_json(value: Any) -> None:
+    """Exactly one JSON object on standard output."""
+    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def print_table(
+    title: str, columns: list[str], rows: list[list[str]], numbers_from: int = 1
+) -> None:
+    """A plain table; columns from ``numbers_from`` on are numbers, right-aligned."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i >= numbers_from else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+def print_distillation(done: Distillation) -> None:
+    """The figures of a distillation, as a table."""
+    before, after = done.cost_before, done.cost_after
+    rows = [
+        [
+            "MACs (M)",
+            f"{before.macs / 1e6:.2f}",
+            f"{after.macs / 1e6:.2f}",
+            f"{done.mac_ratio:.2f} x",
+        ],
+        [
+            "MACs with partial removal (M)",
+            f"{before.macs / 1e6:.2f}",
+            f"{after.macs_with_partial / 1e6:.2f}",
+            f"{done.mac_ratio_with_partial:.2f} x",
+        ],
+        [
+            "Parameters (k)",
+            f"{before.params / 1e3:.1f}",
+            f"{after.params / 1e3:.1f}",
+            f"{done.param_ratio:.2f} x",
+        ],
+        _accuracy_row(
+            "Accuracy among the classes", done.baseline.accuracy, done.distilled.accuracy
+        ),
+    ]
+    old, new = done.baseline.accuracy_open, done.distilled.accuracy_open
+    if old is not None and new is not None:
+        n_classes = len(done.model.classes)
+        rows.append(_accuracy_row(f"Accuracy among all {n_classes:,}", old, new))
+    for name in done.mission.names:
+        rows.append(
+            _accuracy_row(
+                f"  {name}", done.baseline.per_class[name], done.distilled.per_class[name]
+            )
+        )
+    title = f"{done.model.name} for {', '.join(done.mission.names)}"
+    print_table(title, ["", "original", "distilled", ""], rows)
+    low, high = done.loss_ci95_pp
+    lines = [
+        f"Loss {done.loss_pp:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}) on "
+        f"{done.n_images['val']} images that nothing else was made of; "
+        f"worst class {done.worst_class_loss_pp:+.2f}."
+    ]
+    if done.inception_mac_ratio is not None:
+        lines.append(
+            f"Inception modules alone, partial removal counted, as in the paper: "
+            f"{done.inception_mac_ratio:.2f} x."
+        )
+    if done.mac_ratio_with_partial > 1.05 * done.mac_ratio:
+        lines.append("Partial removal saves time only in runtimes that skip neurons.")
+    out = console()
+    for line in lines:
+        out.print(line, markup=False)
+
+
+def _accuracy_row(label: str, before: float, after: float) -> list[str]:
+    change = 100 * (after - before)
+    return [label, f"{100 * before:.1f} %", f"{100 * after:.1f} %", f"{change:+.1f} pp"]

@@ -1,0 +1,422 @@
+"""The whole job: statistics, search, surgery, evaluation; from a model to a ``Distillation``."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from distillnet.atlas import Atlas, collect
+from distillnet.bitmaps import bitmap, complete_removal, compression_ratio, dormant_density
+from distillnet.capture import capture
+from distillnet.channels import Channels, analyse
+from distillnet.classes import Mission
+from distillnet.cost import Cost, cost, inception_macs
+from distillnet.errors import InputError
+from distillnet.evaluate import (
+    Evaluation,
+    Scores,
+    closed_set,
+    evaluation,
+    graph_scores,
+    loss_interval_pp,
+    loss_pp,
+    worst_class_loss_pp,
+)
+from distillnet.graph import Graph, consumers, run
+from distillnet.images import Folders, ImageSet, load_all, load_batches, split
+from distillnet.models import Model
+from distillnet.plan import Plan, removed_classes
+from distillnet.search import SCORES, Budget, Found, search_paper
+from distillnet.surgery import compact
+
+__all__ = [
+    "Distillation",
+    "Images",
+    "LayerReport",
+    "Options",
+    "Progress",
+    "distill",
+    "measure_statistics",
+    "pick_device",
+    "split_images",
+]
+
+Progress = Callable[[str, int, int], None]  # stage, done, of
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to distill; all that changes the result beside the model and the images."""
+
+    budget: Budget = field(default_factory=Budget)
+    method: str = "paper"
+    score: str = "heat"
+    complete_only: bool = False
+    seed: int = 0
+    batch_size: int = 32
+    workers: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Images:
+    """Three sets without a common image: what is measured, searched on, and reported on."""
+
+    statistics: ImageSet
+    search: ImageSet
+    val: ImageSet
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What became of one site: neurons, thresholds and dormant densities (Eq. 7, 8, 13, 16)."""
+
+    site: str
+    threshold: float
+    channels: int
+    channels_removed: int
+    neurons: int
+    neurons_kept: int
+    compression_ratio: float
+    tau: float
+    tau_prime: float
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """A distilled network and all that is known of it."""
+
+    model: Model
+    mission: Mission
+    options: Options
+    graph: Graph
+    channels: Channels
+    found: Found
+    compact: Graph
+    class_bitmaps: Mapping[str, Tensor]  # by site, bool (K, C, H, W) or (K, F)
+    baseline: Evaluation
+    distilled: Evaluation
+    cost_before: Cost
+    cost_after: Cost
+    layers: tuple[LayerReport, ...]
+    n_images: Mapping[str, int]
+    seconds: Mapping[str, float]
+    peak_rss_mb: float
+
+    @property
+    def plan(self) -> Plan:
+        return self.found.plan
+
+    @property
+    def mac_ratio(self) -> float:
+        """Original over distilled MACs, complete removal only: what every runtime realises."""
+        return self.cost_before.macs / self.cost_after.macs
+
+    @property
+    def mac_ratio_with_partial(self) -> float:
+        return self.cost_before.macs / self.cost_after.macs_with_partial
+
+    @property
+    def inception_mac_ratio(self) -> float | None:
+        """The paper's "speedup": MACs of GoogLeNet's inception modules, partial removal counted."""
+        before, after = inception_macs(self.cost_before), inception_macs(self.cost_after)
+        return before / after if before and after else None
+
+    @property
+    def param_ratio(self) -> float:
+        return self.cost_before.params / self.cost_after.params
+
+    @property
+    def loss_pp(self) -> float:
+        return loss_pp(self.baseline, self.distilled)
+
+    @property
+    def worst_class_loss_pp(self) -> float:
+        return worst_class_loss_pp(self.baseline, self.distilled)
+
+    @property
+    def loss_ci95_pp(self) -> tuple[float, float]:
+        return loss_interval_pp(self.baseline, self.distilled)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device for "auto", "cpu" or "cuda"; InputError where there is no such device."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"found the device {name!r}; expected auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("PyTorch finds no CUDA device on this machine; use --device cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def split_images(
+    folders: Folders,
+    *,
+    val: ImageSet | None = None,
+    search: ImageSet | None = None,
+    seed: int = 0,
+) -> Images:
+    """Statistics, search and val images without overlap.
+
+    ``val`` is what is given, else the folder's own, else a fifth of each class. ``search`` is what
+    is given, else half of the rest: the search decides on single errors and needs the images more
+    than the means do.
+    """
+    rest = folders.train
+    if val is None:
+        val = folders.val
+    if val is None:
+        val, rest = split(rest, 0.2, seed)
+    if search is None:
+        statistics, search = split(rest, 0.5, seed)
+    else:
+        statistics = rest
+    for name, part in (("statistics", statistics), ("search", search), ("val", val)):
+        for other, images in (("statistics", statistics), ("search", search), ("val", val)):
+            if name < other and (common := set(part.refs) & set(images.refs)):
+                raise InputError(
+                    f"{len(common)} images are in both the {name} and the {other} set, such as "
+                    f"{next(iter(common))}; expected separate images, correct --search and --val"
+                )
+    return Images(statistics, search, val)
+
+
+def measure_statistics(
+    graph: Graph,
+    channels: Channels,
+    model: Model,
+    images: ImageSet,
+    directory: Path,
+    options: Options,
+    on_progress: Progress = _silent,
+) -> tuple[Atlas, int]:
+    """Collect an atlas of ``images`` into ``directory``; also the number of unreadable images."""
+    done = 0
+
+    def count(n: int) -> None:
+        nonlocal done
+        done += n
+        on_progress("collect", done, len(images))
+
+    stream = load_batches(
+        images, model.preprocessing, batch_size=options.batch_size, workers=options.workers
+    )
+    atlas = collect(
+        graph,
+        channels,
+        stream,
+        directory,
+        model=model.name,
+        weights_sha256=model.weights_sha256,
+        on_images=count,
+    )
+    return atlas, len(stream.unreadable)
+
+
+def check_atlas(atlas: Atlas, graph: Graph, channels: Channels, model: Model) -> None:
+    """Raise InputError when the atlas is of another network, other weights or another size."""
+    for what, found, expected in (
+        ("weights", atlas.weights_sha256, model.weights_sha256),
+        ("input size", atlas.input_size, graph.input.shape[1:]),
+        ("sites", atlas.sites, channels.sites),
+    ):
+        if found != expected:
+            raise InputError(
+                f"the atlas {atlas.directory} is of other {what} than {model.name} here "
+                f"({str(found)[:60]} instead of {str(expected)[:60]}); collect it again with this "
+                "model"
+            )
+
+
+def distill(
+    model: Model,
+    mission: Mission,
+    images: Images,
+    atlas_dir: Path,
+    options: Options | None = None,
+    *,
+    atlas: Atlas | None = None,
+    on_progress: Progress = _silent,
+) -> Distillation:
+    """Cut a network down to a mission within a budget, with no training.
+
+    Args:
+        images: see ``split_images``; the val images are used for the final figures only.
+        atlas_dir: an existing folder for the statistics, unless ``atlas`` brings them.
+        on_progress: called as (stage, done, of) with the stages collect, search and evaluate.
+
+    Raises:
+        InputError: a class is missing, images cannot be read, or the network cannot be followed.
+    """
+    options = options or Options()
+    if options.method != "paper":
+        raise InputError(f"there is no method {options.method!r}; expected paper")
+    start = time.perf_counter()
+    device = pick_device(options.device)
+    graph = capture(
+        model.module, model.preprocessing.input_size, channels=len(model.preprocessing.mean)
+    )
+    channels = analyse(graph)
+    if not channels.sites:
+        raise InputError(f"{model.name} has no channel that could be removed; see inspect")
+    on_device = graph.to(device)
+    unreadable = 0
+    if atlas is None:
+        atlas, unreadable = measure_statistics(
+            on_device, channels, model, images.statistics, atlas_dir, options, on_progress
+        )
+    else:
+        check_atlas(atlas, graph, channels, model)
+    if missing := [c for c in mission.indices if not atlas.counts.get(c)]:
+        raise InputError(
+            f"the atlas {atlas.directory} has no statistics of class {missing[0]}; collect it "
+            "with images of all classes of the mission"
+        )
+    collected = time.perf_counter()
+
+    loaded = load_all(images.search, model.preprocessing, workers=options.workers)
+    unreadable += len(loaded.unreadable)
+    positions = torch.tensor([mission.indices.index(int(c)) for c in loaded.labels_n])
+    score = SCORES[options.score](graph, channels, atlas, mission, options.seed)
+    found = search_paper(
+        on_device,
+        channels,
+        score,
+        mission,
+        loaded.x_nchw.to(device),
+        positions,
+        options.budget,
+        complete_only_plan=options.complete_only,
+        on_progress=lambda done, total: on_progress("search", done, total),
+    )
+    layers = _layer_reports(
+        on_device, channels, found, loaded.x_nchw[:: max(1, len(loaded.x_nchw) // 50)].to(device)
+    )
+    searched = time.perf_counter()
+
+    baseline, distilled, n_bad = _evaluate(
+        on_device, channels, found.plan, model, mission, images.val, options, on_progress
+    )
+    class_bitmaps = {
+        site: bitmap(score(site), threshold) for site, threshold in found.thresholds.items()
+    }
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    end = time.perf_counter()
+    return Distillation(
+        model=model,
+        mission=mission,
+        options=options,
+        graph=graph,
+        channels=channels,
+        found=found,
+        compact=compact(graph, channels, found.plan),
+        class_bitmaps=class_bitmaps,
+        baseline=baseline,
+        distilled=distilled,
+        cost_before=cost(graph, channels),
+        cost_after=cost(graph, channels, found.plan),
+        layers=layers,
+        n_images={
+            "statistics": sum(atlas.counts[c] for c in mission.indices),
+            "search": len(loaded.refs),
+            "val": baseline.n,
+            "unreadable": unreadable + n_bad,
+        },
+        seconds={
+            "collect": collected - start,
+            "search": searched - collected,
+            "total": end - start,
+        },
+        peak_rss_mb=peak / (2**20 if sys.platform == "darwin" else 2**10),
+    )
+
+
+def _evaluate(
+    graph: Graph,
+    channels: Channels,
+    plan: Plan,
+    model: Model,
+    mission: Mission,
+    images: ImageSet,
+    options: Options,
+    on_progress: Progress,
+) -> tuple[Evaluation, Evaluation, int]:
+    """Baseline and distilled network on the same images; also how many could not be read.
+
+    The distilled one is evaluated compacted, with all its scores, so that the open set is measured
+    on what is left of the network; the closed set reads the mission's scores of the same run.
+    """
+    whole = replace(plan, outputs=None)
+    results: list[Evaluation] = []
+    n_bad = 0
+    for i, network in enumerate((graph, compact(graph, channels, whole))):
+        offset = i * len(images)
+        stream = load_batches(
+            images,
+            model.preprocessing,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            on_image=lambda n, o=offset: on_progress("evaluate", o + n, 2 * len(images)),  # type: ignore[misc]
+        )
+        scores: Scores = graph_scores(network, stream)
+        n_bad = len(stream.unreadable)
+        results.append(evaluation(closed_set(scores, mission), mission, scores))
+    return results[0], results[1], n_bad
+
+
+def _layer_reports(
+    graph: Graph, channels: Channels, found: Found, x_nchw: Tensor
+) -> tuple[LayerReport, ...]:
+    """Compression and dormant densities of every site, the latter on some of the search images."""
+    values: dict[str, Tensor] = {}
+
+    def keep_value(name: str, x: Tensor) -> None:
+        if name in channels.sites:
+            density = _density(graph, name, x, 0.0)
+            dormant = _density(graph, name, x, max(found.thresholds.get(name, 0.0), 0.0))
+            seen = values.get(name, torch.zeros(2))
+            values[name] = torch.maximum(seen, torch.tensor([density, max(density, dormant)]))
+
+    with torch.inference_mode():
+        for part in x_nchw.split(10):
+            run(graph, {graph.input.name: part}, observe=keep_value)
+    gone = removed_classes(channels, found.plan)
+    reports = []
+    for site in channels.sites:
+        keep = found.plan.keep.get(site, torch.ones(graph[site].shape, dtype=torch.bool)).cpu()
+        tau, tau_prime = values[site].tolist()
+        reports.append(
+            LayerReport(
+                site=site,
+                threshold=found.thresholds.get(site, float("-inf")),
+                channels=len(keep),
+                channels_removed=int(
+                    (complete_removal(keep).numpy() & gone[channels.of[site]]).sum()
+                ),
+                neurons=keep.numel(),
+                neurons_kept=int(keep.sum()),
+                compression_ratio=compression_ratio(keep),
+                tau=tau,
+                tau_prime=tau_prime,
+            )
+        )
+    return tuple(reports)
+
+
+def _density(graph: Graph, site: str, x: Tensor, threshold: float) -> float:
+    kernel, stride = 1, 1
+    for reader in consumers(graph)[site]:
+        if reader.op == "conv":
+            kernel = max(kernel, graph.params[reader.params["weight"]].shape[-1])
+            stride = reader.attrs["stride"][0]
+    return dormant_density(x, threshold, kernel, stride)

@@ -1,0 +1,206 @@
+"""The run folder: what ``distill`` leaves behind, and reading it again.
+
+| file | holds |
+|---|---|
+| ``result.json`` | the figures |
+| ``mission.json`` | everything needed to do it again |
+| ``bitmaps.safetensors`` | bit-packed keep maps: ``fused/<site>`` and ``<class index>/<site>`` |
+| ``model.pt2`` | the compact network, a torch.export programme that loads without this package |
+| ``atlas/`` | the statistics |
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from distillnet.bitmaps import pack
+from distillnet.classes import ClassTable, Mission
+from distillnet.cost import Cost
+from distillnet.distill import Distillation
+from distillnet.errors import InputError
+from distillnet.evaluate import Evaluation, Scores, evaluation
+from distillnet.graph import Graph, GraphModule
+from distillnet.images import Batch
+from distillnet.preprocessing import Preprocessing
+from distillnet.programs import load_program
+
+__all__ = [
+    "RUN_MARKER",
+    "Run",
+    "evaluate_run",
+    "open_run",
+    "result_json",
+    "save_program",
+    "write_run",
+]
+
+RUN_MARKER = "result.json"
+_FORMAT = 1
+
+
+def save_program(graph: Graph, path: Path) -> None:
+    """Save a graph as a ``torch.export`` programme with a dynamic batch: (N, C, H, W) -> (N, K)."""
+    module = GraphModule(graph).eval()
+    x = torch.zeros(2, *graph.input.shape)
+    program = torch.export.export(
+        module, (x,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
+    )
+    torch.export.save(program, path)
+
+
+def result_json(done: Distillation) -> dict[str, Any]:
+    """The content of ``result.json``."""
+    return {
+        "model": done.model.name,
+        "method": done.options.method,
+        "score": done.options.score,
+        "classes": [
+            {"index": i, "name": name}
+            for i, name in zip(done.mission.indices, done.mission.names, strict=True)
+        ],
+        "baseline": _network(done.graph, done.cost_before, done.baseline),
+        "distilled": _network(done.graph, done.cost_after, done.distilled),
+        "mac_ratio": done.mac_ratio,
+        "mac_ratio_with_partial": done.mac_ratio_with_partial,
+        "inception_mac_ratio": done.inception_mac_ratio,
+        "param_ratio": done.param_ratio,
+        "loss_pp": done.loss_pp,
+        "worst_class_loss_pp": done.worst_class_loss_pp,
+        "loss_ci95_pp": list(done.loss_ci95_pp),
+        "n_images": dict(done.n_images),
+        "seconds": dict(done.seconds),
+        "peak_rss_mb": done.peak_rss_mb,
+        "search": {
+            "loss_pp": done.found.loss_pp,
+            "divergence_nats": done.found.divergence,
+            "budget_met": done.found.met,
+        },
+        "layers": [_finite(asdict(layer)) for layer in done.layers],
+    }
+
+
+def _network(graph: Graph, cost: Cost, result: Evaluation) -> dict[str, Any]:
+    return {
+        "input_size": list(graph.input.shape[1:]),
+        "params": cost.params,
+        "macs": cost.macs,
+        "macs_with_partial": cost.macs_with_partial,
+        "accuracy": result.accuracy,
+        "accuracy_open": result.accuracy_open,
+        "per_class": dict(result.per_class),
+    }
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity; a threshold that removes nothing is null."""
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
+    }
+
+
+def _mission_json(done: Distillation, sources: dict[str, Any]) -> dict[str, Any]:
+    table = done.model.classes
+    return {
+        "format": _FORMAT,
+        "versions": {name: version(name) for name in ("distillnet", "torch", "torchvision")},
+        "model": done.model.name,
+        "weights_sha256": done.model.weights_sha256,
+        "n_classes": len(table),
+        "classes": [
+            {"index": i, "name": table.names[i], "aliases": list(table.aliases[i])}
+            for i in done.mission.indices
+        ],
+        "preprocessing": asdict(done.model.preprocessing),
+        "options": asdict(done.options),
+        "seed": done.options.seed,
+        "thresholds": dict(done.found.thresholds),
+        "sources": sources,
+    }
+
+
+def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | None = None) -> None:
+    """Write a run into ``directory``, an existing folder (see ``files.new_folder``).
+
+    ``sources`` is kept in ``mission.json`` as it is: where weights and images came from.
+    """
+    save_program(done.compact, directory / "model.pt2")
+    bitmaps = {f"fused/{site}": keep for site, keep in done.plan.keep.items()}
+    for site, keep_k in done.class_bitmaps.items():
+        if len(keep_k) == len(done.mission):
+            for index, keep in zip(done.mission.indices, keep_k, strict=True):
+                bitmaps[f"{index}/{site}"] = keep
+    save_file(pack(bitmaps), directory / "bitmaps.safetensors")
+    mission = _mission_json(done, sources or {})
+    (directory / "mission.json").write_text(json.dumps(mission, indent=1) + "\n")
+    # Last: its presence marks a whole run.
+    (directory / RUN_MARKER).write_text(json.dumps(result_json(done), indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read: the compact network and what it needs to be fed and understood."""
+
+    directory: Path
+    result: dict[str, Any]
+    mission: Mission
+    classes: ClassTable
+    preprocessing: Preprocessing
+
+
+def open_run(directory: Path) -> Run:
+    """Read a run folder; InputError where there is none, or one of another version."""
+    try:
+        mission = json.loads((directory / "mission.json").read_text())
+        result = json.loads((directory / RUN_MARKER).read_text())
+        if mission["format"] != _FORMAT:
+            raise InputError(
+                f"{directory} is a run of format {mission['format']}, this version reads "
+                f"{_FORMAT}; distill again"
+            )
+        n_classes = int(mission["n_classes"])
+        names = [str(i) for i in range(n_classes)]
+        aliases: list[tuple[str, ...]] = [()] * n_classes
+        indices = []
+        for entry in mission["classes"]:
+            index = int(entry["index"])
+            names[index] = str(entry["name"])
+            aliases[index] = tuple(map(str, entry["aliases"]))
+            indices.append(index)
+        how = dict(mission["preprocessing"])
+        for key in ("input_size", "mean", "std"):
+            how[key] = tuple(how[key])
+        return Run(
+            directory,
+            result,
+            Mission(tuple(indices), tuple(names[i] for i in indices)),
+            ClassTable(tuple(names), tuple(aliases)),
+            Preprocessing(**how),
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(
+            f"{directory} is not a run folder ({type(error).__name__}: {error}); expected a folder "
+            "that `distillnet distill` wrote"
+        ) from error
+
+
+def evaluate_run(opened: Run, batches: Iterable[Batch]) -> Evaluation:
+    """The compact network's closed-set accuracy on images of the mission's classes.
+
+    Its head has only the mission's scores, so there is no open set to measure.
+    """
+    module = load_program(opened.directory / "model.pt2").module
+    position = {index: i for i, index in enumerate(opened.mission.indices)}
+    scores, labels = [], []
+    with torch.inference_mode():
+        for batch in batches:
+            scores.append(module(batch.x_nchw))
+            labels += [position[int(label)] for label in batch.labels_n]
+    closed = Scores(torch.cat(scores), torch.tensor(labels))
+    return evaluation(closed, opened.mission)

@@ -1,0 +1,37 @@
+"""What a search may spend, or has to reach."""
+
+from dataclasses import dataclass
+
+from distillnet.errors import InputError
+
+__all__ = ["Budget"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A loss to respect, or else a ratio to reach.
+
+    Attributes:
+        max_loss_pp: closed-set accuracy that may be lost, in percentage points.
+        target_macs: original over distilled MACs to reach instead; None respects the loss.
+        target_params: the same for parameters.
+    """
+
+    max_loss_pp: float = 1.0
+    target_macs: float | None = None
+    target_params: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_loss_pp <= 100:
+            raise InputError(
+                f"found a loss of {self.max_loss_pp} percentage points; expected 0 to 100, "
+                "correct --max-loss"
+            )
+        for option, value in (
+            ("--target-macs", self.target_macs),
+            ("--target-params", self.target_params),
+        ):
+            if value is not None and not value >= 1:
+                raise InputError(f"found the ratio {value}; expected 1 or more, correct {option}")
+        if self.target_macs is not None and self.target_params is not None:
+            raise InputError("found --target-macs and --target-params; give one of them")
