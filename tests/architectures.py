@@ -210,12 +210,14 @@ class _SharedWidths(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.a, self.head = _conv(3, 8), _conv(4, 8), _head(8)
+        self.stem, self.a, self.head = _conv(3, 8), _conv(4, 8), _head(10)
+        self.free = _conv(8, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.stem(x))
         y = F.relu(F.conv2d(x, self.a.weight, self.a.bias, padding=1, groups=2))
-        return self.head(y + F.relu(self.a(x[:, :4])))
+        y = y + F.relu(self.a(x[:, :4]))
+        return self.head(torch.cat([y, F.relu(self.free(x))], 1))
 
 
 class _Colliding(nn.Module):
@@ -404,7 +406,7 @@ ARCHITECTURES: Mapping[str, Callable[[], nn.Module]] = {
     ),
     "activations, more": _chain_of(
         nn.Mish(), nn.Softplus(2), nn.GELU("tanh"), nn.ReLU6(), nn.Hardtanh(-0.5, 0.7),
-        nn.Hardsigmoid(), nn.Sigmoid(), nn.CELU(), nn.SELU(),
+        nn.Hardsigmoid(), nn.Sigmoid(), nn.SELU(),
     ),
     "in place": lambda: nn.Sequential(
         _conv(3, 8), nn.ReLU(inplace=True), nn.BatchNorm2d(8), nn.SiLU(inplace=True), _conv(8, 6),

@@ -227,7 +227,7 @@ class _Builder:
             raise self.refuse("is not supported")
         try:
             value = handler(self, *args, **kwargs)
-        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             # A form of the operator that its entry in the table was not written for.
             raise self.refuse(f"is used in a form that is not followed ({error})") from error
         shapes = node.meta["val"]
@@ -511,6 +511,15 @@ def _activation(kind: str) -> Callable[..., _View]:
     return handler
 
 
+def _elu(
+    b: _Builder, x: _View, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0
+) -> _View:
+    if input_scale != 1:
+        raise b.refuse("scales its input")
+    y: _View = _activation("elu")(b, x, alpha)
+    return y if scale == 1 else _MUL(b, y, scale)  # SELU scales its output
+
+
 def _per_channel(b: _Builder, constant: Any, shape: tuple[int, ...]) -> Tensor | None:
     """A constant operand as one value per channel of ``shape``, or None where it is not that."""
     channels = shape[0]
@@ -594,8 +603,11 @@ def _div(b: _Builder, x: Any, y: Any) -> _View:
 
 
 def _cat(b: _Builder, tensors: list[_View], dim: int = 0) -> _View:
-    if dim % (len(tensors[0].shape) + 1) != 1:
+    assert b.current is not None
+    if dim % b.current.meta["val"].ndim != 1:
         raise b.refuse(f"joins along dimension {dim}; only channels (1) are followed")
+    if not all(isinstance(t, _View) for t in tensors):
+        raise b.refuse("joins an activation and a constant (a class token)")
     return b.emit("cat", [b.tensor(t) for t in tensors])
 
 
@@ -730,14 +742,14 @@ _TABLE: dict[str, Callable[..., Any]] = {
     "native_layer_norm": lambda b, *args: (_layer_norm(b, *args), None, None),
     "relu": _activation("relu"),
     "hardtanh": _activation("hardtanh"),
-    "relu6": _activation("hardtanh"),
+    "relu6": lambda b, x: _activation("hardtanh")(b, x, 0.0, 6.0),
     "hardswish": _activation("hardswish"),
     "hardsigmoid": _activation("hardsigmoid"),
     "silu": _activation("silu"),
     "sigmoid": _activation("sigmoid"),
     "gelu": _activation("gelu"),
     "tanh": _activation("tanh"),
-    "elu": _activation("elu"),
+    "elu": _elu,
     "leaky_relu": _activation("leaky_relu"),
     "mish": _activation("mish"),
     "softplus": _activation("softplus"),
