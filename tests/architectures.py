@@ -157,10 +157,15 @@ def _convnext(m: nn.Module, x: Tensor) -> Tensor:
     return x + m.scale * y
 
 
-def _convnext_net() -> nn.Module:
+def _convnext_net(scaled_last: bool = False) -> nn.Module:
+    def scaled_before_it_is_turned_back(m: nn.Module, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        y = m.b(F.gelu(m.a(m.norm(m.dw(x).permute(0, 2, 3, 1)))))
+        return x + (m.scale.flatten() * y).permute(0, 3, 1, 2)
+
     net = _net(
-        _convnext, 8, stem=_conv(3, 8), dw=_conv(8, 8, groups=8), norm=nn.LayerNorm(8),
-        a=nn.Linear(8, 16), b=nn.Linear(16, 8),
+        scaled_before_it_is_turned_back if scaled_last else _convnext, 8, stem=_conv(3, 8),
+        dw=_conv(8, 8, groups=8), norm=nn.LayerNorm(8), a=nn.Linear(8, 16), b=nn.Linear(16, 8),
     )  # fmt: skip
     net[0].register_parameter("scale", nn.Parameter(torch.ones(8, 1, 1)))
     return net
@@ -285,7 +290,8 @@ def _same_padding() -> nn.Module:
         return F.relu(m.c(F.pad(F.relu(m.b(x)), (-1, 2, 0, -1))))
 
     return _net(
-        function, 6, a=nn.Conv2d(3, 8, 2, padding="valid"), b=nn.Conv2d(8, 6, (4, 2), padding="same"),
+        function, 6, a=nn.Conv2d(3, 8, 2, padding="valid"),
+        b=nn.Conv2d(8, 6, (4, 2), padding="same"),
         c=nn.Conv2d(6, 6, 3, padding="same", dilation=2),
     )  # fmt: skip
 
@@ -330,7 +336,9 @@ ARCHITECTURES: Mapping[str, Callable[[], nn.Module]] = {
         _nested, 8, stem=_conv(3, 8), a=_conv(8, 3), b=_conv(8, 5), c=_conv(11, 8, 1)
     ),
     "concat": lambda: _net(
-        lambda m, x: m.d(torch.cat([F.relu(m.a(x)), F.relu(m.b(x)), F.max_pool2d(m.c(x), 3, 1, 1)], 1)),
+        lambda m, x: m.d(
+            torch.cat([F.relu(m.a(x)), F.relu(m.b(x)), F.max_pool2d(m.c(x), 3, 1, 1)], 1)
+        ),
         6, a=_conv(3, 4, 1), b=_conv(3, 5), c=_conv(3, 3, 5), d=_conv(12, 6),
     ),
     "concat with itself": lambda: _net(
@@ -351,8 +359,8 @@ ARCHITECTURES: Mapping[str, Callable[[], nn.Module]] = {
         _conv(3, 8), nn.ReLU(), _conv(8, 12, groups=4), nn.ReLU(), _conv(12, 6), nn.ReLU(), _head(6)
     ),
     "channel shuffle": lambda: _net(
-        _shuffle, 6, stem=_conv(3, 8), a=_conv(4, 4, 1), dw=_conv(4, 4, groups=4), pw=_conv(4, 4, 1),
-        b=_conv(8, 6),
+        _shuffle, 6, stem=_conv(3, 8), a=_conv(4, 4, 1), dw=_conv(4, 4, groups=4),
+        pw=_conv(4, 4, 1), b=_conv(8, 6),
     ),
     "channel shuffle, grouped": lambda: _net(
         _grouped_shuffle, 12, stem=_conv(3, 8), a=_conv(8, 8, groups=4), b=_conv(8, 12, groups=4)
@@ -385,6 +393,7 @@ ARCHITECTURES: Mapping[str, Callable[[], nn.Module]] = {
         nn.AdaptiveAvgPool2d(1), nn.Flatten(),
     ),
     "channels-last linear": _convnext_net,
+    "channels-last scale": lambda: _convnext_net(scaled_last=True),
     "pools": _pools_of(
         nn.MaxPool2d(3, 2, ceil_mode=True), nn.AvgPool2d(3, 1, 1, count_include_pad=False),
         nn.AvgPool2d(2, 2, ceil_mode=True), nn.AdaptiveAvgPool2d((2, 3)),

@@ -5,7 +5,6 @@ import functools
 import pytest
 import torch
 import torchvision
-from plans import check_plan, deviation, random_plan, scores
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,6 +14,7 @@ from distillnet.cost import Cost, cost, inception_macs
 from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph
 from distillnet.models import random_model
+from plans import check_plan, deviation, random_plan, scores
 
 # Name -> side of the input: the least that works.
 FAMILIES = {

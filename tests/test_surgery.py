@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from architectures import ARCHITECTURES, SIDE, build
-from plans import STYLES, check_plan, deviation, random_plan, scores
 from torch import Tensor, nn
 
+from architectures import ARCHITECTURES, SIDE, build
 from distillnet.capture import capture
 from distillnet.channels import Channels, analyse, groups
 from distillnet.graph import Graph, GraphModule
 from distillnet.plan import Plan, complete_only, removed_classes
 from distillnet.surgery import compact, mask
+from plans import STYLES, check_plan, deviation, random_plan, scores
 
 RECAPTURED = (
     "batch norm", "channel shuffle", "channels-last linear", "convolution as classifier",

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from distillnet.channels import Channels
 from distillnet.errors import InputError
-from distillnet.graph import Graph, run
+from distillnet.graph import Graph, fast_layout, run
 from distillnet.images import Batch
 
 __all__ = ["Atlas", "collect", "open_atlas"]
@@ -75,7 +75,8 @@ class _Sums:
         # float64 is missing on some accelerators; there the sums of batches are float32 too.
         wide = torch.float32 if device.type == "mps" else torch.float64
         self.n = 0
-        self.sum = {s: torch.zeros(graph[s].shape, dtype=wide, device=device) for s in sites}
+        zeros = {s: torch.zeros(graph[s].shape, dtype=wide, device=device) for s in sites}
+        self.sum = {s: fast_layout(zero) for s, zero in zeros.items()}
         self.square = {s: torch.zeros_like(total) for s, total in self.sum.items()}
 
     def add(self, site: str, x: Tensor) -> None:
@@ -149,7 +150,7 @@ def collect(
                     if label in counts:
                         raise ValueError(f"images of class {label} are not together")
                     current, sums = label, _Sums(graph, channels.sites, device)
-                run(graph, {graph.input.name: x.to(device)}, observe=observe)
+                run(graph, {graph.input.name: fast_layout(x.to(device))}, observe=observe)
                 sums.n += len(x)
                 if on_images is not None:
                     on_images(len(x))

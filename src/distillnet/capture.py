@@ -555,12 +555,23 @@ def _arithmetic(
         if isinstance(y, Tensor) and y.dtype == torch.bool and op == "mul":
             keep = y.expand(1, *x.shape)[0].contiguous()
             return b.emit("mask", [b.tensor(x)], {}, {"keep": keep})
-        canonical = b.tensor(x)
-        value = _per_channel(b, y, canonical.shape)
+        base = b.nodes[x.node].shape
+        order = b.elements(x).flatten()
+        if _is_range(order.sort().values, math.prod(base)):
+            # All of the node, seen in some order (channels-last): the constant in the node's order.
+            constants = torch.as_tensor(y, dtype=b.like.dtype, device=b.like.device)
+            y = constants.expand(1, *x.shape).flatten()[order.argsort().to(constants.device)]
+            y = y.reshape(1, *base)
+        else:
+            x = b.tensor(x)
+            base = x.shape
+        value = _per_channel(b, y, base)
         if value is None:
             raise b.refuse("combines a map with a constant that varies over positions")
         scale, shift = constant(value)
-        return b.elementwise(canonical, "affine", {}, {"scale": scale, "shift": shift})
+        params = {"scale": scale, "shift": shift}
+        done = b.emit("affine", [_View(x.node, base)], {}, params, base)
+        return _View(done.node, x.shape, x.index)
 
     return handler
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distillnet.classes import Mission
 from distillnet.errors import InputError
-from distillnet.graph import Graph, run
+from distillnet.graph import Graph, fast_layout, run
 from distillnet.images import Batch
 
 __all__ = [
@@ -58,7 +58,8 @@ def graph_scores(graph: Graph, batches: Iterable[Batch]) -> Scores:
     scores, labels = [], []
     with torch.inference_mode():
         for batch in batches:
-            y = run(graph, {graph.input.name: batch.x_nchw.to(device)})[graph.output].cpu()
+            x = fast_layout(batch.x_nchw.to(device))
+            y = run(graph, {graph.input.name: x})[graph.output].cpu()
             if not bool(torch.isfinite(y).all()):
                 bad = next(
                     str(ref)

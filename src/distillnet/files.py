@@ -1,15 +1,20 @@
 """Writing so that nothing half-written ever stands under a final name."""
 
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from distillnet.errors import InputError
 
-__all__ = ["check_writable", "new_file", "new_folder"]
+__all__ = ["check_writable", "new_file", "new_folder", "write_tensors"]
 
 
 def check_writable(path: Path, marker: str | None = None) -> None:
@@ -31,12 +36,18 @@ def check_writable(path: Path, marker: str | None = None) -> None:
                 )
         if marker is None and path.is_dir():
             raise InputError(f"{path} is a folder; expected a file to write, choose another --out")
-        parent = path.absolute().parent
+        if os.path.ismount(path):  # nothing can take its place
+            raise InputError(
+                f"{path} is a mount point, which cannot be replaced; choose an --out inside it"
+            )
+        parent = path.resolve().parent
         while not parent.exists():
             parent = parent.parent
-    except OSError as error:  # a folder that may not be entered, a name that is too long
+    except (OSError, RuntimeError) as error:
+        # A folder that may not be entered, a name that is too long, links in a circle.
         raise InputError(
-            f"cannot write {path} ({error.strerror}); choose an --out in a folder that you own"
+            f"cannot write {path} ({getattr(error, 'strerror', None) or error}); choose an --out "
+            "in a folder that you own"
         ) from error
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"cannot write to {parent}; choose an --out in a folder that you own")
@@ -50,40 +61,73 @@ def new_folder(path: Path, marker: str) -> Iterator[Path]:
     error or Ctrl-C nothing has changed.
     """
     check_writable(path, marker)
-    path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    path = path.resolve()  # a link stays, what it leads to is written
+    with _parents(path):
+        work = Path(tempfile.mkdtemp(prefix=f".{path.name[:64]}.", dir=path.parent))
+        try:
+            work.chmod(0o755)  # mkdtemp makes it private
+            yield work
+            _exchange(work, path)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _exchange(work: Path, path: Path) -> None:
+    """Put the folder ``work`` in the place of ``path``, which may exist."""
+    if not path.exists():
+        work.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name[:64]}.old.", dir=path.parent))
     try:
-        work.chmod(0o755)  # mkdtemp makes it private
-        yield work
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            path.rename(old / path.name)
-            try:
-                work.rename(path)
-            except BaseException:
-                (old / path.name).rename(path)
-                old.rmdir()
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
+        path.rename(old / path.name)
+        try:
             work.rename(path)
+        except BaseException:
+            (old / path.name).rename(path)
+            raise
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _parents(path: Path) -> Iterator[None]:
+    """The folders above ``path``; those that were made for it go away again after an error."""
+    missing = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for parent in missing:
+            with suppress(OSError):  # somebody else may have put something there meanwhile
+                parent.rmdir()
+        raise
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """A temporary file name beside ``path`` that takes its place when the block ends well."""
     check_writable(path)
-    path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    work = Path(name)
+    path = path.resolve()
+    with _parents(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
+        os.close(handle)
+        work = Path(name)
+        try:
+            yield work
+            work.chmod(0o644)
+            work.replace(path)
+        finally:
+            work.unlink(missing_ok=True)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file that others may read; OSError, as of any file, where it fails."""
     try:
-        work.chmod(0o644)
-        yield work
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
+        save_file(dict(tensors), path)
+    except SafetensorError as error:
+        # "I/O error: No space left on device (os error 28)"
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    path.chmod(0o644)  # the library makes it private

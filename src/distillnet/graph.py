@@ -8,7 +8,6 @@ Legend of shape letters: N images, C channels in, M channels out, H and W height
 F features, G convolution groups, K kernel side.
 """
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from distillnet.operators import APPLY, Node
 
-__all__ = ["Graph", "GraphModule", "Node", "consumers", "dependents", "run"]
+__all__ = ["Graph", "GraphModule", "Node", "consumers", "dependents", "fast_layout", "run"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def run(
         params = {role: graph.params[name] for role, name in node.params.items()}
         y = APPLY[node.op](node, params, *(values[name] for name in node.inputs))
         if masks is not None and node.name in masks:
-            y = y * masks[node.name].to(y.device)
+            y = y * masks[node.name]
         if observe is not None:
             observe(node.name, y)
         values[node.name] = y
@@ -122,6 +121,22 @@ def run(
             if last_use[name] == i and name not in wanted:
                 values.pop(name, None)
     return {name: values[name] for name in wanted}
+
+
+def fast_layout(tensor: Tensor) -> Tensor:
+    """The tensor in the memory layout that CPUs compute fastest in: channels last.
+
+    Convolutions keep the layout of their input, so it is enough to bring the network's input into
+    it. Measured on GoogLeNet: half the time of the default layout, most of it in max pooling.
+    Masks (C, H, W) are brought into it too, else each multiplication would transpose.
+    """
+    if tensor.device.type != "cpu":
+        return tensor
+    if tensor.ndim == 4:
+        return tensor.contiguous(memory_format=torch.channels_last)
+    if tensor.ndim == 3:
+        return tensor[None].contiguous(memory_format=torch.channels_last)[0]
+    return tensor
 
 
 class GraphModule(nn.Module):

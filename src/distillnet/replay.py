@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from distillnet.graph import Graph, consumers, dependents, run
+from distillnet.graph import Graph, consumers, dependents, fast_layout, run
 
 __all__ = ["Replay", "masked_scores"]
 
@@ -25,12 +25,12 @@ class Replay:
         batch_size: images computed at once.
     """
 
-    def __init__(self, graph: Graph, x_nchw: Tensor, batch_size: int = 32) -> None:
+    def __init__(self, graph: Graph, x_nchw: Tensor, batch_size: int = 16) -> None:
         self.graph = graph
         self.order = {node.name: i for i, node in enumerate(graph.nodes)}
         self.readers = consumers(graph)
         self.live: list[dict[str, Tensor]] = [
-            {graph.input.name: part} for part in x_nchw.split(batch_size)
+            {graph.input.name: fast_layout(part)} for part in x_nchw.split(batch_size)
         ]
         self.here: list[dict[str, Tensor]] = []
         self.site = ""
@@ -71,26 +71,34 @@ class Replay:
         Args:
             keep: by site, (C, H, W) or (F,); a site without one is left as it is.
         """
-        later = {site: bits for site, bits in keep.items() if site != self.site}
+        masks = _masks(self.graph, keep)
+        later = {site: mask for site, mask in masks.items() if site != self.site}
         parts = []
         with torch.inference_mode():
             for values in self.here:
                 value = values[self.site]
                 if self.site in keep:
-                    value = value * keep[self.site].to(value.device)
+                    value = value * masks[self.site]
                 known = values | {self.site: value}
                 parts.append(run(self.graph, known, masks=later)[self.graph.output])
         return torch.cat(parts)
 
 
 def masked_scores(
-    graph: Graph, x_nchw: Tensor, keep: Mapping[str, Tensor], batch_size: int = 32
+    graph: Graph, x_nchw: Tensor, keep: Mapping[str, Tensor], batch_size: int = 16
 ) -> Tensor:
     """The scores (N, classes) of all images with every site masked by ``keep``."""
+    masks = _masks(graph, keep)
     with torch.inference_mode():
         return torch.cat(
             [
-                run(graph, {graph.input.name: part}, masks=keep)[graph.output]
+                run(graph, {graph.input.name: fast_layout(part)}, masks=masks)[graph.output]
                 for part in x_nchw.split(batch_size)
             ]
         )
+
+
+def _masks(graph: Graph, keep: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keep maps on the graph's device, in the layout of the values they are multiplied onto."""
+    device = next(iter(graph.params.values())).device
+    return {site: fast_layout(bits.to(device)) for site, bits in keep.items()}

@@ -1,0 +1,92 @@
+"""Data flows one way: a module imports only what stands before it, and says what it offers."""
+
+import ast
+import doctest
+import importlib
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import distillnet
+
+ROOT = Path(distillnet.__file__).parent
+ORDER = (
+    "errors", "files", "classes", "preprocessing", "images", "zoo", "weights", "program_schema",
+    "programs", "sources", "models", "train", "operators", "graph", "capture", "channels",
+    "bitmaps", "plan", "cost", "surgery", "atlas", "replay", "evaluate", "search", "distill",
+    "runs", "demo", "cli",
+)  # fmt: skip
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _layer(module: str) -> str:
+    return module.split(".")[1]
+
+
+def _imports(path: Path) -> set[str]:
+    """The modules of this package that a file names in an import, wherever it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            if node.module == "distillnet":
+                found |= {f"distillnet.{alias.name}" for alias in node.names}
+            elif node.module:
+                found.add(node.module)
+    return {name for name in found if name.startswith("distillnet.")}
+
+
+@pytest.fixture(params=FILES, ids=_name)
+def module(request: pytest.FixtureRequest) -> ModuleType:
+    return importlib.import_module(_name(request.param))
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent != ROOT or p.stem != "__init__"],
+                         ids=_name)  # fmt: skip
+def test_a_module_imports_only_what_stands_before_it(path: Path) -> None:
+    name = _name(path)
+    assert _layer(name) in ORDER, f"give {name} its place in ORDER"
+    place = ORDER.index(_layer(name))
+    for imported in _imports(path):
+        same_package = _layer(imported) == _layer(name) and path.parent != ROOT
+        assert same_package or ORDER.index(_layer(imported)) < place, f"{name}: {imported}"
+
+
+def test_what_all_lists_exists_and_is_documented(module: ModuleType) -> None:
+    assert module.__doc__ or module.__name__ == "distillnet"
+    if module.__name__ in ("distillnet", "distillnet.cli.main"):  # what commands do, --help says
+        return
+    assert len(module.__all__) == len(set(module.__all__))
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if inspect.isfunction(thing) or inspect.isclass(thing):
+            text = inspect.getdoc(thing) or ""
+            assert text, f"{name} has no docstring"
+            assert not text.startswith(f"{name}("), f"{name} has dataclass's own docstring"
+
+
+def test_what_is_public_is_listed(module: ModuleType) -> None:
+    if module.__name__.startswith("distillnet.cli"):
+        return
+    mine = {
+        name
+        for name, thing in vars(module).items()
+        if (inspect.isfunction(thing) or inspect.isclass(thing))
+        and thing.__module__ == module.__name__
+        and not name.startswith("_")
+    }
+    assert mine <= set(getattr(module, "__all__", ()))
+
+
+def test_doctests(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.failed == 0
