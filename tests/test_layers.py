@@ -16,7 +16,7 @@ ORDER = (
     "errors", "files", "classes", "preprocessing", "images", "zoo", "weights", "program_schema",
     "programs", "sources", "models", "train", "operators", "graph", "capture", "channels",
     "bitmaps", "plan", "cost", "surgery", "atlas", "replay", "evaluate", "search", "distill",
-    "runs", "demo", "cli",
+    "runs", "demo", "cli", "__main__",
 )  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
 

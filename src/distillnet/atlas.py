@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from distillnet.channels import Channels
 from distillnet.errors import InputError
+from distillnet.files import write_tensors
 from distillnet.graph import Graph, fast_layout, run
 from distillnet.images import Batch
 
@@ -135,7 +135,7 @@ def collect(
                         f"outputs at {name.partition('/')[2]!r} are not finite on images of class "
                         f"{current}; expected numbers. Check the weights and the preprocessing."
                     )
-            save_file(moments, directory / f"{current}.safetensors")
+            write_tensors(moments, directory / f"{current}.safetensors")
             counts[current] = sums.n
 
     def observe(name: str, x: Tensor) -> None:

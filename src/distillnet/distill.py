@@ -16,7 +16,7 @@ from distillnet.capture import capture
 from distillnet.channels import Channels, analyse
 from distillnet.classes import Mission
 from distillnet.cost import Cost, cost, inception_macs
-from distillnet.errors import InputError
+from distillnet.errors import ImageError, InputError
 from distillnet.evaluate import (
     Evaluation,
     Scores,
@@ -40,6 +40,7 @@ __all__ = [
     "LayerReport",
     "Options",
     "Progress",
+    "check_atlas",
     "distill",
     "measure_statistics",
     "pick_device",
@@ -109,6 +110,7 @@ class Distillation:
     cost_after: Cost
     layers: tuple[LayerReport, ...]
     n_images: Mapping[str, int]
+    unreadable: tuple[str, ...]  # a message for each image that was left out, path first
     seconds: Mapping[str, float]
     peak_rss_mb: float
 
@@ -181,12 +183,21 @@ def split_images(
         statistics, search = split(rest, 0.5, seed)
     else:
         statistics = rest
-    for name, part in (("statistics", statistics), ("search", search), ("val", val)):
-        for other, images in (("statistics", statistics), ("search", search), ("val", val)):
+    parts = (("statistics", statistics), ("search", search), ("val", val))
+    labels = sorted({ref.label for _, part in parts for ref in part.refs})
+    for name, part in parts:
+        if missing := set(labels) - set(part.counts()):
+            first = min(missing)
+            raise ImageError(
+                f"class {first} has {folders.train.counts().get(first, 0)} images, which leaves "
+                f"none for the {name} set; expected at least one of each class for each of "
+                "statistics, search and val, add images"
+            )
+        for other, images in parts:
             if name < other and (common := set(part.refs) & set(images.refs)):
                 raise InputError(
                     f"{len(common)} images are in both the {name} and the {other} set, such as "
-                    f"{next(iter(common))}; expected separate images, correct --search and --val"
+                    f"{min(map(str, common))}; expected separate images, correct --search and --val"
                 )
     return Images(statistics, search, val)
 
@@ -199,8 +210,8 @@ def measure_statistics(
     directory: Path,
     options: Options,
     on_progress: Progress = _silent,
-) -> tuple[Atlas, int]:
-    """Collect an atlas of ``images`` into ``directory``; also the number of unreadable images."""
+) -> tuple[Atlas, tuple[str, ...]]:
+    """Collect an atlas of ``images`` into ``directory``; also a message per unreadable image."""
     done = 0
 
     def count(n: int) -> None:
@@ -220,7 +231,7 @@ def measure_statistics(
         weights_sha256=model.weights_sha256,
         on_images=count,
     )
-    return atlas, len(stream.unreadable)
+    return atlas, stream.unreadable
 
 
 def check_atlas(atlas: Atlas, graph: Graph, channels: Channels, model: Model) -> None:
@@ -253,7 +264,8 @@ def distill(
     Args:
         images: see ``split_images``; the val images are used for the final figures only.
         atlas_dir: an existing folder for the statistics, unless ``atlas`` brings them.
-        on_progress: called as (stage, done, of) with the stages collect, search and evaluate.
+        on_progress: called as (stage, done, of) with the stages collect, read (the search
+            images), search and evaluate.
 
     Raises:
         InputError: a class is missing, images cannot be read, or the network cannot be followed.
@@ -270,7 +282,7 @@ def distill(
     if not channels.sites:
         raise InputError(f"{model.name} has no channel that could be removed; see inspect")
     on_device = graph.to(device)
-    unreadable = 0
+    unreadable: tuple[str, ...] = ()
     if atlas is None:
         atlas, unreadable = measure_statistics(
             on_device, channels, model, images.statistics, atlas_dir, options, on_progress
@@ -284,8 +296,13 @@ def distill(
         )
     collected = time.perf_counter()
 
-    loaded = load_all(images.search, model.preprocessing, workers=options.workers)
-    unreadable += len(loaded.unreadable)
+    loaded = load_all(
+        images.search,
+        model.preprocessing,
+        workers=options.workers,
+        on_image=lambda n: on_progress("read", n, len(images.search)),
+    )
+    unreadable += loaded.unreadable
     positions = torch.tensor([mission.indices.index(int(c)) for c in loaded.labels_n])
     score = SCORES[options.score](graph, channels, atlas, mission, options.seed)
     found = search_paper(
@@ -304,7 +321,7 @@ def distill(
     )
     searched = time.perf_counter()
 
-    baseline, distilled, n_bad = _evaluate(
+    baseline, distilled, unreadable_val = _evaluate(
         on_device, channels, found.plan, model, mission, images.val, options, on_progress
     )
     class_bitmaps = {
@@ -330,8 +347,9 @@ def distill(
             "statistics": sum(atlas.counts[c] for c in mission.indices),
             "search": len(loaded.refs),
             "val": baseline.n,
-            "unreadable": unreadable + n_bad,
+            "unreadable": len(unreadable) + len(unreadable_val),
         },
+        unreadable=unreadable + unreadable_val,
         seconds={
             "collect": collected - start,
             "search": searched - collected,
@@ -350,15 +368,15 @@ def _evaluate(
     images: ImageSet,
     options: Options,
     on_progress: Progress,
-) -> tuple[Evaluation, Evaluation, int]:
-    """Baseline and distilled network on the same images; also how many could not be read.
+) -> tuple[Evaluation, Evaluation, tuple[str, ...]]:
+    """Baseline and distilled network on the same images; also which could not be read.
 
     The distilled one is evaluated compacted, with all its scores, so that the open set is measured
     on what is left of the network; the closed set reads the mission's scores of the same run.
     """
     whole = replace(plan, outputs=None)
     results: list[Evaluation] = []
-    n_bad = 0
+    unreadable: tuple[str, ...] = ()
     for i, network in enumerate((graph, compact(graph, channels, whole))):
         offset = i * len(images)
         stream = load_batches(
@@ -369,9 +387,9 @@ def _evaluate(
             on_image=lambda n, o=offset: on_progress("evaluate", o + n, 2 * len(images)),  # type: ignore[misc]
         )
         scores: Scores = graph_scores(network, stream)
-        n_bad = len(stream.unreadable)
+        unreadable = stream.unreadable
         results.append(evaluation(closed_set(scores, mission), mission, scores))
-    return results[0], results[1], n_bad
+    return results[0], results[1], unreadable
 
 
 def _layer_reports(

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distillnet.classes import Mission
-from distillnet.errors import InputError
+from distillnet.errors import ImageError, InputError
 from distillnet.graph import Graph, fast_layout, run
 from distillnet.images import Batch
 
@@ -85,11 +85,19 @@ def closed_set(scores: Scores, mission: Mission) -> Scores:
 def evaluation(closed: Scores, mission: Mission, open_scores: Scores | None = None) -> Evaluation:
     """Accuracies from closed-set scores (labels as positions) and, if given, open-set scores.
 
+    ImageError when a class has no image.
+
     >>> mission = Mission((3, 7), ("cat", "dog"))
     >>> closed = Scores(torch.tensor([[2.0, 1.0], [2.0, 1.0]]), torch.tensor([0, 1]))
     >>> evaluation(closed, mission).per_class
     {'cat': 1.0, 'dog': 0.0}
     """
+    for i, name in enumerate(mission.names):
+        if not bool((closed.labels_n == i).any()):
+            raise ImageError(
+                f"no image of class {mission.indices[i]} ({name}) to evaluate on could be read; "
+                "expected at least one, replace the damaged files or add images"
+            )
     right = closed.scores_nk.argmax(1) == closed.labels_n
     per_class = {
         name: right[closed.labels_n == i].double().mean().item()

@@ -63,7 +63,7 @@ def new_folder(path: Path, marker: str) -> Iterator[Path]:
     check_writable(path, marker)
     path = path.resolve()  # a link stays, what it leads to is written
     with _parents(path):
-        work = Path(tempfile.mkdtemp(prefix=f".{path.name[:64]}.", dir=path.parent))
+        work = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}.", dir=path.parent))
         try:
             work.chmod(0o755)  # mkdtemp makes it private
             yield work
@@ -77,16 +77,17 @@ def _exchange(work: Path, path: Path) -> None:
     if not path.exists():
         work.rename(path)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name[:64]}.old.", dir=path.parent))
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}.old.", dir=path.parent))
     try:
         path.rename(old / path.name)
-        try:
-            work.rename(path)
-        except BaseException:
+        work.rename(path)
+    except BaseException:
+        if work.exists() and not path.exists():
             (old / path.name).rename(path)
-            raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):  # never what could not be put back
+            old.rmdir()
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
@@ -109,7 +110,7 @@ def new_file(path: Path) -> Iterator[Path]:
     check_writable(path)
     path = path.resolve()
     with _parents(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
         os.close(handle)
         work = Path(name)
         try:

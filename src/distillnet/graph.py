@@ -8,6 +8,7 @@ Legend of shape letters: N images, C channels in, M channels out, H and W height
 F features, G convolution groups, K kernel side.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -148,7 +149,7 @@ class GraphModule(nn.Module):
         self._names: dict[str, str] = {}
         taken: set[str] = set()
         for name, tensor in graph.params.items():
-            attr = name.replace(".", "_")
+            attr = re.sub(r"\W", "_", name)  # what a saved programme may call a tensor
             while attr in taken or hasattr(self, attr):  # "a.b" and "a_b" may both exist
                 attr += "_"
             taken.add(attr)

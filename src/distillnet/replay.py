@@ -22,18 +22,27 @@ class Replay:
 
     Args:
         x_nchw: the images.
+        background: keep maps of other sites, masked all the while.
         batch_size: images computed at once.
     """
 
-    def __init__(self, graph: Graph, x_nchw: Tensor, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        x_nchw: Tensor,
+        background: Mapping[str, Tensor] | None = None,
+        batch_size: int = 16,
+    ) -> None:
         self.graph = graph
+        self.background = _masks(graph, background or {})
         self.order = {node.name: i for i, node in enumerate(graph.nodes)}
         self.readers = consumers(graph)
         self.live: list[dict[str, Tensor]] = [
             {graph.input.name: fast_layout(part)} for part in x_nchw.split(batch_size)
         ]
         self.here: list[dict[str, Tensor]] = []
-        self.site = ""
+        self.site = ""  # the first of the sites that are masked now
+        self.sites: frozenset[str] = frozenset()
 
     def go_to(self, sites: Sequence[str]) -> None:
         """Move on to ``sites``, which will be masked together; the first is not behind the last.
@@ -59,11 +68,14 @@ class Replay:
             for name in node.inputs
             if name not in changed
         } | {first}
+        others = {s: mask for s, mask in self.background.items() if s not in sites}
         with torch.inference_mode():
             for i, values in enumerate(self.live):
-                self.live[i] = run(self.graph, values, alive)
-            self.here = [run(self.graph, values, beside) for values in self.live]
-        self.site = first
+                if self.site in others:  # the site left behind goes back to its background
+                    values[self.site] = values[self.site] * others[self.site]
+                self.live[i] = run(self.graph, values, alive, masks=others)
+            self.here = [run(self.graph, values, beside, masks=others) for values in self.live]
+        self.site, self.sites = first, frozenset(sites)
 
     def scores(self, keep: Mapping[str, Tensor]) -> Tensor:
         """The network's scores (N, classes) with the current sites masked by ``keep``.
@@ -72,7 +84,8 @@ class Replay:
             keep: by site, (C, H, W) or (F,); a site without one is left as it is.
         """
         masks = _masks(self.graph, keep)
-        later = {site: mask for site, mask in masks.items() if site != self.site}
+        others = {s: mask for s, mask in self.background.items() if s not in self.sites}
+        later = others | {s: mask for s, mask in masks.items() if s != self.site}
         parts = []
         with torch.inference_mode():
             for values in self.here:

@@ -9,6 +9,7 @@
 | ``atlas/`` | the statistics |
 """
 
+import io
 import json
 import math
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from distillnet.bitmaps import pack
 from distillnet.classes import ClassTable, Mission
@@ -26,6 +27,7 @@ from distillnet.cost import Cost
 from distillnet.distill import Distillation
 from distillnet.errors import InputError
 from distillnet.evaluate import Evaluation, Scores, evaluation
+from distillnet.files import write_tensors
 from distillnet.graph import Graph, GraphModule
 from distillnet.images import Batch
 from distillnet.preprocessing import Preprocessing
@@ -41,8 +43,10 @@ __all__ = [
     "write_run",
 ]
 
-RUN_MARKER = "result.json"
+# What tells a run folder, which may be replaced, from a folder of somebody else's results.
+RUN_MARKER = "mission.json"
 _FORMAT = 1
+_VERSIONS = ("distillnet", "torch", "torchvision", "numpy", "pillow")
 
 
 def save_program(graph: Graph, path: Path) -> None:
@@ -52,12 +56,15 @@ def save_program(graph: Graph, path: Path) -> None:
     program = torch.export.export(
         module, (x,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
     )
-    torch.export.save(program, path)
+    # Through memory: where the disk is full, PyTorch's own writer ends the process (2.9).
+    archive = io.BytesIO()
+    torch.export.save(program, archive)
+    path.write_bytes(archive.getbuffer())
 
 
 def result_json(done: Distillation) -> dict[str, Any]:
     """The content of ``result.json``."""
-    return {
+    values = {
         "model": done.model.name,
         "method": done.options.method,
         "score": done.options.score,
@@ -82,8 +89,11 @@ def result_json(done: Distillation) -> dict[str, Any]:
             "divergence_nats": done.found.divergence,
             "budget_met": done.found.met,
         },
-        "layers": [_finite(asdict(layer)) for layer in done.layers],
+        "layers": [asdict(layer) for layer in done.layers],
+        "unreadable": list(done.unreadable),
     }
+    finite: dict[str, Any] = _finite(values)
+    return finite
 
 
 def _network(graph: Graph, cost: Cost, result: Evaluation) -> dict[str, Any]:
@@ -98,18 +108,24 @@ def _network(graph: Graph, cost: Cost, result: Evaluation) -> dict[str, Any]:
     }
 
 
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
+def _finite(value: Any) -> Any:
     """JSON has no infinity; a threshold that removes nothing is null."""
-    return {
-        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
-    }
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_json(value: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _mission_json(done: Distillation, sources: dict[str, Any]) -> dict[str, Any]:
     table = done.model.classes
-    return {
+    values = {
         "format": _FORMAT,
-        "versions": {name: version(name) for name in ("distillnet", "torch", "torchvision")},
+        "versions": {name: version(name) for name in _VERSIONS},
         "model": done.model.name,
         "weights_sha256": done.model.weights_sha256,
         "n_classes": len(table),
@@ -123,6 +139,8 @@ def _mission_json(done: Distillation, sources: dict[str, Any]) -> dict[str, Any]
         "thresholds": dict(done.found.thresholds),
         "sources": sources,
     }
+    finite: dict[str, Any] = _finite(values)
+    return finite
 
 
 def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | None = None) -> None:
@@ -136,11 +154,9 @@ def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | Non
         if len(keep_k) == len(done.mission):
             for index, keep in zip(done.mission.indices, keep_k, strict=True):
                 bitmaps[f"{index}/{site}"] = keep
-    save_file(pack(bitmaps), directory / "bitmaps.safetensors")
-    mission = _mission_json(done, sources or {})
-    (directory / "mission.json").write_text(json.dumps(mission, indent=1) + "\n")
-    # Last: its presence marks a whole run.
-    (directory / RUN_MARKER).write_text(json.dumps(result_json(done), indent=1) + "\n")
+    write_tensors(pack(bitmaps), directory / "bitmaps.safetensors")
+    _write_json(result_json(done), directory / "result.json")
+    _write_json(_mission_json(done, sources or {}), directory / RUN_MARKER)
 
 
 @dataclass(frozen=True)
@@ -157,8 +173,8 @@ class Run:
 def open_run(directory: Path) -> Run:
     """Read a run folder; InputError where there is none, or one of another version."""
     try:
-        mission = json.loads((directory / "mission.json").read_text())
-        result = json.loads((directory / RUN_MARKER).read_text())
+        mission = json.loads((directory / RUN_MARKER).read_text(encoding="utf-8"))
+        result = json.loads((directory / "result.json").read_text(encoding="utf-8"))
         if mission["format"] != _FORMAT:
             raise InputError(
                 f"{directory} is a run of format {mission['format']}, this version reads "
@@ -195,12 +211,31 @@ def evaluate_run(opened: Run, batches: Iterable[Batch]) -> Evaluation:
 
     Its head has only the mission's scores, so there is no open set to measure.
     """
-    module = load_program(opened.directory / "model.pt2").module
+    path = opened.directory / "model.pt2"
+    module = load_program(path).module
     position = {index: i for i, index in enumerate(opened.mission.indices)}
     scores, labels = [], []
     with torch.inference_mode():
         for batch in batches:
-            scores.append(module(batch.x_nchw))
+            scores.append(_scores(module, batch, len(opened.mission), path))
             labels += [position[int(label)] for label in batch.labels_n]
     closed = Scores(torch.cat(scores), torch.tensor(labels))
     return evaluation(closed, opened.mission)
+
+
+def _scores(module: nn.Module, batch: Batch, n_classes: int, path: Path) -> Tensor:
+    """Scores (N, n_classes); InputError where the programme is not that of the run."""
+    expected = f"expected finite scores {(len(batch.x_nchw), n_classes)}; distill again"
+    try:
+        y: Tensor = module(batch.x_nchw)
+    except (RuntimeError, AssertionError) as error:  # its guards are assertions
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{path} fails on images of shape {tuple(batch.x_nchw.shape)} ({reason[:200]}); "
+            f"{expected}"
+        ) from error
+    if y.shape != (len(batch.x_nchw), n_classes):
+        raise InputError(f"{path} gives the shape {tuple(y.shape)}; {expected}")
+    if not bool(torch.isfinite(y).all()):
+        raise InputError(f"{path} gives NaN or infinite scores for images; {expected}")
+    return y

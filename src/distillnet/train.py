@@ -94,6 +94,7 @@ class TrainResult:
     state_dict: dict[str, Tensor]
     test_accuracy: float
     seconds: float
+    unreadable: tuple[str, ...] = ()  # a message for each image that was left out, path first
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def train(
     recipe = chosen.recipe if epochs is None else replace(chosen.recipe, epochs=epochs)
     train_set = load_all(train_images, chosen.canvas, workers=workers)
     test_set = load_all(test_images, chosen.canvas, workers=workers)
-    return train_on_tensors(
+    result = train_on_tensors(
         chosen.build,
         (train_set.x_nchw, train_set.labels_n),
         (test_set.x_nchw, test_set.labels_n),
@@ -143,6 +144,7 @@ def train(
         seed=seed,
         on_epoch=on_epoch,
     )
+    return replace(result, unreadable=train_set.unreadable + test_set.unreadable)
 
 
 def train_on_tensors(
@@ -303,7 +305,7 @@ def bundled_digits() -> tuple[Tensor, Tensor]:
 def save_weights(path: Path, state_dict: Mapping[str, Tensor]) -> None:
     """Write a state dict as safetensors, all of it or nothing.
 
-    Raises InputError when the folder is missing or cannot be written to.
+    Raises InputError when the folder is missing or cannot be written to, OSError on a full disk.
     """
     data = safetensors.torch.save({key: value.contiguous() for key, value in state_dict.items()})
     temporary: Path | None = None
@@ -316,7 +318,7 @@ def save_weights(path: Path, state_dict: Mapping[str, Tensor]) -> None:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise InputError(
             f"Cannot write {path}: {error.strerror or error}. Give a path in a folder that exists"
             " and can be written to."

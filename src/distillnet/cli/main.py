@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,33 @@ from distillnet.atlas import Atlas, open_atlas
 from distillnet.capture import capture
 from distillnet.channels import analyse, groups
 from distillnet.classes import ClassTable, numbered_table, parse_mission
-from distillnet.cli.output import print_distillation, print_json, print_table, progress, warn
+from distillnet.cli.failures import explain
+from distillnet.cli.options import (
+    BatchOpt,
+    DataOpt,
+    Device,
+    DeviceOpt,
+    InputSizeOpt,
+    JsonOpt,
+    MeanOpt,
+    Method,
+    ModelArg,
+    NamesOpt,
+    ScoreName,
+    SeedOpt,
+    StdOpt,
+    WeightsOpt,
+    WorkersOpt,
+)
+from distillnet.cli.output import (
+    print_distillation,
+    print_json,
+    print_line,
+    print_table,
+    progress,
+    warn,
+    warn_unreadable,
+)
 from distillnet.cost import cost
 from distillnet.demo import run_demo
 from distillnet.distill import (
@@ -23,12 +48,12 @@ from distillnet.distill import (
     pick_device,
     split_images,
 )
-from distillnet.errors import DistillnetError, InputError
+from distillnet.errors import InputError
 from distillnet.files import check_writable, new_file, new_folder
 from distillnet.images import load_batches, open_images
 from distillnet.models import Model, load_model
 from distillnet.runs import RUN_MARKER, evaluate_run, open_run, result_json, write_run
-from distillnet.search import SCORES, Budget
+from distillnet.search import Budget
 from distillnet.train import Epoch, save_weights
 from distillnet.train import train as train_network
 from distillnet.zoo import ZOO
@@ -40,54 +65,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Cut a pretrained CNN down to the few classes you need, with no training.",
 )
-
-
-class Method(StrEnum):
-    """The search to use."""
-
-    paper = "paper"
-
-
-class Device(StrEnum):
-    """Where to compute."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-ScoreName = StrEnum("ScoreName", {name: name for name in SCORES})  # type: ignore[misc]
-
-ModelArg = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="torchvision:NAME, timm:NAME, zoo:NAME, FILE.py:CALLABLE (runs the file) or FILE.pt2.",
-    ),
-]
-WeightsOpt = Annotated[
-    Path | None,
-    typer.Option(
-        help="Weights to load instead of downloading: safetensors, or a torch state dict."
-    ),
-]
-DataOpt = Annotated[
-    Path, typer.Option(help="Images: DIR/<class>/<image>, or train/ and val/ of that form.")
-]
-OutOpt = Annotated[Path, typer.Option(help="Where to write.")]
-InputSizeOpt = Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")]
-MeanOpt = Annotated[
-    str | None, typer.Option(help="Mean per channel, values 0..1, e.g. 0.485,0.456,0.406.")
-]
-StdOpt = Annotated[str | None, typer.Option(help="Deviation per channel, values 0..1.")]
-NamesOpt = Annotated[
-    Path | None, typer.Option(help="TSV with a column index and any number of alias columns.")
-]
-BatchOpt = Annotated[int, typer.Option(min=1, help="Images computed at once.")]
-WorkersOpt = Annotated[int, typer.Option(min=0, help="Processes that read images; 0: this one.")]
-DeviceOpt = Annotated[Device, typer.Option(help="Where to compute.")]
-SeedOpt = Annotated[int, typer.Option(help="Seed of every random choice.")]
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
@@ -141,9 +118,10 @@ def inspect(
     as_json: JsonOpt = False,
 ) -> None:
     """Layers with shapes, parameters and MACs, and which channels can be removed together."""
-    loaded = _load(model, weights, input_size, mean, std, class_names)
-    how = loaded.preprocessing
-    graph = capture(loaded.module, how.input_size, channels=len(how.mean))
+    with progress():
+        loaded = _load(model, weights, input_size, mean, std, class_names)
+        how = loaded.preprocessing
+        graph = capture(loaded.module, how.input_size, channels=len(how.mean))
     channels = analyse(graph)
     total = cost(graph, channels)
     tied = groups(graph, channels)
@@ -208,7 +186,10 @@ def train(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="zoo:tf_mnist or zoo:tf_cifar.")],
     data: DataOpt,
     out: Annotated[Path, typer.Option(help="Weights file to write (safetensors).")],
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over the images.", show_default="the recipe's"),
+    ] = None,
     seed: SeedOpt = 0,
     workers: WorkersOpt = 0,
     as_json: JsonOpt = False,
@@ -237,17 +218,19 @@ def train(
         )
     with new_file(out) as path:
         save_weights(path, result.state_dict)
+    warn_unreadable(result.unreadable)
     if as_json:
         print_json(
             {
                 "model": model,
                 "accuracy": result.test_accuracy,
+                "unreadable": len(result.unreadable),
                 "seconds": result.seconds,
                 "out": str(out),
             }
         )
     else:
-        typer.echo(
+        print_line(
             f"{model}: {100 * result.test_accuracy:.2f} % on the test images after "
             f"{result.seconds:.0f} s; weights in {out}"
         )
@@ -270,7 +253,10 @@ def collect(
     data: DataOpt,
     out: Annotated[Path, typer.Option(help="The atlas folder to write.")],
     classes: Annotated[
-        str | None, typer.Option(help="Only these classes; default: all that have images.")
+        str | None,
+        typer.Option(
+            help="Only these classes, commas between.", show_default="all that have images"
+        ),
     ] = None,
     weights: WeightsOpt = None,
     input_size: InputSizeOpt = None,
@@ -283,14 +269,13 @@ def collect(
     as_json: JsonOpt = False,
 ) -> None:
     """One pass over the images: per-class statistics of every neuron, an atlas."""
-    check_writable(out, "atlas.json")
-    loaded = _load(model, weights, input_size, mean, std, class_names)
-    mission = parse_mission(classes, loaded.classes) if classes else None
-    images = open_images(data, loaded.classes, mission.indices if mission else None).train
-    how = loaded.preprocessing
-    graph = capture(loaded.module, how.input_size, channels=len(how.mean))
     options = Options(batch_size=batch_size, workers=workers, device=device.value)
     with new_folder(out, "atlas.json") as folder, progress() as on_progress:
+        loaded = _load(model, weights, input_size, mean, std, class_names)
+        mission = parse_mission(classes, loaded.classes) if classes is not None else None
+        images = open_images(data, loaded.classes, mission.indices if mission else None).train
+        how = loaded.preprocessing
+        graph = capture(loaded.module, how.input_size, channels=len(how.mean))
         atlas, unreadable = measure_statistics(
             graph.to(pick_device(device.value)),
             analyse(graph),
@@ -300,10 +285,10 @@ def collect(
             options,
             on_progress,
         )
-    _warn_unreadable(unreadable)
+    warn_unreadable(unreadable)
     counts = {loaded.classes.names[c]: n for c, n in atlas.counts.items()}
     if as_json:
-        print_json({"out": str(out), "counts": counts, "unreadable": unreadable})
+        print_json({"out": str(out), "counts": counts, "unreadable": len(unreadable)})
     else:
         print_table(f"Atlas {out}", ["class", "images"], [[c, str(n)] for c, n in counts.items()])
 
@@ -320,15 +305,17 @@ def distill_command(
     val: Annotated[
         Path | None,
         typer.Option(
-            help="Images for the final figures only; default DATA/val beside DATA/train, else a "
-            "held-out fifth of each class."
+            help="Images for the final figures only.",
+            show_default="DATA/val beside DATA/train, else a held-out fifth of each class",
         ),
     ] = None,
     search: Annotated[
-        Path | None, typer.Option(help="Images for the search; default half of DATA's.")
+        Path | None,
+        typer.Option(help="Images for the search.", show_default="half of DATA's"),
     ] = None,
     atlas: Annotated[
-        Path | None, typer.Option(help="Statistics that `collect` wrote, instead of collecting.")
+        Path | None,
+        typer.Option(help="Statistics that `collect` wrote.", show_default="collect them"),
     ] = None,
     max_loss: Annotated[
         float, typer.Option(help="Closed-set accuracy that may be lost, in percentage points.")
@@ -338,17 +325,26 @@ def distill_command(
         ScoreName, typer.Option(help="What neurons are ranked by; l1 and random are baselines.")
     ] = ScoreName("heat"),
     complete_only: Annotated[
-        bool, typer.Option("--complete-only", help="Remove whole channels only.")
+        bool,
+        typer.Option("--complete-only", help="Remove whole channels only.", show_default="off"),
     ] = False,
     keep_input_size: Annotated[
         bool,
-        typer.Option("--keep-input-size", help="Never lower the input's side (paper never does)."),
+        typer.Option(
+            "--keep-input-size",
+            help="Never lower the input's side (paper never does).",
+            show_default="off",
+        ),
     ] = False,
     target_macs: Annotated[
-        float | None, typer.Option(help="A MAC ratio to reach instead of a loss to respect.")
+        float | None,
+        typer.Option(
+            help="A MAC ratio to reach instead of a loss to respect.", show_default="none"
+        ),
     ] = None,
     target_params: Annotated[
-        float | None, typer.Option(help="A parameter ratio to reach instead.")
+        float | None,
+        typer.Option(help="A parameter ratio to reach instead.", show_default="none"),
     ] = None,
     input_size: InputSizeOpt = None,
     mean: MeanOpt = None,
@@ -361,7 +357,6 @@ def distill_command(
     as_json: JsonOpt = False,
 ) -> None:
     """Cut a network down to a few classes within an accuracy budget; the main job."""
-    check_writable(out, RUN_MARKER)
     options = Options(
         budget=Budget(max_loss, target_macs, target_params),
         method=method.value,
@@ -372,33 +367,32 @@ def distill_command(
         workers=workers,
         device=device.value,
     )
-    loaded = _load(model, weights, input_size, mean, std, class_names)
-    mission = parse_mission(classes, loaded.classes)
-    images = split_images(
-        open_images(data, loaded.classes, mission.indices),
-        val=open_images(val, loaded.classes, mission.indices).train if val else None,
-        search=open_images(search, loaded.classes, mission.indices).train if search else None,
-        seed=seed,
-    )
-    statistics: Atlas | None = open_atlas(atlas) if atlas else None
-    with new_folder(out, RUN_MARKER) as folder:
+    sources = {"data": data, "val": val, "search": search, "atlas": atlas}
+    sources |= {"weights": weights, "class_names": class_names}
+    with new_folder(out, RUN_MARKER) as folder, progress() as on_progress:
+        loaded = _load(model, weights, input_size, mean, std, class_names)
+        mission = parse_mission(classes, loaded.classes)
+        images = split_images(
+            open_images(data, loaded.classes, mission.indices),
+            val=open_images(val, loaded.classes, mission.indices).train if val else None,
+            search=open_images(search, loaded.classes, mission.indices).train if search else None,
+            seed=seed,
+        )
+        statistics: Atlas | None = open_atlas(atlas) if atlas else None
         if statistics is None:
             (folder / "atlas").mkdir()
-        with progress() as on_progress:
-            done = distill(
-                loaded,
-                mission,
-                images,
-                folder / "atlas",
-                options,
-                atlas=statistics,
-                on_progress=on_progress,
-            )
-        sources = {"data": str(data), "weights": str(weights) if weights else None}
-        for name, path in (("val", val), ("search", search), ("atlas", atlas)):
-            sources[name] = str(path) if path else None
-        write_run(done, folder, sources)
-    _warn_unreadable(done.n_images["unreadable"])
+        done = distill(
+            loaded,
+            mission,
+            images,
+            folder / "atlas",
+            options,
+            atlas=statistics,
+            on_progress=on_progress,
+        )
+        write_run(
+            done, folder, {name: str(path) if path else None for name, path in sources.items()}
+        )
     _print_run(done, out, as_json)
 
 
@@ -413,14 +407,17 @@ def evaluate(
     """Accuracy of a distilled network, whole and per class, on DATA/val or all of DATA."""
     opened = open_run(run)
     folders = open_images(data, opened.classes, opened.mission.indices)
-    stream = load_batches(
-        folders.val or folders.train,
-        opened.preprocessing,
-        batch_size=batch_size,
-        workers=workers,
-    )
-    result = evaluate_run(opened, stream)
-    _warn_unreadable(len(stream.unreadable))
+    with progress() as on_progress:
+        images = folders.val or folders.train
+        stream = load_batches(
+            images,
+            opened.preprocessing,
+            batch_size=batch_size,
+            workers=workers,
+            on_image=lambda n: on_progress("evaluate", n, len(images)),
+        )
+        result = evaluate_run(opened, stream)
+    warn_unreadable(stream.unreadable)
     values: dict[str, Any] = {
         "accuracy": result.accuracy,
         "accuracy_open": None,
@@ -436,13 +433,9 @@ def evaluate(
     print_table(f"{run} on {result.n} images", ["class", "accuracy"], rows)
 
 
-def _warn_unreadable(count: int) -> None:
-    if count:
-        warn(f"{count} images could not be read and were left out.")
-
-
 def _print_run(done: Distillation, out: Path, as_json: bool) -> None:
     budget = done.options.budget
+    warn_unreadable(done.unreadable)
     if not done.found.met:
         warn(
             f"Nothing could be removed within {budget.max_loss_pp:g} points on "
@@ -459,25 +452,18 @@ def _print_run(done: Distillation, out: Path, as_json: bool) -> None:
         print_json(result_json(done))
     else:
         print_distillation(done)
-        typer.echo(f"Written to {out}")
+        print_line(f"Written to {out}")
 
 
 def main() -> None:
-    """Run the command line; the exit status is that of docs: 0, 1, 2 or 130."""
+    """Run the command line and end the process with status 0, 1, 2 or 130; see ``failures``."""
     try:
-        app(standalone_mode=False)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        warn("interrupted")
-        sys.exit(130)
-    except InputError as error:
-        warn(f"error: {error}")
-        sys.exit(2)
-    except DistillnetError as error:
-        warn(f"error: {error}")
-        sys.exit(1)
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        warn(f"error: {error.strerror or error}{where}; free space or choose another --out")
-        sys.exit(1)
+        app()
+    except SystemExit as leaving:  # --help, wrong options and Ctrl-C are typer's
+        if leaving.code == 130:
+            warn("interrupted")
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the user gets one message
+        status, message = explain(error)
+        warn(message)
+        sys.exit(status)

@@ -1,10 +1,10 @@
 """What a person sees: progress on standard error, tables and JSON on standard output."""
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -23,39 +23,75 @@ from rich.text import Text
 from distillnet.distill import Distillation
 from distillnet.distill import Progress as OnProgress
 
-__all__ = ["print_distillation", "print_json", "print_table", "progress", "warn"]
+__all__ = [
+    "print_distillation",
+    "print_json",
+    "print_line",
+    "print_table",
+    "progress",
+    "warn",
+    "warn_unreadable",
+]
 
 _LABELS = {
     "collect": "Collecting statistics",
+    "read": "Reading search images",
     "search": "Searching",
     "evaluate": "Evaluating",
     "train": "Training",
 }
-_UNITS = {"collect": "images", "search": "steps", "evaluate": "images", "train": "epochs"}
+_UNITS = {"search": "steps", "train": "epochs"}  # of the others, images
 _LINE_EVERY_S = 10.0
+_SHOWN_UNREADABLE = 10
 
 
 def console() -> Console:
-    """Standard output, wide enough for tables when it is not a terminal."""
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=True)
+    """Standard output, wide enough for tables when it is not a terminal.
+
+    Names are printed as they are: "[red]" is no markup and ":cat:" no emoji.
+    """
+    return Console(
+        width=None if sys.stdout.isatty() else 120,
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+        emoji=False,
+    )
 
 
 def warn(message: str) -> None:
     """A line on standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+    print(message, file=sys.stderr, flush=True)  # noqa: T201 - this is where it is done
+
+
+def warn_unreadable(messages: Sequence[str]) -> None:
+    """Which images were left out, as far as a person wants to know."""
+    if not messages:
+        return
+    images = "image" if len(messages) == 1 else "images"
+    warn(f"{len(messages)} {images} could not be read and were left out:")
+    for message in messages[:_SHOWN_UNREADABLE]:
+        warn(f"  {message}")
+    if len(messages) > _SHOWN_UNREADABLE:
+        warn(f"  and {len(messages) - _SHOWN_UNREADABLE} more")
 
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        unit = _UNITS.get(str(task.fields["stage"]), "steps")
+        unit = _UNITS.get(str(task.fields["stage"]), "images")
         return Text(f"{task.speed:.1f} {unit}/s" if task.speed else f"- {unit}/s")
 
 
-@contextmanager
+@contextlib.contextmanager
 def progress() -> Iterator[OnProgress]:
-    """A progress callback: bars on a terminal, a line every ten seconds elsewhere."""
+    """A progress callback: bars on a terminal, a line every ten seconds elsewhere.
+
+    While the work goes on, standard output is standard error: it belongs to the results, whatever
+    a library or the user's own model file has to say.
+    """
     if not sys.stderr.isatty():
-        yield _lines()
+        with contextlib.redirect_stdout(sys.stderr):
+            yield _lines()
         return
     bars = Progress(
         TextColumn("{task.description}"),
@@ -66,7 +102,7 @@ def progress() -> Iterator[OnProgress]:
         console=Console(stderr=True),
     )
     tasks: dict[str, Any] = {}
-    with bars:
+    with contextlib.redirect_stdout(sys.stderr), bars:
 
         def update(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
@@ -77,12 +113,16 @@ def progress() -> Iterator[OnProgress]:
 
 
 def _lines() -> OnProgress:
+    latest = time.monotonic()
     started: dict[str, float] = {}
     printed: dict[str, float] = {}
 
     def update(stage: str, done: int, total: int) -> None:
+        nonlocal latest
         now = time.monotonic()
-        begin = started.setdefault(stage, now)
+        # What is told first may be done already: a stage begins where the one before it was.
+        begin = started.setdefault(stage, latest)
+        latest = now
         if done < total and now - printed.get(stage, begin) < _LINE_EVERY_S:
             return
         printed[stage] = now
@@ -90,7 +130,7 @@ def _lines() -> OnProgress:
         line = f"{_LABELS.get(stage, stage)}: {done}/{total}"
         if spent > 0 and done > 0:
             rate = done / spent
-            line += f", {rate:.1f} {_UNITS.get(stage, 'steps')}/s"
+            line += f", {rate:.1f} {_UNITS.get(stage, 'images')}/s"
             if done < total:
                 line += f", {(total - done) / rate:.0f} s left"
         warn(line)
@@ -100,7 +140,12 @@ def _lines() -> OnProgress:
 
 def print_json(value: Any) -> None:
     """Exactly one JSON object on standard output."""
-    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    print_line(json.dumps(value, indent=1, allow_nan=False))
+
+
+def print_line(text: str) -> None:
+    """A line on standard output, at once: a full disk or a closed pipe shall not wait for exit."""
+    print(text, flush=True)  # noqa: T201 - this is where it is done
 
 
 def print_table(
@@ -168,7 +213,7 @@ def print_distillation(done: Distillation) -> None:
         lines.append("Partial removal saves time only in runtimes that skip neurons.")
     out = console()
     for line in lines:
-        out.print(line, markup=False)
+        out.print(line)
 
 
 def _accuracy_row(label: str, before: float, after: float) -> list[str]:

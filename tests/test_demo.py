@@ -1,0 +1,125 @@
+"""The demo from end to end: what it leaves behind is complete, true and repeatable."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+import distillnet as dn
+from distillnet.cli import main
+from distillnet.images import load_all
+from distillnet.weights import read_weights
+
+# Runs the compact network as a device would: with torch and nothing of this package.
+_TORCH_ALONE = """
+import sys
+import torch
+network = torch.export.load(sys.argv[1]).module()
+y = network(torch.load(sys.argv[2], weights_only=True))
+torch.save(y.detach(), sys.argv[3])
+assert not any(name.startswith("distillnet") for name in sys.modules)
+"""
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *args: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["distillnet", *args])
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    assert not leaving.value.code
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a demo that took the place of an earlier one."""
+    out = tmp_path_factory.mktemp("home") / "demo"
+    out.mkdir()
+    for name in ("mission.json", "report.html"):
+        (out / name).write_text("of an earlier run")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _run(monkeypatch, "demo", "--out", str(out))
+    return out
+
+
+def _json(path: Path) -> dict[str, object]:
+    loaded = json.loads(path.read_text())
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def test_the_folder_is_complete(run: Path) -> None:
+    assert {path.name for path in run.iterdir()} == {
+        *("atlas", "data", "bitmaps.safetensors", "mission.json", "model.pt2", "result.json"),
+        "weights.safetensors",
+    }
+    assert [path.name for path in run.parent.iterdir()] == ["demo"]
+    for path in run.rglob("*"):
+        assert path.stat().st_mode & 0o444 == 0o444, f"{path} cannot be read by others"
+
+
+def test_the_figures_say_what_the_networks_are(run: Path) -> None:
+    result = dn.open_run(run).result
+    before, after = result["baseline"], result["distilled"]
+    assert before["params"] == sum(
+        t.numel() for t in read_weights(run / "weights.safetensors").values()
+    )
+    assert after["params"] == sum(
+        tensor.numel()
+        for name, tensor in torch.export.load(run / "model.pt2").state_dict.items()
+        if not name.endswith("mask_keep")
+    )
+    assert result["mac_ratio"] == pytest.approx(before["macs"] / after["macs"])
+    assert result["mac_ratio"] > 2
+    assert result["param_ratio"] == pytest.approx(before["params"] / after["params"])
+    assert result["loss_pp"] == pytest.approx(100 * (before["accuracy"] - after["accuracy"]))
+    low, high = result["loss_ci95_pp"]
+    assert low < result["loss_pp"] < high
+    counts = result["n_images"]
+    found = sum(len(list((run / "data").glob(f"*/{c}/*.png"))) for c in "012")
+    assert counts["statistics"] + counts["search"] + counts["val"] == found
+    assert counts["unreadable"] == 0
+
+
+def test_evaluate_repeats_the_figures(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for data in ("data", "data/val"):
+        _run(monkeypatch, "evaluate", str(run), "--data", str(run / data), "--json")
+        printed = json.loads(capsys.readouterr().out)
+        result = dn.open_run(run).result
+        assert printed["accuracy"] == pytest.approx(result["distilled"]["accuracy"])
+        assert printed["per_class"] == pytest.approx(result["distilled"]["per_class"])
+        assert printed["n"] == result["n_images"]["val"]
+
+
+def test_the_network_runs_without_this_package(run: Path, tmp_path: Path) -> None:
+    opened = dn.open_run(run)
+    images = dn.open_images(run / "data", opened.classes, opened.mission.indices).val
+    assert images is not None
+    val = load_all(images, opened.preprocessing)
+    torch.save(val.x_nchw, tmp_path / "x.pt")
+    (tmp_path / "alone.py").write_text(_TORCH_ALONE)
+    arguments = ["alone.py", run / "model.pt2", "x.pt", "y.pt"]
+    subprocess.run([sys.executable, *map(str, arguments)], cwd=tmp_path, check=True)
+    best_n = torch.load(tmp_path / "y.pt", weights_only=True).argmax(1)
+    right = [opened.mission.indices[k] == c for k, c in zip(best_n, val.labels_n, strict=True)]
+    assert sum(right) / len(right) == pytest.approx(opened.result["distilled"]["accuracy"])
+
+
+def test_the_mission_says_how_to_do_it_again(run: Path, tmp_path: Path) -> None:
+    mission, result = _json(run / "mission.json"), dn.open_run(run).result
+    model = dn.load_model(mission["model"], weights=run / mission["sources"]["weights"])
+    assert model.weights_sha256 == mission["weights_sha256"]
+    assert {"distillnet", "torch", "torchvision"} <= set(mission["versions"])
+    wanted = dn.parse_mission([entry["index"] for entry in mission["classes"]], model.classes)
+    options = dict(mission["options"], budget=dn.Budget(**mission["options"]["budget"]))
+    assert options == asdict(dn.Options()) | {"budget": dn.Budget()}
+    folders = dn.open_images(run / mission["sources"]["data"], model.classes, wanted.indices)
+    images = dn.split_images(folders, seed=mission["seed"])
+    again = dn.distill(model, wanted, images, tmp_path, dn.Options(**options))
+    assert again.mac_ratio == pytest.approx(result["mac_ratio"])
+    assert again.loss_pp == pytest.approx(result["loss_pp"])
+    assert dict(again.n_images) == result["n_images"]
