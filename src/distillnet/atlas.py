@@ -12,7 +12,7 @@ Layout of an atlas folder: ``atlas.json`` and, per class, ``<index>.safetensors`
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,9 +23,9 @@ from distillnet.channels import Channels
 from distillnet.errors import InputError
 from distillnet.files import write_tensors
 from distillnet.graph import Graph, fast_layout, run
-from distillnet.images import Batch
+from distillnet.images import Batch, ImageRef
 
-__all__ = ["Atlas", "collect", "open_atlas"]
+__all__ = ["Atlas", "collect", "image_key", "open_atlas"]
 
 _FORMAT = 1
 
@@ -44,6 +44,7 @@ class Atlas:
     input_size: tuple[int, int]
     sites: tuple[str, ...]
     counts: Mapping[int, int]
+    images: frozenset[str] = frozenset()  # image_key of each image, to keep the search off them
 
     def heat(self, site: str, classes: Sequence[int]) -> Tensor:
         """Mean output of each neuron per class: float32 (K, C, H, W) or (K, F)."""
@@ -66,6 +67,11 @@ class Atlas:
                     f"{site!r} ({error}); collect it again"
                 ) from error
         return torch.stack(tensors)
+
+
+def image_key(ref: ImageRef) -> str:
+    """What tells an image from any other on this machine."""
+    return str(replace(ref, path=ref.path.resolve()))
 
 
 class _Sums:
@@ -122,6 +128,7 @@ def collect(
     """
     device = next(iter(graph.params.values())).device
     counts: dict[int, int] = {}
+    seen: set[str] = set()
     current: int | None = None
     sums = _Sums(graph, channels.sites, device)
     sites = frozenset(channels.sites)
@@ -144,6 +151,7 @@ def collect(
 
     with torch.inference_mode():
         for batch in batches:
+            seen.update(map(image_key, batch.refs))
             for label, x in _by_class(batch):
                 if label != current:
                     finish()
@@ -157,7 +165,13 @@ def collect(
         finish()
     size = graph.input.shape[1:]
     atlas = Atlas(
-        directory, model, weights_sha256, (size[0], size[1]), tuple(channels.sites), counts
+        directory,
+        model,
+        weights_sha256,
+        (size[0], size[1]),
+        tuple(channels.sites),
+        counts,
+        frozenset(seen),
     )
     _write_index(atlas)
     return atlas
@@ -181,6 +195,7 @@ def _write_index(atlas: Atlas) -> None:
         "input_size": list(atlas.input_size),
         "sites": list(atlas.sites),
         "counts": {str(c): n for c, n in atlas.counts.items()},
+        "images": sorted(atlas.images),
     }
     (atlas.directory / "atlas.json").write_text(json.dumps(index, indent=1))
 
@@ -202,6 +217,7 @@ def open_atlas(directory: Path) -> Atlas:
             (height, width),
             tuple(index["sites"]),
             {int(c): n for c, n in index["counts"].items()},
+            frozenset(map(str, index["images"])),
         )
     except (OSError, AttributeError, ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -372,13 +372,14 @@ def distill_command(
     with new_folder(out, RUN_MARKER) as folder, progress() as on_progress:
         loaded = _load(model, weights, input_size, mean, std, class_names)
         mission = parse_mission(classes, loaded.classes)
+        statistics: Atlas | None = open_atlas(atlas) if atlas else None
         images = split_images(
             open_images(data, loaded.classes, mission.indices),
             val=open_images(val, loaded.classes, mission.indices).train if val else None,
             search=open_images(search, loaded.classes, mission.indices).train if search else None,
+            atlas=statistics,
             seed=seed,
         )
-        statistics: Atlas | None = open_atlas(atlas) if atlas else None
         if statistics is None:
             (folder / "atlas").mkdir()
         done = distill(
