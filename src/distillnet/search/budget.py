@@ -1,5 +1,6 @@
 """What a search may spend, or has to reach."""
 
+import math
 from dataclasses import dataclass
 
 from distillnet.errors import InputError
@@ -31,7 +32,7 @@ class Budget:
             ("--target-macs", self.target_macs),
             ("--target-params", self.target_params),
         ):
-            if value is not None and not value >= 1:
+            if value is not None and not 1 <= value < math.inf:
                 raise InputError(f"found the ratio {value}; expected 1 or more, correct {option}")
         if self.target_macs is not None and self.target_params is not None:
             raise InputError("found --target-macs and --target-params; give one of them")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,8 +64,7 @@ def channel_units(graph: Graph, channels: Channels, score: Score) -> tuple[Unit,
             hottest = {site: _hottest(score(site)) for site in sites}
             of_class = torch.full((channels.count,), float("-inf"))
             for site in sites:
-                ids = torch.from_numpy(channels.of[site])
-                of_class.index_reduce_(0, ids, hottest[site], "amax")
+                np.maximum.at(of_class.numpy(), channels.of[site], hottest[site].numpy())
             free = sorted(
                 {c for s in sites for c in channels.of[s].tolist()} - set(channels.pinned)
             )
