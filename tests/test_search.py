@@ -19,7 +19,8 @@ from distillnet.graph import Graph, run
 from distillnet.images import Batch, ImageRef
 from distillnet.plan import removed_classes
 from distillnet.search import SCORES, Budget, Found, search_paper
-from distillnet.search.paper import _allocate, _interpolate_power, _largest
+from distillnet.search.curves import Curve, _power_law, allocate
+from distillnet.search.paper import _largest
 from distillnet.search.units import channel_units, neuron_units
 
 MISSION = Mission((0, 2, 3), ("a", "c", "d"))
@@ -206,12 +207,12 @@ def test_a_saving_is_spread_where_it_harms_least() -> None:
     shares = np.linspace(0, 0.95, 96)
     # The same saving, harm that differs by a factor of four: with squares as harm, the optimum of
     # independent harms has shares in the ratio of one to four.
-    cheap, dear = (shares, shares**2, shares), (shares, 4 * shares**2, shares)
-    first, second = _allocate([cheap, dear], 1.0, 0.5)
+    cheap, dear = Curve(shares, shares**2, shares), Curve(shares, 4 * shares**2, shares)
+    first, second = allocate([cheap, dear], 1.0, 0.5)
     assert first + second == pytest.approx(0.5, abs=0.02)
     assert first == pytest.approx(4 * second, abs=0.05)
     # With harms in step (amplitudes) only the cheaper one pays, as far as it goes.
-    first, second = _allocate([cheap, dear], 0.5, 0.5)
+    first, second = allocate([cheap, dear], 0.5, 0.5)
     assert second == 0
 
 
@@ -226,5 +227,5 @@ def test_power_laws_are_interpolated_exactly() -> None:
     xs = (0.0, 0.1, 0.3, 0.9)
     ys = tuple(7 * x**3 for x in xs)
     for x in (0.15, 0.3, 0.5, 0.9):
-        assert _interpolate_power(x, xs, ys) == pytest.approx(7 * x**3)
-    assert _interpolate_power(0.0, xs, ys) == 0
+        assert _power_law(x, xs, ys) == pytest.approx(7 * x**3)
+    assert _power_law(0.0, xs, ys) == 0

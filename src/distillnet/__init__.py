@@ -18,12 +18,13 @@ from distillnet.classes import (
     read_class_table,
 )
 from distillnet.cost import Cost, cost
-from distillnet.distill import Distillation, Images, Options, distill, split_images
+from distillnet.distill import Distillation, Options, distill
 from distillnet.errors import DistillnetError, ImageError, InputError, UnsupportedError
 from distillnet.evaluate import Evaluation
 from distillnet.graph import Graph, GraphModule, run
 from distillnet.images import Folders, ImageSet, load_batches, open_images
 from distillnet.models import Model, load_model
+from distillnet.partition import Images, split_images
 from distillnet.plan import Plan
 from distillnet.preprocessing import Preprocessing
 from distillnet.runs import Run, evaluate_run, open_run, save_program, write_run

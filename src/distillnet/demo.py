@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from distillnet.classes import parse_mission
-from distillnet.distill import Distillation, Options, distill, split_images
+from distillnet.distill import Distillation, Options, distill
 from distillnet.images import open_images
 from distillnet.models import load_model
+from distillnet.partition import split_images
 from distillnet.preprocessing import preprocess
 from distillnet.runs import write_run
 from distillnet.train import DIGITS_RECIPE, Epoch, bundled_digits, save_weights, train_on_tensors

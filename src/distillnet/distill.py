@@ -1,6 +1,5 @@
 """The whole job: statistics, search, surgery, evaluation; from a model to a ``Distillation``."""
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -10,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from distillnet.atlas import Atlas, collect, image_key
-from distillnet.bitmaps import bitmap, complete_removal, compression_ratio, dormant_density
+from distillnet.atlas import Atlas, collect
+from distillnet.bitmaps import bitmap
 from distillnet.capture import capture
 from distillnet.channels import Channels, analyse
 from distillnet.classes import Mission
 from distillnet.cost import Cost, cost, inception_macs
-from distillnet.errors import ImageError, InputError
+from distillnet.errors import InputError
 from distillnet.evaluate import (
     Evaluation,
     Scores,
@@ -27,27 +26,28 @@ from distillnet.evaluate import (
     loss_pp,
     worst_class_loss_pp,
 )
-from distillnet.graph import Graph, consumers, run
-from distillnet.images import Folders, ImageSet, load_all, load_batches, split
+from distillnet.graph import Graph
+from distillnet.images import ImageSet, load_all, load_batches
+from distillnet.layer_report import LayerReport, layer_reports
 from distillnet.models import Model
-from distillnet.plan import Plan, removed_classes
+from distillnet.partition import Images
+from distillnet.plan import Plan
 from distillnet.search import SCORES, Budget, Found, search_paper
 from distillnet.surgery import compact
 
 __all__ = [
     "Distillation",
-    "Images",
-    "LayerReport",
     "Options",
     "Progress",
     "check_atlas",
     "distill",
     "measure_statistics",
     "pick_device",
-    "split_images",
 ]
 
 Progress = Callable[[str, int, int], None]  # stage, done, of
+
+_DENSITY_IMAGES = 50  # search images that the dormant densities of the report are taken from
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -66,30 +66,6 @@ class Options:
     batch_size: int = 32
     workers: int = 0
     device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Images:
-    """Three sets without a common image: what is measured, searched on, and reported on."""
-
-    statistics: ImageSet
-    search: ImageSet
-    val: ImageSet
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """What became of one site: neurons, thresholds and dormant densities (Eq. 7, 8, 13, 16)."""
-
-    site: str
-    threshold: float
-    channels: int
-    channels_removed: int
-    neurons: int
-    neurons_kept: int
-    compression_ratio: float
-    tau: float
-    tau_prime: float
 
 
 @dataclass(frozen=True)
@@ -112,7 +88,7 @@ class Distillation:
     n_images: Mapping[str, int]
     unreadable: tuple[str, ...]  # a message for each image that was left out, path first
     seconds: Mapping[str, float]
-    peak_rss_mb: float
+    peak_rss_mb: float | None
 
     @property
     def plan(self) -> Plan:
@@ -159,59 +135,6 @@ def pick_device(name: str) -> torch.device:
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda")
-
-
-def split_images(
-    folders: Folders,
-    *,
-    val: ImageSet | None = None,
-    search: ImageSet | None = None,
-    atlas: Atlas | None = None,
-    seed: int = 0,
-) -> Images:
-    """Statistics, search and val images without overlap.
-
-    ``val`` is what is given, else the folder's own, else a fifth of each class. ``search`` is what
-    is given, else half of the rest: the search decides on single errors and needs the images more
-    than the means do. With an ``atlas``, statistics are of its images, and search of the others.
-
-    Raises:
-        InputError: a set would have no image of some class, or two sets share an image.
-    """
-    rest = folders.train
-    if val is None:
-        val = folders.val
-    if val is None:
-        val, rest = split(rest, 0.2, seed)
-    if atlas is not None:
-        if search is None:
-            others = (ref for ref in rest.refs if image_key(ref) not in atlas.images)
-            search = ImageSet(tuple(others))
-        everything = (ref for part in (rest, val, search) for ref in part.refs)
-        seen = {ref: None for ref in everything if image_key(ref) in atlas.images}
-        statistics = ImageSet(tuple(seen))
-    elif search is None:
-        statistics, search = split(rest, 0.5, seed)
-    else:
-        statistics = rest
-    parts = (("statistics", statistics), ("search", search), ("val", val))
-    labels = sorted({ref.label for _, part in parts for ref in part.refs})
-    for name, part in parts:
-        missing = set(labels) - set(part.counts())
-        if missing and not (name == "statistics" and atlas is not None):
-            first = min(missing)
-            raise ImageError(
-                f"class {first} has {folders.train.counts().get(first, 0)} images, which leaves "
-                f"none for the {name} set; expected at least one of each class for each of "
-                "statistics, search and val. Add images, or pass others with --search and --val"
-            )
-        for other, images in parts:
-            if name < other and (common := set(part.refs) & set(images.refs)):
-                raise InputError(
-                    f"{len(common)} images are in both the {name} and the {other} set, such as "
-                    f"{min(map(str, common))}; expected separate images, correct --search and --val"
-                )
-    return Images(statistics, search, val)
 
 
 def measure_statistics(
@@ -328,9 +251,8 @@ def distill(
         complete_only_plan=options.complete_only,
         on_progress=lambda done, total: on_progress("search", done, total),
     )
-    layers = _layer_reports(
-        on_device, channels, found, loaded.x_nchw[:: max(1, len(loaded.x_nchw) // 50)].to(device)
-    )
+    some = loaded.x_nchw[:: max(1, len(loaded.x_nchw) // _DENSITY_IMAGES)]
+    layers = layer_reports(on_device, channels, found, some.to(device))
     searched = time.perf_counter()
 
     baseline, distilled, unreadable_val = _evaluate(
@@ -339,7 +261,6 @@ def distill(
     class_bitmaps = {
         site: bitmap(score(site), threshold) for site, threshold in found.thresholds.items()
     }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     end = time.perf_counter()
     return Distillation(
         model=model,
@@ -367,8 +288,18 @@ def distill(
             "search": searched - collected,
             "total": end - start,
         },
-        peak_rss_mb=peak / (2**20 if sys.platform == "darwin" else 2**10),
+        peak_rss_mb=_peak_rss_mb(),
     )
+
+
+def _peak_rss_mb() -> float | None:
+    """The most memory this process has had resident, in MB; None where the system does not tell."""
+    try:
+        import resource  # there is none on Windows
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _evaluate(
@@ -402,51 +333,3 @@ def _evaluate(
         unreadable = stream.unreadable
         results.append(evaluation(closed_set(scores, mission), mission, scores))
     return results[0], results[1], unreadable
-
-
-def _layer_reports(
-    graph: Graph, channels: Channels, found: Found, x_nchw: Tensor
-) -> tuple[LayerReport, ...]:
-    """Compression and dormant densities of every site, the latter on some of the search images."""
-    values: dict[str, Tensor] = {}
-
-    def keep_value(name: str, x: Tensor) -> None:
-        if name in channels.sites:
-            density = _density(graph, name, x, 0.0)
-            dormant = _density(graph, name, x, max(found.thresholds.get(name, 0.0), 0.0))
-            seen = values.get(name, torch.zeros(2))
-            values[name] = torch.maximum(seen, torch.tensor([density, max(density, dormant)]))
-
-    with torch.inference_mode():
-        for part in x_nchw.split(10):
-            run(graph, {graph.input.name: part}, observe=keep_value)
-    gone = removed_classes(channels, found.plan)
-    reports = []
-    for site in channels.sites:
-        keep = found.plan.keep.get(site, torch.ones(graph[site].shape, dtype=torch.bool)).cpu()
-        tau, tau_prime = values[site].tolist()
-        reports.append(
-            LayerReport(
-                site=site,
-                threshold=found.thresholds.get(site, float("-inf")),
-                channels=len(keep),
-                channels_removed=int(
-                    (complete_removal(keep).numpy() & gone[channels.of[site]]).sum()
-                ),
-                neurons=keep.numel(),
-                neurons_kept=int(keep.sum()),
-                compression_ratio=compression_ratio(keep),
-                tau=tau,
-                tau_prime=tau_prime,
-            )
-        )
-    return tuple(reports)
-
-
-def _density(graph: Graph, site: str, x: Tensor, threshold: float) -> float:
-    kernel, stride = 1, 1
-    for reader in consumers(graph)[site]:
-        if reader.op == "conv":
-            kernel = max(kernel, graph.params[reader.params["weight"]].shape[-1])
-            stride = reader.attrs["stride"][0]
-    return dormant_density(x, threshold, kernel, stride)

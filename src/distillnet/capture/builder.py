@@ -37,6 +37,7 @@ class View:
 
 
 def example_input(program: ExportedProgram) -> Tensor:
+    """The programme's one image tensor (N, C, H, W), as exported; UnsupportedError without one."""
     user = set(program.graph_signature.user_inputs)
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in user:
@@ -267,6 +268,7 @@ class Builder:
 
 
 def holds_view(value: Any) -> bool:
+    """Whether an activation is among nested arguments; all others are constants."""
     if isinstance(value, View):
         return True
     if isinstance(value, dict):
@@ -275,6 +277,7 @@ def holds_view(value: Any) -> bool:
 
 
 def is_range(index: Tensor, size: int) -> bool:
+    """Whether an index shows all of ``size`` elements in their order."""
     return index.numel() == size and torch.equal(index.flatten(), torch.arange(size))
 
 

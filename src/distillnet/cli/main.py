@@ -23,6 +23,7 @@ from distillnet.cli.options import (
     Method,
     ModelArg,
     NamesOpt,
+    Runtime,
     ScoreName,
     SeedOpt,
     StdOpt,
@@ -46,12 +47,12 @@ from distillnet.distill import (
     distill,
     measure_statistics,
     pick_device,
-    split_images,
 )
 from distillnet.errors import InputError
 from distillnet.files import check_writable, new_file, new_folder
 from distillnet.images import load_batches, open_images
 from distillnet.models import Model, load_model
+from distillnet.partition import split_images
 from distillnet.runs import RUN_MARKER, evaluate_run, open_run, result_json, write_run
 from distillnet.search import Budget
 from distillnet.train import Epoch, save_weights
@@ -401,6 +402,7 @@ def distill_command(
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     data: DataOpt,
+    runtime: Annotated[Runtime, typer.Option(help="What runs the network.")] = Runtime.torch,
     batch_size: BatchOpt = 32,
     workers: WorkersOpt = 0,
     as_json: JsonOpt = False,
@@ -424,7 +426,7 @@ def evaluate(
         "accuracy_open": None,
         "per_class": dict(result.per_class),
         "n": result.n,
-        "runtime": "torch",
+        "runtime": runtime.value,
     }
     if as_json:
         print_json(values)

@@ -19,12 +19,19 @@ __all__ = [
     "Method",
     "ModelArg",
     "NamesOpt",
+    "Runtime",
     "ScoreName",
     "SeedOpt",
     "StdOpt",
     "WeightsOpt",
     "WorkersOpt",
 ]
+
+
+class Runtime(StrEnum):
+    """What runs a distilled network."""
+
+    torch = "torch"
 
 
 class Method(StrEnum):

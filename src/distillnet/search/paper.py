@@ -23,14 +23,10 @@ Cost: sum over sites of what lies behind them, 21 forward passes for GoogLeNet's
 most 6 shares, on a few ranking images; and about 12 forward passes over all search images.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from distillnet.channels import Channels
@@ -38,24 +34,22 @@ from distillnet.classes import Mission
 from distillnet.cost import Cost, cost
 from distillnet.graph import Graph
 from distillnet.plan import Plan, complete_only
-from distillnet.replay import Replay, masked_scores
+from distillnet.replay import masked_scores
 from distillnet.search.budget import Budget
+from distillnet.search.curves import allocate, divergence, log_probabilities, measure
 from distillnet.search.scores import Score
 from distillnet.search.units import Unit, channel_units, neuron_units
 
 __all__ = ["Found", "search_paper"]
 
-# Shares of a unit's neurons whose divergence is measured; between them it is interpolated.
-_SHARES = (0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
-# Divergence in nats after which larger shares of a site are not tried: whole networks that lost one
-# point of accuracy were at 0.02.
-_HOPELESS = 0.1
-_FINE = tuple(i / 100 for i in range(96))
 _GAMMAS = (0.75, 0.6, 0.5, 1.0)
 _STEP = 0.01  # resolution of the saving that is searched for
 # Below this many errors in the budget, errors are too few to count, and the network's own expected
 # error has to stay within the budget, too.
 _COUNTABLE = 3
+_TRIALS = 15  # about as many whole networks are tried; for progress only
+
+Shares = tuple[float, ...]  # by unit
 
 
 @dataclass(frozen=True)
@@ -70,19 +64,50 @@ class Found:
 
 
 @dataclass(frozen=True)
-class _Curve:
-    """A unit's measured divergence and saving (share of the network's cost) by share removed."""
+class _Trial:
+    """What the search images say of one network: losses in points, divergence in nats."""
 
-    unit: Unit
-    shares: tuple[float, ...]
-    divergences: tuple[float, ...]
-    savings: tuple[float, ...]
+    loss_pp: float
+    expected_loss_pp: float
+    divergence: float
 
-    def table(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Shares in fine steps, and the divergence and saving of each, interpolated."""
-        fine = np.array([x for x in _FINE if x <= self.shares[-1]])
-        divergences = [_interpolate_power(x, self.shares, self.divergences) for x in fine]
-        return fine, np.array(divergences), np.interp(fine, self.shares, self.savings)
+
+class _Trials:
+    """Whole networks on all search images, each run once."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        mission: Mission,
+        units: Sequence[Unit],
+        x_nchw: Tensor,
+        labels_n: Tensor,
+        on_trial: Callable[[int], None],
+    ) -> None:
+        self.graph, self.mission, self.units = graph, mission, units
+        self.x_nchw, self.labels_n, self.on_trial = x_nchw, labels_n, on_trial
+        self.reference = log_probabilities(masked_scores(graph, x_nchw, {}), mission)
+        self.before = _errors_pp(self.reference, labels_n)
+        self.done: dict[Shares, _Trial] = {}
+
+    def run(self, shares: Shares) -> _Trial:
+        if shares not in self.done:
+            scores = masked_scores(self.graph, self.x_nchw, _keep(self.units, shares))
+            now = log_probabilities(scores, self.mission)
+            loss, expected = (
+                after - before
+                for after, before in zip(_errors_pp(now, self.labels_n), self.before, strict=True)
+            )
+            self.done[shares] = _Trial(loss, expected, divergence(self.reference, now))
+            self.on_trial(len(self.done))
+        return self.done[shares]
+
+    def within(self, budget: Budget, shares: Shares) -> bool:
+        """Whether the loss is within the budget; see ``_COUNTABLE``."""
+        trial = self.run(shares)
+        countable = budget.max_loss_pp * len(self.labels_n) >= 100 * _COUNTABLE
+        loss = trial.loss_pp if countable else max(trial.loss_pp, trial.expected_loss_pp)
+        return loss <= budget.max_loss_pp + 1e-9  # five errors of 500 are within 1 point
 
 
 def search_paper(
@@ -100,88 +125,59 @@ def search_paper(
 ) -> Found:
     """The plan with the largest saving whose loss on the search images is within the budget.
 
-    With a target ratio instead of a loss, the plan of least divergence that reaches it. Targets
-    and ``complete_only_plan`` cut whole channels, since only those count in what every runtime
+    With a target ratio instead of a loss, the plan of least charge that reaches it. Targets and
+    ``complete_only_plan`` cut whole channels, since only those count in what every runtime
     realises.
 
     Args:
         x_nchw: search images; no statistics were made of them and no figure is reported on them.
         labels_n: positions in the mission.
     """
-    whole_channels = complete_only_plan or bool(budget.target_macs or budget.target_params)
+    target = budget.target_macs or budget.target_params
+    whole_channels = complete_only_plan or bool(target)
     units = (
         channel_units(graph, channels, score) if whole_channels else neuron_units(channels, score)
     )
     size = _size_function(budget, whole_channels)
-    outputs = mission.indices
-    dense = size(cost(graph, channels, Plan(outputs=outputs)))
-
+    steps = len(units) + _TRIALS
     ranking = _ranking_images(labels_n, ranking_images_per_class)
-    steps = len(units) + 15
-    replay = Replay(graph, x_nchw[ranking])
-    curves = []
-    reference: Tensor | None = None
-    for i, unit in enumerate(units):
-        replay.go_to(unit.sites)
-        if reference is None:
-            reference = _log_p(replay.scores({}), mission)
-        curves.append(_measure(graph, channels, mission, unit, replay, reference, size, dense))
-        on_progress(i + 1, steps)
-    del replay
-
-    base = _log_p(masked_scores(graph, x_nchw, {}), mission)
-    base_error, base_expected = _errors_pp(base, labels_n)
-    countable = budget.max_loss_pp * len(labels_n) >= 100 * _COUNTABLE
-    tables = [curve.table() for curve in curves]
-    seen: dict[tuple[float, ...], tuple[float, float, float]] = {}
-
-    def cuts(shares: tuple[float, ...]) -> dict[str, tuple[float, Tensor]]:
-        result: dict[str, tuple[float, Tensor]] = {}
-        for unit, share in zip(units, shares, strict=True):
-            if share > 0:
-                result.update(unit.cut(share))
-        return result
-
-    def keep_of(shares: tuple[float, ...]) -> dict[str, Tensor]:
-        return {site: bits for site, (_, bits) in cuts(shares).items()}
-
-    def evaluate(shares: tuple[float, ...]) -> tuple[float, float, float]:
-        """Loss in points, expected loss in points, divergence: all search images."""
-        if shares not in seen:
-            now = _log_p(masked_scores(graph, x_nchw, keep_of(shares)), mission)
-            error, expected = _errors_pp(now, labels_n)
-            seen[shares] = (error - base_error, expected - base_expected, _divergence(base, now))
-            on_progress(min(len(units) + len(seen), steps - 1), steps)
-        return seen[shares]
-
-    def fits(shares: tuple[float, ...]) -> bool:
-        loss, expected_loss, _ = evaluate(shares)
-        if not countable:
-            loss = max(loss, expected_loss)
-        return loss <= budget.max_loss_pp + 1e-9  # five errors of 500 are within 1 point
-
-    target = budget.target_macs or budget.target_params
+    curves = measure(
+        graph, channels, mission, units, x_nchw[ranking], size, lambda n: on_progress(n, steps)
+    )
+    trials = _Trials(
+        graph,
+        mission,
+        units,
+        x_nchw,
+        labels_n,
+        lambda n: on_progress(min(len(units) + n, steps - 1), steps),
+    )
+    chosen: Shares = (0.0,) * len(units)
+    saving = 0.0
     if target:
         full = size(cost(graph, channels))
 
-        def short(shares: tuple[float, ...]) -> bool:
-            return full / size(cost(graph, channels, Plan(keep_of(shares), outputs))) < target
+        def short(wanted: float) -> bool:
+            plan = Plan(_keep(units, allocate(curves, _GAMMAS[0], wanted)), mission.indices)
+            return full / size(cost(graph, channels, plan)) < target
 
-        saving = _largest(lambda s: short(_allocate(tables, _GAMMAS[0], s)), 0.0)
-        chosen = _allocate(tables, _GAMMAS[0], saving + _STEP)
+        chosen = allocate(curves, _GAMMAS[0], _largest(short, 0.0) + _STEP)
     else:
-        chosen, saving = (0.0,) * len(units), 0.0
         for gamma in _GAMMAS:
-            found = _largest(lambda s, g=gamma: fits(_allocate(tables, g, s)), saving)  # type: ignore[misc]
+
+            def fits(wanted: float, gamma: float = gamma) -> bool:
+                return trials.within(budget, allocate(curves, gamma, wanted))
+
+            found = _largest(fits, saving)
             if found > saving:
-                chosen, saving = _allocate(tables, gamma, found), found
-    loss, _, divergence = evaluate(chosen)
-    plan = Plan(keep_of(chosen), outputs)
+                chosen, saving = allocate(curves, gamma, found), found
+    result = trials.run(chosen)
+    plan = Plan(_keep(units, chosen), mission.indices)
     if whole_channels:
         plan = complete_only(channels, plan)
     on_progress(steps, steps)
-    thresholds = {site: threshold for site, (threshold, _) in cuts(chosen).items()}
-    return Found(plan, thresholds, loss, divergence, any(chosen))
+    thresholds = {site: threshold for site, (threshold, _) in _cut(units, chosen).items()}
+    return Found(plan, thresholds, result.loss_pp, result.divergence, any(chosen))
 
 
 def _size_function(budget: Budget, whole_channels: bool) -> Callable[[Cost], int]:
@@ -195,63 +191,24 @@ def _ranking_images(labels_n: Tensor, per_class: int) -> Tensor:
     return torch.cat([torch.where(labels_n == c)[0][:per_class] for c in labels_n.unique()])
 
 
-def _log_p(scores_nk: Tensor, mission: Mission) -> Tensor:
-    return F.log_softmax(scores_nk[:, list(mission.indices)].double().cpu(), 1)
+def _cut(units: Sequence[Unit], shares: Shares) -> dict[str, tuple[float, Tensor]]:
+    """Threshold and keep map of each site that loses anything."""
+    cuts: dict[str, tuple[float, Tensor]] = {}
+    for unit, share in zip(units, shares, strict=True):
+        if share > 0:
+            cuts.update(unit.cut(share))
+    return cuts
 
 
-def _divergence(reference: Tensor, now: Tensor) -> float:
-    """KL(reference || now) of class probabilities, mean over images, in nats."""
-    return float(F.kl_div(now, reference, log_target=True, reduction="batchmean"))
+def _keep(units: Sequence[Unit], shares: Shares) -> dict[str, Tensor]:
+    return {site: bits for site, (_, bits) in _cut(units, shares).items()}
 
 
-def _measure(
-    graph: Graph,
-    channels: Channels,
-    mission: Mission,
-    unit: Unit,
-    replay: Replay,
-    reference: Tensor,
-    size: Callable[[Cost], int],
-    dense: int,
-) -> _Curve:
-    shares, divergences, savings = [0.0], [0.0], [0.0]
-    for share in _SHARES:
-        keep = {site: bits for site, (_, bits) in unit.cut(share).items()}
-        divergence = _divergence(reference, _log_p(replay.scores(keep), mission))
-        left = size(cost(graph, channels, Plan(keep, mission.indices)))
-        shares.append(share)
-        # More removed is never better: what looks so is noise of few images.
-        divergences.append(max(divergence, divergences[-1]))
-        savings.append(1 - left / dense)
-        if divergence > _HOPELESS:
-            break
-    return _Curve(unit, tuple(shares), tuple(divergences), tuple(savings))
-
-
-_Table = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-
-
-def _allocate(tables: Sequence[_Table], gamma: float, saving: float) -> tuple[float, ...]:
-    """The share of each unit for a wanted saving in sum, at one price for all units.
-
-    Less than wanted where even the largest shares save less.
-    """
-    if saving <= 0:
-        return (0.0,) * len(tables)
-    low, high = -40.0, 20.0  # powers of two
-    for _ in range(40):
-        middle = (low + high) / 2
-        if sum(t[2][i] for t, i in zip(tables, _best(tables, gamma, middle), strict=True)) < saving:
-            low = middle
-        else:
-            high = middle
-    return tuple(float(t[0][i]) for t, i in zip(tables, _best(tables, gamma, high), strict=True))
-
-
-def _best(tables: Sequence[_Table], gamma: float, log_price: float) -> list[int]:
-    """For each unit the position of the share with the largest saving less charge."""
-    price = 2.0**log_price
-    return [int(np.argmax(saved - harm**gamma / price)) for _, harm, saved in tables]
+def _errors_pp(log_p: Tensor, labels_n: Tensor) -> tuple[float, float]:
+    """Errors, and errors that the probabilities expect (mean of 1 - p of the label), in percent."""
+    wrong = (log_p.argmax(1) != labels_n).double().mean()
+    expected = 1 - log_p.exp().gather(1, labels_n[:, None]).mean()
+    return 100 * float(wrong), 100 * float(expected)
 
 
 def _largest(good: Callable[[float], bool], start: float) -> float:
@@ -269,21 +226,3 @@ def _largest(good: Callable[[float], bool], start: float) -> float:
         if good(low + step):
             low += step
     return low
-
-
-def _errors_pp(log_p: Tensor, labels_n: Tensor) -> tuple[float, float]:
-    """Errors, and errors that the probabilities expect (mean of 1 - p of the label), in percent."""
-    wrong = (log_p.argmax(1) != labels_n).double().mean()
-    expected = 1 - log_p.exp().gather(1, labels_n[:, None]).mean()
-    return 100 * float(wrong), 100 * float(expected)
-
-
-def _interpolate_power(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Interpolate as a power law, which divergences follow; below the first point as x^2."""
-    i = next(i for i in range(1, len(xs)) if x <= xs[i])
-    if x <= 0 or ys[i] <= 0:
-        return 0.0
-    if xs[i - 1] <= 0 or ys[i - 1] <= 0:
-        return ys[i] * (x / xs[i]) ** 2
-    slope = math.log(ys[i] / ys[i - 1]) / math.log(xs[i] / xs[i - 1])
-    return ys[i] * (x / xs[i]) ** slope

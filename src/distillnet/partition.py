@@ -1,0 +1,71 @@
+"""Who sees which image: statistics, search and report never share one."""
+
+from dataclasses import dataclass
+
+from distillnet.atlas import Atlas, image_key
+from distillnet.errors import ImageError, InputError
+from distillnet.images import Folders, ImageSet, split
+
+__all__ = ["Images", "split_images"]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Three sets without a common image: what is measured, searched on, and reported on."""
+
+    statistics: ImageSet
+    search: ImageSet
+    val: ImageSet
+
+
+def split_images(
+    folders: Folders,
+    *,
+    val: ImageSet | None = None,
+    search: ImageSet | None = None,
+    atlas: Atlas | None = None,
+    seed: int = 0,
+) -> Images:
+    """Statistics, search and val images without overlap.
+
+    ``val`` is what is given, else the folder's own, else a fifth of each class. ``search`` is what
+    is given, else half of the rest: the search decides on single errors and needs the images more
+    than the means do. With an ``atlas``, statistics are of its images, and search of the others.
+
+    Raises:
+        InputError: a set would have no image of some class, or two sets share an image.
+    """
+    rest = folders.train
+    if val is None:
+        val = folders.val
+    if val is None:
+        val, rest = split(rest, 0.2, seed)
+    if atlas is not None:
+        if search is None:
+            others = (ref for ref in rest.refs if image_key(ref) not in atlas.images)
+            search = ImageSet(tuple(others))
+        everything = (ref for part in (rest, val, search) for ref in part.refs)
+        seen = {ref: None for ref in everything if image_key(ref) in atlas.images}
+        statistics = ImageSet(tuple(seen))
+    elif search is None:
+        statistics, search = split(rest, 0.5, seed)
+    else:
+        statistics = rest
+    parts = (("statistics", statistics), ("search", search), ("val", val))
+    labels = sorted({ref.label for _, part in parts for ref in part.refs})
+    for name, part in parts:
+        missing = set(labels) - set(part.counts())
+        if missing and not (name == "statistics" and atlas is not None):
+            first = min(missing)
+            raise ImageError(
+                f"class {first} has {folders.train.counts().get(first, 0)} images, which leaves "
+                f"none for the {name} set; expected at least one of each class for each of "
+                "statistics, search and val. Add images, or pass others with --search and --val"
+            )
+        for other, images in parts:
+            if name < other and (common := set(part.refs) & set(images.refs)):
+                raise InputError(
+                    f"{len(common)} images are in both the {name} and the {other} set, such as "
+                    f"{min(map(str, common))}; expected separate images, correct --search and --val"
+                )
+    return Images(statistics, search, val)
