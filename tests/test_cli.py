@@ -279,8 +279,8 @@ def test_every_command_and_option_has_help_with_its_default(cli: Cli) -> None:
         (_distill(data="absent"), ("absent does not exist", "expected a folder")),
         (_distill(data="net.py"), ("net.py is not a folder",)),
         (_distill(data="damaged"), ("damaged/2/003.png", "empty", "1 %")),
-        (_distill(data="few"), ("class 1 has 1 images", "add images")),
-        ((*DISTILL, "--val", "photos"), ("both the", "photos/train/0/")),
+        (_distill(data="few"), ("class 1 has 1 images", "Add images")),
+        ((*DISTILL, "--val", "photos/train"), ("both the", "photos/train/0/")),
         ((*DISTILL, "--search", "void"), ("void holds no images",)),
         ((*DISTILL, "--weights", "other.safetensors"), ("does not fit the network", "missing")),
         ((*DISTILL, "--weights", "cut.safetensors"), ("Cannot read weights", "download it again")),
@@ -402,6 +402,12 @@ def test_unusual_images_work(cli: Cli) -> None:
     result = json.loads(done.out)
     assert result["n_images"]["statistics"] + result["n_images"]["search"] == 3 * 10
     assert result["n_images"]["unreadable"] == 0
+
+
+def test_val_of_a_folder_that_holds_train_and_val_is_its_val(cli: Cli) -> None:
+    done = cli(*_distill(data="odd"), "--val", "photos", "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["n_images"]["val"] == 3 * 4
 
 
 def test_unreadable_images_are_named_and_counted(cli: Cli) -> None:

@@ -1,7 +1,5 @@
 """Accuracies, losses and the interval, against hand counts, a published example and simulation."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -15,7 +13,6 @@ from distillnet.evaluate import (
     Scores,
     closed_set,
     evaluation,
-    expected_error,
     graph_scores,
     loss_interval_pp,
     loss_pp,
@@ -88,11 +85,6 @@ def test_interval_covers_the_truth_as_often_as_it_says(lost: float, won: float) 
         low, high = loss_interval_pp(*_pairs(both, n_lost, n_won, neither))
         covered += low <= 100 * (lost - won) <= high
     assert 0.93 < covered / 800 < 0.99
-
-
-def test_expected_error_by_hand() -> None:
-    scores = Scores(torch.tensor([[0.0, math.log(3.0)], [50.0, 0.0]]), torch.tensor([0, 0]))
-    assert expected_error(scores) == pytest.approx((3 / 4 + 0) / 2)
 
 
 def test_scores_that_are_not_finite_are_refused_by_image() -> None:

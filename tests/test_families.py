@@ -195,6 +195,7 @@ class _Variant(_Branches):
             "product": lambda: self.head((y.flatten(2) @ y.flatten(2).transpose(1, 2)).mean(1)),
             "sum over channels": lambda: self.head((y / y.sum(1, keepdim=True)).mean((2, 3))),
             "deviation": lambda: self.head(y.std((2, 3))),
+            "padded features": lambda: self.head(nn.functional.pad(f[:, :2], (1, 1))),
             "one dimension": lambda: self.head(nn.functional.conv1d(y.flatten(2), self.conv.weight
                                                [:, :1, 0].expand(4, 4, 3)).mean(2)),
         }  # fmt: skip
@@ -219,6 +220,7 @@ class _Variant(_Branches):
         (_Variant("product"), "aten"),
         (_Variant("sum over channels"), "aten.sum"),
         (_Variant("deviation"), "aten.var"),
+        (_Variant("padded features"), "pads channels"),
         (_Variant("one dimension"), "two-dimensional"),
     ],
     ids=lambda value: getattr(value, "kind", None),

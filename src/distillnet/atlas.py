@@ -51,7 +51,11 @@ class Atlas:
         return self._read("heat", site, classes)
 
     def variance(self, site: str, classes: Sequence[int]) -> Tensor:
-        """Variance of each neuron over the class's images: float32 (K, C, H, W) or (K, F)."""
+        """Variance of each neuron over the class's images: float32 (K, C, H, W) or (K, F).
+
+        To about 1e-6 of the neuron's mean square: with a deviation below a thousandth of its mean
+        a neuron is constant, and how much it varies is rounding.
+        """
         return self._read("variance", site, classes)
 
     def _read(self, kind: str, site: str, classes: Sequence[int]) -> Tensor:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from distillnet.classes import Mission
@@ -22,7 +21,6 @@ __all__ = [
     "Scores",
     "closed_set",
     "evaluation",
-    "expected_error",
     "graph_scores",
     "loss_interval_pp",
     "loss_pp",
@@ -140,13 +138,3 @@ def loss_interval_pp(before: Evaluation, after: Evaluation) -> tuple[float, floa
     deviation = math.sqrt(lost + won - (lost - won) ** 2 / n) / n
     low, high = difference - 1.959964 * deviation, difference + 1.959964 * deviation
     return 100 * low, 100 * high
-
-
-def expected_error(closed: Scores) -> float:
-    """The share of images that the network's own probabilities expect to be wrong, 0..1.
-
-    The mean of 1 - p(label), p the softmax over the mission's classes: a smooth stand-in for the
-    error rate, in its units.
-    """
-    p = F.softmax(closed.scores_nk.double(), 1)
-    return float(1 - p.gather(1, closed.labels_n[:, None]).mean())

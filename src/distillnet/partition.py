@@ -52,6 +52,8 @@ def split_images(
     else:
         statistics = rest
     parts = (("statistics", statistics), ("search", search), ("val", val))
+    # Not by the references, in which one file may have several names.
+    keys = {name: {image_key(ref) for ref in part.refs} for name, part in parts}
     labels = sorted({ref.label for _, part in parts for ref in part.refs})
     for name, part in parts:
         missing = set(labels) - set(part.counts())
@@ -62,10 +64,10 @@ def split_images(
                 f"none for the {name} set; expected at least one of each class for each of "
                 "statistics, search and val. Add images, or pass others with --search and --val"
             )
-        for other, images in parts:
-            if name < other and (common := set(part.refs) & set(images.refs)):
+        for other in keys:
+            if name < other and (common := keys[name] & keys[other]):
                 raise InputError(
                     f"{len(common)} images are in both the {name} and the {other} set, such as "
-                    f"{min(map(str, common))}; expected separate images, correct --search and --val"
+                    f"{min(common)}; expected separate images, correct --search and --val"
                 )
     return Images(statistics, search, val)

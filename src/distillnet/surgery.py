@@ -105,7 +105,7 @@ def _shrink(
         # Windows lie over the original channels; see operators._lrn.
         roles["positions"] = f"{node.name}.positions"
         old = graph.params.get(roles["positions"])
-        where = torch.from_numpy(kept)
+        where = torch.from_numpy(kept).to(next(iter(graph.params.values())).device)
         params[roles["positions"]] = where if old is None else old[where]
     return replace(node, shape=shape, attrs=attrs, params=roles)
 

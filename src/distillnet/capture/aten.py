@@ -331,7 +331,7 @@ def _mean(b: Builder, x: View, dim: Any = None, keepdim: bool = False, dtype: An
 
 
 def _pad(b: Builder, x: View, pad: list[int], value: float = 0.0) -> View:
-    if len(pad) > 4 and any(pad[4:]):
+    if any(pad[2 * (len(x.shape) - 1) :]):
         raise b.refuse("pads channels")
     return b.emit("pad", [b.tensor(x)], {"pad": tuple(pad[:4]), "value": float(value)})
 

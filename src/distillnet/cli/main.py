@@ -50,7 +50,7 @@ from distillnet.distill import (
 )
 from distillnet.errors import InputError
 from distillnet.files import check_writable, new_file, new_folder
-from distillnet.images import load_batches, open_images
+from distillnet.images import Folders, ImageSet, load_batches, open_images
 from distillnet.models import Model, load_model
 from distillnet.partition import split_images
 from distillnet.runs import RUN_MARKER, evaluate_run, open_run, result_json, write_run
@@ -376,7 +376,7 @@ def distill_command(
         statistics: Atlas | None = open_atlas(atlas) if atlas else None
         images = split_images(
             open_images(data, loaded.classes, mission.indices),
-            val=open_images(val, loaded.classes, mission.indices).train if val else None,
+            val=_kept_apart(open_images(val, loaded.classes, mission.indices)) if val else None,
             search=open_images(search, loaded.classes, mission.indices).train if search else None,
             atlas=statistics,
             seed=seed,
@@ -411,7 +411,7 @@ def evaluate(
     opened = open_run(run)
     folders = open_images(data, opened.classes, opened.mission.indices)
     with progress() as on_progress:
-        images = folders.val or folders.train
+        images = _kept_apart(folders)
         stream = load_batches(
             images,
             opened.preprocessing,
@@ -434,6 +434,11 @@ def evaluate(
     rows = [[name, f"{100 * share:.1f} %"] for name, share in result.per_class.items()]
     rows.append(["all", f"{100 * result.accuracy:.1f} %"])
     print_table(f"{run} on {result.n} images", ["class", "accuracy"], rows)
+
+
+def _kept_apart(folders: Folders) -> ImageSet:
+    """The images to report on: those of val/ or test/ where there is one, else all."""
+    return folders.val or folders.train
 
 
 def _print_run(done: Distillation, out: Path, as_json: bool) -> None:

@@ -1,0 +1,87 @@
+"""How the harm of many cuts adds up, and which charge spends a budget best.
+
+    python benchmarks/allocation.py MODEL --weights FILE --data DIR --classes A,B,C [--saving 0.18]
+
+For each exponent gamma: all sites cut for the same wanted saving, the sum of the divergences they
+have alone, the divergence they have together, and errors, on the search images.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+
+from distillnet.capture import capture
+from distillnet.channels import analyse
+from distillnet.classes import parse_mission
+from distillnet.cost import cost
+from distillnet.distill import Options, measure_statistics
+from distillnet.images import load_all, open_images
+from distillnet.models import load_model
+from distillnet.partition import split_images
+from distillnet.plan import Plan
+from distillnet.replay import masked_scores
+from distillnet.search import SCORES
+from distillnet.search.curves import allocate, divergence, log_probabilities, measure
+from distillnet.search.units import neuron_units
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--classes", required=True)
+    parser.add_argument("--saving", type=float, default=0.18, help="share of all MACs")
+    args = parser.parse_args()
+
+    model = load_model(args.model, weights=args.weights)
+    mission = parse_mission(args.classes, model.classes)
+    images = split_images(open_images(args.data, model.classes, mission.indices))
+    how = model.preprocessing
+    graph = capture(model.module, how.input_size, channels=len(how.mean))
+    channels = analyse(graph)
+    with tempfile.TemporaryDirectory() as folder:
+        atlas, _ = measure_statistics(
+            graph, channels, model, images.statistics, Path(folder), Options()
+        )
+        units = neuron_units(channels, SCORES["heat"](graph, channels, atlas, mission, 0))
+        loaded = load_all(images.search, how)
+        labels = torch.tensor([mission.indices.index(int(c)) for c in loaded.labels_n])
+        few = torch.cat([torch.where(labels == c)[0][:12] for c in labels.unique()])
+        curves = measure(
+            graph, channels, mission, units, loaded.x_nchw[few],
+            lambda c: c.macs_with_partial, lambda n: None,
+        )  # fmt: skip
+        reference = log_probabilities(masked_scores(graph, loaded.x_nchw, {}), mission)
+        print(f"errors before: {_errors(reference, labels):.2f} %")
+        whole = cost(graph, channels).macs
+        for gamma in (1.0, 0.75, 0.6, 0.5):
+            shares = allocate(curves, gamma, args.saving)
+            alone = sum(
+                float(curve.divergences[(curve.shares <= share + 1e-9).sum() - 1])
+                for curve, share in zip(curves, shares, strict=True)
+            )
+            keep = {
+                site: bits
+                for unit, share in zip(units, shares, strict=True)
+                if share > 0
+                for site, (_, bits) in unit.cut(share).items()
+            }
+            now = log_probabilities(masked_scores(graph, loaded.x_nchw, keep), mission)
+            left = cost(graph, channels, Plan(keep, mission.indices)).macs_with_partial
+            print(
+                f"gamma {gamma:4}: MACs with partial removal {whole / left:.3f} x, divergence alone "
+                f"{alone:.4f} in sum, together {divergence(reference, now):.4f} nats, errors "
+                f"{_errors(now, labels):.2f} %"
+            )
+
+
+def _errors(log_p: torch.Tensor, labels: torch.Tensor) -> float:
+    return 100 * float((log_p.argmax(1) != labels).double().mean())
+
+
+if __name__ == "__main__":
+    main()
