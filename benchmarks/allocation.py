@@ -73,8 +73,8 @@ def main() -> None:
             now = log_probabilities(masked_scores(graph, loaded.x_nchw, keep), mission)
             left = cost(graph, channels, Plan(keep, mission.indices)).macs_with_partial
             print(
-                f"gamma {gamma:4}: MACs with partial removal {whole / left:.3f} x, divergence alone "
-                f"{alone:.4f} in sum, together {divergence(reference, now):.4f} nats, errors "
+                f"gamma {gamma:4}: MACs with partial removal {whole / left:.3f} x, alone "
+                f"{alone:.4f} nats in sum, together {divergence(reference, now):.4f} nats, errors "
                 f"{_errors(now, labels):.2f} %"
             )
 

@@ -21,7 +21,7 @@ import torch
 from distillnet.atlas import collect
 from distillnet.capture import capture
 from distillnet.channels import analyse
-from distillnet.graph import run
+from distillnet.graph import fast_layout, run
 from distillnet.images import Batch
 from distillnet.models import random_model
 
@@ -76,7 +76,7 @@ def main() -> None:
     def plain() -> None:
         with torch.inference_mode():
             for batch in batches:
-                run(graph, {graph.input.name: batch.x_nchw})
+                run(graph, {graph.input.name: fast_layout(batch.x_nchw)})
 
     def collecting() -> None:
         with tempfile.TemporaryDirectory() as folder:

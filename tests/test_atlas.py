@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from architectures import SIDE, build
 from distillnet import atlas as atlas_module
@@ -64,10 +64,27 @@ def test_heat_and_variance_equal_naive_means(
     assert open_atlas(tmp_path / "atlas") == atlas
 
 
+@pytest.mark.parametrize("size", [1, 3, 21])
+def test_small_variance_of_a_large_mean_is_not_lost(size: int, tmp_path: Path) -> None:
+    layer = nn.Conv2d(1, 1, 1)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.bias.fill_(300.0)  # type: ignore[union-attr]
+    graph = capture(nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)), (2, 2),
+                    channels=1)  # fmt: skip
+    x = 0.1 * torch.rand(21, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    batches = [Batch(part, torch.zeros(len(part), dtype=torch.int64), ()) for part in x.split(size)]
+    channels = analyse(graph)
+    atlas = collect(graph, channels, batches, tmp_path, model="m", weights_sha256="s")
+    found = atlas.variance(channels.sites[0], [0])[0]
+    want = (x + 300.0).double().var(0, correction=0)  # of what float32 makes of the outputs
+    np.testing.assert_allclose(found.double().numpy(), want.numpy(), rtol=1e-5)
+
+
 def test_the_accumulator_takes_16_bytes_a_neuron(net: tuple[Graph, Channels]) -> None:
     graph, channels = net
-    sums = atlas_module._Sums(graph, channels.sites, torch.device("cpu"))
-    held = [*sums.sum.values(), *sums.square.values()]
+    moments = atlas_module._Moments(graph, channels.sites, torch.device("cpu"))
+    held = [*moments.mean.values(), *moments.square.values()]
     neurons = sum(int(np.prod(graph[site].shape)) for site in channels.sites)
     assert sum(t.numel() * t.element_size() for t in held) == 16 * neurons
 

@@ -1,10 +1,10 @@
 """Neuron activity, streamed: one pass over the images gives an atlas of per-class statistics.
 
 For each class and site, the mean output of each neuron over the class's images (the heatmap,
-Eq. 12) and its variance. Outputs are added up as they pass and never kept: sums of up to a batch
-in float32, everything above in float64. Classes come one after the other, so only one class's sums
-are in memory, however many classes there are: 16 bytes a neuron, 52 MB for GoogLeNet (the paper's
-budget, section 7.4.2, is 94 MB). Finished classes lie on disk as float32.
+Eq. 12) and its variance. Outputs are added up as they pass and never kept: within a batch in
+float32, batches in float64. Classes come one after the other, so only one class's statistics are in
+memory, however many classes there are: 16 bytes a neuron, 52 MB for GoogLeNet (the paper's budget,
+section 7.4.2, is 94 MB). Finished classes lie on disk as float32.
 
 Layout of an atlas folder: ``atlas.json`` and, per class, ``<index>.safetensors`` with tensors
 ``heat/<site>`` and ``variance/<site>``, each (C, H, W) or (F,).
@@ -51,11 +51,7 @@ class Atlas:
         return self._read("heat", site, classes)
 
     def variance(self, site: str, classes: Sequence[int]) -> Tensor:
-        """Variance of each neuron over the class's images: float32 (K, C, H, W) or (K, F).
-
-        To about 1e-6 of the neuron's mean square: with a deviation below a thousandth of its mean
-        a neuron is constant, and how much it varies is rounding.
-        """
+        """Variance of each neuron over the class's images: float32 (K, C, H, W) or (K, F)."""
         return self._read("variance", site, classes)
 
     def _read(self, kind: str, site: str, classes: Sequence[int]) -> Tensor:
@@ -78,31 +74,43 @@ def image_key(ref: ImageRef) -> str:
     return str(replace(ref, path=ref.path.resolve()))
 
 
-class _Sums:
-    """Float64 sums of outputs and of their squares for one class, by site."""
+class _Moments:
+    """Mean and summed squared deviation of outputs for one class, by site, in float64.
+
+    Each batch is measured from its first image, and the batches are joined as in Chan, Golub and
+    LeVeque (The American Statistician 37, 1983): unlike sums of squares, this tells a neuron that
+    hardly varies from one that does not.
+    """
 
     def __init__(self, graph: Graph, sites: Sequence[str], device: torch.device) -> None:
-        # float64 is missing on some accelerators; there the sums of batches are float32 too.
+        # float64 is missing on some accelerators.
         wide = torch.float32 if device.type == "mps" else torch.float64
         self.n = 0
         zeros = {s: torch.zeros(graph[s].shape, dtype=wide, device=device) for s in sites}
-        self.sum = {s: fast_layout(zero) for s, zero in zeros.items()}
-        self.square = {s: torch.zeros_like(total) for s, total in self.sum.items()}
+        self.mean = {s: fast_layout(zero) for s, zero in zeros.items()}
+        self.square = {s: torch.zeros_like(mean) for s, mean in self.mean.items()}
 
     def add(self, site: str, x: Tensor) -> None:
-        # Image by image: no temporary as large as the batch, and many times faster than a norm
-        # over the first dimension.
-        square = x[0].square()
+        """Take in a batch; ``n`` must not count it yet."""
+        # Image by image, so that each is in the cache for all three operations: a sum over the
+        # batch costs twice as much as all of this.
+        first = x[0]
+        total, square, away = torch.zeros_like(first), torch.zeros_like(first), first.clone()
         for row in x[1:]:
-            square.addcmul_(row, row)
-        self.sum[site] += x.sum(0)
+            torch.sub(row, first, out=away)
+            total.add_(away)
+            square.addcmul_(away, away)
+        new, all_ = len(x), self.n + len(x)
+        delta = (first - self.mean[site]).add_(total, alpha=1 / new)
         self.square[site] += square
+        self.square[site].addcmul_(total, total, value=-1 / new)
+        self.square[site].addcmul_(delta, delta, value=self.n * new / all_)
+        self.mean[site].add_(delta, alpha=new / all_)
 
-    def moments(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         result = {}
-        for site, total in self.sum.items():
-            mean = total / self.n
-            variance = (self.square[site] / self.n - mean.square()).clamp_min_(0)
+        for site, mean in self.mean.items():
+            variance = (self.square[site] / self.n).clamp_min_(0)
             result[f"heat/{site}"] = mean.float().cpu().contiguous()
             result[f"variance/{site}"] = variance.float().cpu().contiguous()
         return result
@@ -134,24 +142,24 @@ def collect(
     counts: dict[int, int] = {}
     seen: set[str] = set()
     current: int | None = None
-    sums = _Sums(graph, channels.sites, device)
+    moments = _Moments(graph, channels.sites, device)
     sites = frozenset(channels.sites)
 
     def finish() -> None:
         if current is not None:
-            moments = sums.moments()
-            for name, tensor in moments.items():
+            tensors = moments.tensors()
+            for name, tensor in tensors.items():
                 if not bool(torch.isfinite(tensor).all()):
                     raise InputError(
                         f"outputs at {name.partition('/')[2]!r} are not finite on images of class "
                         f"{current}; expected numbers. Check the weights and the preprocessing."
                     )
-            write_tensors(moments, directory / f"{current}.safetensors")
-            counts[current] = sums.n
+            write_tensors(tensors, directory / f"{current}.safetensors")
+            counts[current] = moments.n
 
     def observe(name: str, x: Tensor) -> None:
         if name in sites:
-            sums.add(name, x)
+            moments.add(name, x)
 
     with torch.inference_mode():
         for batch in batches:
@@ -161,9 +169,9 @@ def collect(
                     finish()
                     if label in counts:
                         raise ValueError(f"images of class {label} are not together")
-                    current, sums = label, _Sums(graph, channels.sites, device)
+                    current, moments = label, _Moments(graph, channels.sites, device)
                 run(graph, {graph.input.name: fast_layout(x.to(device))}, observe=observe)
-                sums.n += len(x)
+                moments.n += len(x)
                 if on_images is not None:
                     on_images(len(x))
         finish()
