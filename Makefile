@@ -19,7 +19,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# What collecting statistics costs over plain inference, and where the time of a search goes.
+# What collecting statistics costs over plain inference: time as a ratio, and memory.
 bench: $(READY)
 	$(BIN)/python benchmarks/collect.py
 

@@ -65,10 +65,10 @@ def main() -> None:
                 for curve, share in zip(curves, shares, strict=True)
             )
             keep = {
-                site: bits
+                site: cut.keep
                 for unit, share in zip(units, shares, strict=True)
                 if share > 0
-                for site, (_, bits) in unit.cut(share).items()
+                for site, cut in unit.cut(share).items()
             }
             now = log_probabilities(masked_scores(graph, loaded.x_nchw, keep), mission)
             left = cost(graph, channels, Plan(keep, mission.indices)).macs_with_partial

@@ -137,6 +137,29 @@ def test_thresholds_make_the_plan(network) -> None:
         assert torch.equal(found.plan.keep[site], (heat >= threshold).any(0))
 
 
+@pytest.mark.parametrize("complete_only_plan", [False, True])
+def test_the_classes_bitmaps_fuse_to_the_plan(network, complete_only_plan: bool) -> None:
+    found = search(network, Budget(30.0), complete_only_plan=complete_only_plan)
+    assert found.class_bitmaps.keys() == found.plan.keep.keys()
+    for site, keep_k in found.class_bitmaps.items():
+        assert len(keep_k) == len(MISSION)
+        assert torch.equal(keep_k.any(0), found.plan.keep[site])
+
+
+@pytest.mark.parametrize("options", [{}, {"complete_only_plan": True}])
+def test_what_was_tried_is_what_is_returned(network, options: dict[str, bool]) -> None:
+    graph, _, _, x, labels = network
+    found = search(network, Budget(60.0), **options)
+    before = closed_accuracy(graph, {}, x, labels)
+    after = closed_accuracy(graph, dict(found.plan.keep), x, labels)
+    assert 100 * (before - after) == pytest.approx(found.loss_pp)
+
+
+def test_a_target_that_is_met_already_removes_nothing(network) -> None:
+    found = search(network, Budget(target_macs=1.0))
+    assert not found.plan.keep
+
+
 def test_the_search_leaves_no_state(network) -> None:
     first, second = (search(network, Budget(10.0)) for _ in range(2))
     assert first.thresholds == second.thresholds
@@ -184,9 +207,9 @@ def test_a_share_of_neurons_falls(network) -> None:
     graph, channels, atlas, *_ = network
     score = SCORES["heat"](graph, channels, atlas, MISSION, 0)
     for unit, share in itertools.product(neuron_units(channels, score), (0.25, 0.5, 0.9)):
-        ((_, keep),) = unit.cut(share).values()
+        (cut,) = unit.cut(share).values()
         # Ties and the fused maximum allow a neuron more or less.
-        assert (~keep).float().mean().item() == pytest.approx(share, abs=0.02)
+        assert (~cut.keep).float().mean().item() == pytest.approx(share, abs=0.02)
 
 
 def test_tied_sites_are_one_unit_that_is_cut_alike(network) -> None:
@@ -198,7 +221,7 @@ def test_tied_sites_are_one_unit_that_is_cut_alike(network) -> None:
         ("inner:relu",),
     }
     tied = next(unit for unit in units if len(unit.sites) == 2)
-    (_, first), (_, second) = tied.cut(0.5).values()
+    first, second = (cut.keep for cut in tied.cut(0.5).values())
     assert torch.equal(first.flatten(1).any(1), second.flatten(1).any(1))
     assert int(first.flatten(1).any(1).sum()) == 6
 

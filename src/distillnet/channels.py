@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from distillnet.graph import Graph, consumers
 from distillnet.operators import LAYERS, POINTWISE, Node
 
-__all__ = ["SCORES", "Channels", "Group", "analyse", "groups"]
+__all__ = ["MAKES_SCORES", "Channels", "Group", "analyse", "groups"]
 
 
-SCORES = "the network's scores"  # why a class is pinned that goes only with the mission's others
+MAKES_SCORES = (
+    "the network's scores"  # why a class is pinned that goes only with the mission's others
+)
 
 Ids = NDArray[np.int64]
 
@@ -127,7 +129,7 @@ def analyse(graph: Graph) -> Channels:
             for c in np.intersect1d(classes[node.inputs[0]], outputs).tolist():
                 pinned.setdefault(c, f"a score that {node.name!r} makes others of")
     for c in outputs.tolist():
-        pinned.setdefault(c, SCORES)
+        pinned.setdefault(c, MAKES_SCORES)
     sites, site_of = _sites(graph, classes, pinned)
     return Channels(classes, pinned, outputs, sites, site_of, len(kinds))
 

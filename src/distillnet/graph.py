@@ -11,6 +11,7 @@ F features, G convolution groups, K kernel side.
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +29,12 @@ class Graph:
     params: Mapping[str, Tensor]
     output: str
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_index", {node.name: node for node in self.nodes})
+    @cached_property
+    def _by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
 
     def __getitem__(self, name: str) -> Node:
-        index: dict[str, Node] = self._index  # type: ignore[attr-defined]
-        return index[name]
+        return self._by_name[name]
 
     @property
     def input(self) -> Node:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distillnet.bitmaps import complete_removal
-from distillnet.channels import SCORES, Channels
+from distillnet.channels import MAKES_SCORES, Channels
 
 __all__ = ["Plan", "complete_only", "removed_classes"]
 
@@ -46,7 +46,7 @@ def removed_classes(channels: Channels, plan: Plan) -> NDArray[np.bool_]:
     if plan.outputs is not None:
         mission = channels.outputs[list(plan.outputs)]
         others = np.setdiff1d(channels.outputs, mission)
-        gone[[c for c in others if channels.pinned[c] == SCORES]] = True
+        gone[[c for c in others if channels.pinned[c] == MAKES_SCORES]] = True
     for ids in channels.of.values():
         if gone[ids].all():
             gone[ids[0]] = False

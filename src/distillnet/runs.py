@@ -150,7 +150,7 @@ def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | Non
     """
     save_program(done.compact, directory / "model.pt2")
     bitmaps = {f"fused/{site}": keep for site, keep in done.plan.keep.items()}
-    for site, keep_k in done.class_bitmaps.items():
+    for site, keep_k in done.found.class_bitmaps.items():
         if len(keep_k) == len(done.mission):
             for index, keep in zip(done.mission.indices, keep_k, strict=True):
                 bitmaps[f"{index}/{site}"] = keep

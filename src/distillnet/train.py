@@ -74,7 +74,7 @@ CIFAR_RECIPE = Recipe(
     flip=True,
     contrast=0.2,
 )
-DIGITS_RECIPE = replace(MNIST_RECIPE, epochs=6, batch_size=64, shift=1)
+DIGITS_RECIPE = replace(MNIST_RECIPE, epochs=12, batch_size=64, shift=1)
 
 
 @dataclass(frozen=True)

@@ -421,6 +421,11 @@ def evaluate(
         )
         result = evaluate_run(opened, stream)
     warn_unreadable(stream.unreadable)
+    if folders.val is None:
+        warn(
+            f"{data} has no val/ or test/: these are all of its images. Those that the network was "
+            "distilled on flatter it."
+        )
     values: dict[str, Any] = {
         "accuracy": result.accuracy,
         "accuracy_open": None,

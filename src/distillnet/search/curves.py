@@ -77,7 +77,7 @@ def measure(
             reference = log_probabilities(replay.scores({}), mission)
         shares, harms, savings = [0.0], [0.0], [0.0]
         for share in _SHARES:
-            keep = {site: bits for site, (_, bits) in unit.cut(share).items()}
+            keep = {site: cut.keep for site, cut in unit.cut(share).items()}
             harm = divergence(reference, log_probabilities(replay.scores(keep), mission))
             left = size(cost(graph, channels, Plan(keep, mission.indices)))
             shares.append(share)

@@ -20,7 +20,7 @@ largest saving within the budget is found by binary search on the whole network;
 when it allows more than the one before.
 
 Cost: sum over sites of what lies behind them, 21 forward passes for GoogLeNet's 57 sites, times at
-most 6 shares, on a few ranking images; and about 12 forward passes over all search images.
+most 6 shares, on a few ranking images; and about 15 forward passes over all search images.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ from distillnet.replay import masked_scores
 from distillnet.search.budget import Budget
 from distillnet.search.curves import allocate, divergence, log_probabilities, measure
 from distillnet.search.scores import Score
-from distillnet.search.units import Unit, channel_units, neuron_units
+from distillnet.search.units import Cut, Unit, channel_units, neuron_units
 
 __all__ = ["Found", "search_paper"]
 
@@ -58,6 +58,7 @@ class Found:
 
     plan: Plan
     thresholds: Mapping[str, float]  # TH_l by site
+    class_bitmaps: Mapping[str, Tensor]  # by site, bool (K, ...); fused they are plan.keep
     loss_pp: float
     divergence: float  # nats per image
     met: bool  # whether the budget was met with anything removed at all
@@ -79,12 +80,12 @@ class _Trials:
         self,
         graph: Graph,
         mission: Mission,
-        units: Sequence[Unit],
+        make_plan: Callable[[Shares], Plan],
         x_nchw: Tensor,
         labels_n: Tensor,
         on_trial: Callable[[int], None],
     ) -> None:
-        self.graph, self.mission, self.units = graph, mission, units
+        self.graph, self.mission, self.make_plan = graph, mission, make_plan
         self.x_nchw, self.labels_n, self.on_trial = x_nchw, labels_n, on_trial
         self.reference = log_probabilities(masked_scores(graph, x_nchw, {}), mission)
         self.before = _errors_pp(self.reference, labels_n)
@@ -92,7 +93,7 @@ class _Trials:
 
     def run(self, shares: Shares) -> _Trial:
         if shares not in self.done:
-            scores = masked_scores(self.graph, self.x_nchw, _keep(self.units, shares))
+            scores = masked_scores(self.graph, self.x_nchw, self.make_plan(shares).keep)
             now = log_probabilities(scores, self.mission)
             loss, expected = (
                 after - before
@@ -144,24 +145,26 @@ def search_paper(
     curves = measure(
         graph, channels, mission, units, x_nchw[ranking], size, lambda n: on_progress(n, steps)
     )
-    trials = _Trials(
-        graph,
-        mission,
-        units,
-        x_nchw,
-        labels_n,
-        lambda n: on_progress(min(len(units) + n, steps - 1), steps),
-    )
+
+    def make_plan(shares: Shares) -> Plan:
+        keep = {site: cut.keep for site, cut in _cut(units, shares).items()}
+        plan = Plan(keep, mission.indices)
+        return complete_only(channels, plan) if whole_channels else plan
+
+    def on_trial(n: int) -> None:
+        on_progress(min(len(units) + n, steps - 1), steps)
+
+    trials = _Trials(graph, mission, make_plan, x_nchw, labels_n, on_trial)
     chosen: Shares = (0.0,) * len(units)
     saving = 0.0
     if target:
         full = size(cost(graph, channels))
 
         def short(wanted: float) -> bool:
-            plan = Plan(_keep(units, allocate(curves, _GAMMAS[0], wanted)), mission.indices)
+            plan = make_plan(allocate(curves, _GAMMAS[0], wanted))
             return full / size(cost(graph, channels, plan)) < target
 
-        chosen = allocate(curves, _GAMMAS[0], _largest(short, 0.0) + _STEP)
+        chosen = allocate(curves, _GAMMAS[0], _largest(short, -_STEP) + _STEP)
     else:
         for gamma in _GAMMAS:
 
@@ -172,12 +175,21 @@ def search_paper(
             if found > saving:
                 chosen, saving = allocate(curves, gamma, found), found
     result = trials.run(chosen)
-    plan = Plan(_keep(units, chosen), mission.indices)
-    if whole_channels:
-        plan = complete_only(channels, plan)
     on_progress(steps, steps)
-    thresholds = {site: threshold for site, (threshold, _) in _cut(units, chosen).items()}
-    return Found(plan, thresholds, result.loss_pp, result.divergence, any(chosen))
+    cuts, plan = _cut(units, chosen), make_plan(chosen)
+    return Found(
+        plan,
+        {site: cut.threshold for site, cut in cuts.items()},
+        {site: _explained(cut, plan.keep[site]) for site, cut in cuts.items()},
+        result.loss_pp,
+        result.divergence,
+        any(chosen),
+    )
+
+
+def _explained(cut: Cut, keep: Tensor) -> Tensor:
+    """The cut's bitmaps; what the plan keeps though no class asks for it is kept for all."""
+    return cut.keep_k | (keep & ~cut.keep)
 
 
 def _size_function(budget: Budget, whole_channels: bool) -> Callable[[Cost], int]:
@@ -191,17 +203,13 @@ def _ranking_images(labels_n: Tensor, per_class: int) -> Tensor:
     return torch.cat([torch.where(labels_n == c)[0][:per_class] for c in labels_n.unique()])
 
 
-def _cut(units: Sequence[Unit], shares: Shares) -> dict[str, tuple[float, Tensor]]:
-    """Threshold and keep map of each site that loses anything."""
-    cuts: dict[str, tuple[float, Tensor]] = {}
+def _cut(units: Sequence[Unit], shares: Shares) -> dict[str, Cut]:
+    """The cut of each site that loses anything."""
+    cuts: dict[str, Cut] = {}
     for unit, share in zip(units, shares, strict=True):
         if share > 0:
             cuts.update(unit.cut(share))
     return cuts
-
-
-def _keep(units: Sequence[Unit], shares: Shares) -> dict[str, Tensor]:
-    return {site: bits for site, (_, bits) in _cut(units, shares).items()}
 
 
 def _errors_pp(log_p: Tensor, labels_n: Tensor) -> tuple[float, float]:

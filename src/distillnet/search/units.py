@@ -12,29 +12,38 @@ from distillnet.channels import Channels
 from distillnet.graph import Graph
 from distillnet.search.scores import Score
 
-__all__ = ["Unit", "channel_units", "neuron_units"]
+__all__ = ["Cut", "Unit", "channel_units", "neuron_units"]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One site's threshold and its bitmap per class, bool (K, C, H, W) or (K, F)."""
+
+    threshold: float
+    keep_k: Tensor
+
+    @property
+    def keep(self) -> Tensor:
+        """The fused keep map, bool (C, H, W) or (F,)."""
+        return fuse(self.keep_k)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Sites that get their thresholds together, from one share.
-
-    ``cut`` gives, for the share of neurons or channels to let go, the threshold and the fused keep
-    map of each site.
-    """
+    """Sites that are cut together; ``cut`` takes the share of neurons or channels to let go."""
 
     sites: tuple[str, ...]
-    cut: Callable[[float], dict[str, tuple[float, Tensor]]]
+    cut: Callable[[float], dict[str, Cut]]
 
 
 def neuron_units(channels: Channels, score: Score) -> tuple[Unit, ...]:
     """One unit a site, cut neuron by neuron: the paper's bitmaps (Eq. 13, 14)."""
 
     def unit(site: str) -> Unit:
-        def cut(share: float) -> dict[str, tuple[float, Tensor]]:
+        def cut(share: float) -> dict[str, Cut]:
             values = score(site)
             threshold = quantile_threshold(values, share)
-            return {site: (threshold, fuse(bitmap(values, threshold)))}
+            return {site: Cut(threshold, bitmap(values, threshold))}
 
         return Unit((site,), cut)
 
@@ -60,23 +69,25 @@ def channel_units(graph: Graph, channels: Channels, score: Score) -> tuple[Unit,
         leader.update(dict.fromkeys(ids, home))
 
     def unit(sites: tuple[str, ...]) -> Unit:
-        def cut(share: float) -> dict[str, tuple[float, Tensor]]:
+        def cut(share: float) -> dict[str, Cut]:
             hottest = {site: _hottest(score(site)) for site in sites}
-            of_class = torch.full((channels.count,), float("-inf"))
+            n_classes = len(next(iter(hottest.values())))
+            of_class = np.full((n_classes, channels.count), -np.inf, dtype=np.float32)
             for site in sites:
-                np.maximum.at(of_class.numpy(), channels.of[site], hottest[site].numpy())
-            free = sorted(
-                {c for s in sites for c in channels.of[s].tolist()} - set(channels.pinned)
-            )
-            threshold = quantile_threshold(of_class[free][None], share)
+                for row, values in zip(of_class, hottest[site].numpy(), strict=True):
+                    np.maximum.at(row, channels.of[site], values)
+            ids = {c for site in sites for c in channels.of[site].tolist()}
+            free = sorted(ids - set(channels.pinned))
+            threshold = quantile_threshold(torch.from_numpy(of_class[:, free]), share)
+            of_class[:, list(channels.pinned)] = np.inf
             result = {}
             for site in sites:
-                stays = of_class[torch.from_numpy(channels.of[site])] >= threshold
-                pinned = [c in channels.pinned for c in channels.of[site].tolist()]
-                stays |= torch.tensor(pinned)
+                stays_kc = torch.from_numpy(of_class[:, channels.of[site]] >= threshold)
                 shape = graph[site].shape
-                keep = stays.reshape(-1, *[1] * (len(shape) - 1)).expand(shape).contiguous()
-                result[site] = (threshold * _scale(score(site)), keep)
+                keep_k = stays_kc.reshape(n_classes, -1, *[1] * (len(shape) - 1))
+                result[site] = Cut(
+                    threshold * _scale(score(site)), keep_k.expand(n_classes, *shape).contiguous()
+                )
             return result
 
         return Unit(sites, cut)
@@ -90,5 +101,5 @@ def _scale(values: Tensor) -> float:
 
 
 def _hottest(values: Tensor) -> Tensor:
-    """(K, C, ...) -> (C,), over the site's mean."""
-    return values.amax(0).reshape(values.shape[1], -1).amax(1) / _scale(values)
+    """(K, C, ...) -> (K, C), over the site's mean."""
+    return values.reshape(*values.shape[:2], -1).amax(2) / _scale(values)
