@@ -11,6 +11,7 @@ Layout of an atlas folder: ``atlas.json`` and, per class, ``<index>.safetensors`
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,9 @@ from distillnet.images import Batch, ImageRef
 __all__ = ["Atlas", "collect", "image_key", "open_atlas"]
 
 _FORMAT = 1
+# Neurons: 128 KB of float32, and no more than what PyTorch gives to one thread: waiting for others
+# would cost more than the sums.
+_BLOCK = 2**15
 
 
 @dataclass(frozen=True)
@@ -86,33 +90,42 @@ class _Moments:
         # float64 is missing on some accelerators.
         wide = torch.float32 if device.type == "mps" else torch.float64
         self.n = 0
-        zeros = {s: torch.zeros(graph[s].shape, dtype=wide, device=device) for s in sites}
-        self.mean = {s: fast_layout(zero) for s, zero in zeros.items()}
+        self.shapes = {s: graph[s].shape for s in sites}
+        sizes = {s: math.prod(shape) for s, shape in self.shapes.items()}
+        self.mean = {s: torch.zeros(n, dtype=wide, device=device) for s, n in sizes.items()}
         self.square = {s: torch.zeros_like(mean) for s, mean in self.mean.items()}
 
     def add(self, site: str, x: Tensor) -> None:
         """Take in a batch; ``n`` must not count it yet."""
-        # Image by image, so that each is in the cache for all three operations: a sum over the
-        # batch costs twice as much as all of this.
-        first = x[0]
-        total, square, away = torch.zeros_like(first), torch.zeros_like(first), first.clone()
-        for row in x[1:]:
+        x_nf = x.movedim(1, -1).flatten(1)  # (N, H W C), a view of the layout that graphs run in
+        # In blocks that stay in the cache while every image is added to them.
+        for block in range(0, x_nf.shape[1], _BLOCK):
+            part = slice(block, block + _BLOCK)
+            self._join(self.mean[site][part], self.square[site][part], x_nf[:, part])
+
+    def _join(self, mean: Tensor, square: Tensor, x_nf: Tensor) -> None:
+        """Join a batch's moments to those so far, in place."""
+        first = x_nf[0]
+        total, squares, away = torch.zeros_like(first), torch.zeros_like(first), first.clone()
+        for row in x_nf[1:]:
             torch.sub(row, first, out=away)
             total.add_(away)
-            square.addcmul_(away, away)
-        new, all_ = len(x), self.n + len(x)
-        delta = (first - self.mean[site]).add_(total, alpha=1 / new)
-        self.square[site] += square
-        self.square[site].addcmul_(total, total, value=-1 / new)
-        self.square[site].addcmul_(delta, delta, value=self.n * new / all_)
-        self.mean[site].add_(delta, alpha=new / all_)
+            squares.addcmul_(away, away)
+        new, all_ = len(x_nf), self.n + len(x_nf)
+        delta = (first - mean).add_(total, alpha=1 / new)
+        square.add_(squares)
+        square.addcmul_(total, total, value=-1 / new)
+        square.addcmul_(delta, delta, value=self.n * new / all_)
+        mean.add_(delta, alpha=new / all_)
 
     def tensors(self) -> dict[str, Tensor]:
         result = {}
         for site, mean in self.mean.items():
             variance = (self.square[site] / self.n).clamp_min_(0)
-            result[f"heat/{site}"] = mean.float().cpu().contiguous()
-            result[f"variance/{site}"] = variance.float().cpu().contiguous()
+            for kind, flat in (("heat", mean), ("variance", variance)):
+                channels, *rest = self.shapes[site]
+                values = flat.float().cpu().reshape(*rest, channels).movedim(-1, 0)
+                result[f"{kind}/{site}"] = values.contiguous()
         return result
 
 
