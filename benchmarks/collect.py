@@ -58,9 +58,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", nargs="?", default="zoo:bvlc_googlenet")
-    parser.add_argument("--images", type=int, default=160, help="per pass, five classes")
+    parser.add_argument("--images", type=int, default=500, help="per pass, five classes")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
 
     model = random_model(args.model)

@@ -9,6 +9,7 @@ import pickle
 import pty
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -364,10 +365,15 @@ def test_a_run_with_another_programme_in_it(run_folder: Path, home: Path, cli: C
 
 def test_an_atlas_of_another_network(home: Path, cli: Cli) -> None:
     assert cli(*COLLECT).status == 0
-    assert cli(*DISTILL, "--atlas", "atlas").status == 0
-    done = cli(*DISTILL, "--atlas", "atlas", "--input-size", "16", "--std", "0.3,0.3,0.3")
+    done = cli(*DISTILL, "--atlas", "atlas")  # which knows all images that a search could use
+    _assert_refused(done)
+    assert "--search" in done.err
+    shutil.copytree(home / "photos", home / "others")
+    both = ("--atlas", "atlas", "--search", "others")
+    assert cli(*DISTILL, *both).status == 0
+    done = cli(*DISTILL, *both, "--input-size", "16", "--std", "0.3,0.3,0.3")
     assert done.status == 0  # the same network; its preprocessing is the user's affair
-    done = cli(*_distill("talkative"), "--atlas", "atlas")
+    done = cli(*_distill("talkative"), *both)
     _assert_refused(done)
     assert "atlas is of other" in done.err
 

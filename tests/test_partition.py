@@ -62,7 +62,7 @@ def test_with_an_atlas_the_search_stays_off_its_images(folder: Path) -> None:
     assert set(parts.search.refs) == set(rest.refs) - set(seen.refs)
     with pytest.raises(InputError, match="both the statistics and the val"):
         split_images(Folders(rest, val), atlas=_atlas_of(val))
-    with pytest.raises(ImageError, match="none for the search set"):
+    with pytest.raises(ImageError, match="none to search on"):
         split_images(Folders(rest, val), atlas=_atlas_of(rest))
 
 

@@ -59,6 +59,11 @@ def split_images(
         missing = set(labels) - set(part.counts())
         if missing and not (name == "statistics" and atlas is not None):
             first = min(missing)
+            if atlas is not None and name == "search":
+                raise ImageError(
+                    f"the atlas {atlas.directory} was made of all images of class {first}, which "
+                    "leaves none to search on; pass others with --search, or collect from a part"
+                )
             raise ImageError(
                 f"class {first} has {folders.train.counts().get(first, 0)} images, which leaves "
                 f"none for the {name} set; expected at least one of each class for each of "
