@@ -1,5 +1,7 @@
 """Commands: option parsing, one library call each, and what to print."""
 
+import atexit
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -475,8 +477,19 @@ def main() -> None:
     except SystemExit as leaving:  # --help, wrong options and Ctrl-C are typer's
         if leaving.code == 130:
             warn("interrupted")
+            atexit.register(_leave_with_a_status)
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the user gets one message
         status, message = explain(error)
         warn(message)
         sys.exit(status)
+
+
+def _leave_with_a_status() -> None:
+    """Keep Python from ending itself by the signal, which no caller could tell from a crash.
+
+    It does so whenever Ctrl-C struck inside exec(), as it may during any import, even though the
+    exception was handled since. A blocked signal does not arrive, and the status stands.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
