@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench format
+.PHONY: demo test lint bench bench-methods format
 
 demo: $(READY)
 	$(BIN)/distillnet demo
@@ -22,6 +22,11 @@ format: $(READY)
 # What collecting statistics costs over plain inference: time as a ratio, and memory.
 bench: $(READY)
 	$(BIN)/python benchmarks/collect.py
+
+# The table of methods in docs/results.md, hours of it; an interrupted one goes on where it was.
+bench-methods: $(READY)
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/python benchmarks/methods.py --resume
 
 # Installed once; again when the dependencies change.
 $(READY): pyproject.toml

@@ -22,7 +22,7 @@ from distillnet.models import load_model
 from distillnet.partition import split_images
 from distillnet.plan import Plan
 from distillnet.replay import masked_scores
-from distillnet.search import SCORES
+from distillnet.search import SCORES, Findings
 from distillnet.search.curves import allocate, divergence, log_probabilities, measure
 from distillnet.search.units import neuron_units
 
@@ -47,7 +47,7 @@ def main() -> None:
         atlas, _ = measure_statistics(
             graph, channels, model, images.statistics, Path(folder), Options()
         )
-        units = neuron_units(channels, SCORES["heat"](graph, channels, atlas, mission, 0))
+        units = neuron_units(channels, SCORES["heat"](Findings(graph, channels, atlas, mission, 0)))
         loaded = load_all(images.search, how)
         labels = torch.tensor([mission.indices.index(int(c)) for c in loaded.labels_n])
         few = torch.cat([torch.where(labels == c)[0][:12] for c in labels.unique()])

@@ -641,7 +641,7 @@ def test_json_of_a_process_and_bars_on_a_terminal(home: Path, cli: Cli) -> None:
 def test_lines_where_there_is_no_terminal(cli: Cli) -> None:
     done = cli(*DISTILL)
     assert re.search(r"^Collecting statistics: 12/12, [\d.]+ images/s$", done.err, re.M)
-    assert re.search(r"^Evaluating: 24/24, ", done.err, re.M)
+    assert re.search(r"^Evaluating: (\d+)/\1, ", done.err, re.M)
     assert "\x1b" not in done.err + done.out
     assert "Written to run" in done.out
 

@@ -53,7 +53,7 @@ def _json(path: Path) -> dict[str, object]:
 def test_the_folder_is_complete(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         *("atlas", "data", "bitmaps.safetensors", "mission.json", "model.pt2", "result.json"),
-        "weights.safetensors",
+        *("front", "weights.safetensors"),
     }
     assert [path.name for path in run.parent.iterdir()] == ["demo"]
     for path in run.rglob("*"):
@@ -123,3 +123,33 @@ def test_the_mission_says_how_to_do_it_again(run: Path, tmp_path: Path) -> None:
     assert again.mac_ratio == pytest.approx(result["mac_ratio"])
     assert again.loss_pp == pytest.approx(result["loss_pp"])
     assert dict(again.n_images) == result["n_images"]
+
+
+def test_another_budget_needs_no_search(run: Path, tmp_path: Path) -> None:
+    """The smallest network of the front within it, whole: figures, bitmaps, programme."""
+    from distillnet.runs import take_from_front
+
+    points = [_json(path) for path in sorted((run / "front").glob("*/result.json"))]
+    assert points == sorted(points, key=lambda point: -point["mac_ratio"])
+    wide = dn.Budget(max_loss_pp=100.0)
+    taken = take_from_front(dn.open_run(run), wide, tmp_path)
+    assert taken["mac_ratio"] == points[0]["mac_ratio"]
+    assert _json(tmp_path / "result.json") == taken
+    opened = dn.open_run(tmp_path)
+    assert list(opened.preprocessing.input_size) == taken["distilled"]["input_size"]
+    images = dn.open_images(run / "data", opened.classes, opened.mission.indices).val
+    assert images is not None
+    result = dn.evaluate_run(opened, dn.load_batches(images, opened.preprocessing))
+    assert result.accuracy == pytest.approx(taken["distilled"]["accuracy"])
+
+
+def test_a_budget_that_no_network_of_the_front_meets_is_refused(run: Path, tmp_path: Path) -> None:
+    from distillnet.runs import take_from_front
+
+    with pytest.raises(dn.InputError, match=r"on the search images; there are \d"):
+        take_from_front(dn.open_run(run), dn.Budget(target_macs=10_000.0), tmp_path)
+    (run_without := tmp_path / "paper").mkdir()
+    for name in ("mission.json", "result.json"):
+        (run_without / name).write_bytes((run / name).read_bytes())
+    with pytest.raises(dn.InputError, match="no front"):
+        take_from_front(dn.open_run(run_without), dn.Budget(), tmp_path)

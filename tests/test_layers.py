@@ -15,7 +15,8 @@ ROOT = Path(distillnet.__file__).parent
 ORDER = (
     "errors", "files", "classes", "preprocessing", "images", "zoo", "weights", "program_schema",
     "programs", "sources", "models", "train", "operators", "graph", "capture", "channels",
-    "bitmaps", "plan", "cost", "surgery", "atlas", "replay", "evaluate", "search", "partition",
+    "bitmaps", "plan", "cost", "surgery", "samples", "teacher", "compensation", "atlas", "replay",
+    "evaluate", "search", "partition",
     "layer_report", "distill",
     "runs", "demo", "cli", "__main__",
 )  # fmt: skip

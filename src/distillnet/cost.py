@@ -21,7 +21,7 @@ from distillnet.graph import Graph, consumers
 from distillnet.operators import LAYERS, POINTWISE, Node
 from distillnet.plan import Plan, removed_classes
 
-__all__ = ["Cost", "LayerCost", "cost", "inception_macs", "is_inception"]
+__all__ = ["Cost", "LayerCost", "class_macs", "cost", "inception_macs", "is_inception"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,34 @@ def cost(graph: Graph, channels: Channels, plan: Plan | None = None) -> Cost:
         sum(c.macs_with_partial for c in layers.values()),
         layers,
     )
+
+
+def class_macs(
+    graph: Graph, channels: Channels, gone: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], int]:
+    """MACs that each channel class's going would save, (classes,), and all MACs that are left.
+
+    Whole channels only, and far quicker than ``cost``: for searches. ``gone`` is bool (classes,). A
+    class that makes a layer's inputs and outputs both is counted for both, so the saving of several
+    is less than their sum where one reads another.
+    """
+    saving, total = np.zeros(channels.count), 0
+    for node in graph.nodes:
+        if node.op not in LAYERS:
+            continue
+        weight = graph.params[node.params["weight"]]
+        each = math.prod(weight.shape[2:]) * math.prod(node.shape[1:])
+        outputs, inputs = channels.of[node.name], channels.of[node.inputs[0]]
+        n_outputs = int((~gone[outputs]).sum())
+        if node.attrs.get("groups", 1) > 1:  # a group goes as a whole, its inputs with it
+            np.add.at(saving, outputs, each * weight.shape[1])
+            total += each * weight.shape[1] * n_outputs
+            continue
+        n_inputs = int((~gone[inputs]).sum())
+        np.add.at(saving, outputs, each * n_inputs)
+        np.add.at(saving, inputs, each * n_outputs)
+        total += each * n_inputs * n_outputs
+    return saving, total
 
 
 def _layer_cost(

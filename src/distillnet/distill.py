@@ -2,18 +2,21 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from distillnet.atlas import Atlas, collect
 from distillnet.capture import capture
 from distillnet.channels import Channels, analyse
 from distillnet.classes import Mission
 from distillnet.cost import Cost, cost, inception_macs
-from distillnet.errors import InputError
+from distillnet.errors import InputError, UnsupportedError
 from distillnet.evaluate import (
     Evaluation,
     Scores,
@@ -25,15 +28,28 @@ from distillnet.evaluate import (
     worst_class_loss_pp,
 )
 from distillnet.graph import Graph
-from distillnet.images import ImageSet, limit, load_all, load_batches
+from distillnet.images import ImageSet, Loaded, limit, load_all, load_batches
 from distillnet.layer_report import LayerReport, layer_reports
 from distillnet.models import Model
 from distillnet.partition import Images
 from distillnet.plan import Plan
-from distillnet.search import SCORES, Budget, Found, search_paper
+from distillnet.preprocessing import Preprocessing
+from distillnet.search import (
+    SCORES,
+    Budget,
+    Findings,
+    Found,
+    Sized,
+    class_importance,
+    search_best,
+    search_paper,
+)
+from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.surgery import compact
 
 __all__ = [
+    "METHODS",
+    "SURGEON",
     "Distillation",
     "Options",
     "Progress",
@@ -45,9 +61,18 @@ __all__ = [
 
 Progress = Callable[[str, int, int], None]  # stage, done, of
 
-# All search images stay in memory: 3,300 of 224 x 224. More would be sure of the loss to well under
-# a point, which no budget asks for.
-_SEARCH_BYTES = 2 * 10**9
+METHODS = ("best", "paper")
+SURGEON = "surgeon"  # not a score of neurons, but an order in which channels go
+
+# All search images stay in memory: 3,300 of 224 x 224, at most 5,000, on which a loss of one point
+# is known to a fifth of a point. More would take time and change nothing.
+_SEARCH_BYTES, _SEARCH_MOST = 2 * 10**9, 5000
+# Images that weights are fitted on: more take time and change little.
+_FIT_BYTES, _FIT_LEAST, _FIT_MOST = 6 * 10**8, 1000, 4000
+# Sides of the input that are tried, as shares of the network's own, in steps of 16 pixels: most
+# networks halve their maps four or five times. Images under 64 pixels stay as they are.
+_SIDES = (6 / 7, 5 / 7, 4 / 7, 1 / 2)
+_SIDE_STEP, _SMALL_SIDE = 16, 64
 _DENSITY_IMAGES = 50  # search images that the dormant densities of the report are taken from
 
 
@@ -57,21 +82,46 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Options:
-    """How to distill; all that changes the result beside the model and the images."""
+    """How to distill; all that changes the result beside the model and the images.
+
+    ``score`` None is the method's own: the surgeon for best, heat for paper.
+    """
 
     budget: Budget = field(default_factory=Budget)
-    method: str = "paper"
-    score: str = "heat"
+    method: str = "best"
+    score: str | None = None
+    keep_input_size: bool = False
+    round_to: int = 1
     complete_only: bool = False
     seed: int = 0
     batch_size: int = 32
     workers: int = 0
     device: str = "auto"
 
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"found the method {self.method!r}; expected {' or '.join(METHODS)}")
+        allowed = (*SCORES, *((SURGEON,) if self.method == "best" else ()))
+        if self.score is not None and self.score not in allowed:
+            raise InputError(
+                f"found the score {self.score!r}; method {self.method} takes {', '.join(allowed)}"
+            )
+        if self.round_to < 1:
+            raise InputError(f"found --round-to {self.round_to}; expected 1 or more")
+
+    @property
+    def score_name(self) -> str:
+        """The score that is used."""
+        return self.score or (SURGEON if self.method == "best" else "heat")
+
 
 @dataclass(frozen=True)
 class Distillation:
-    """A distilled network and all that is known of it."""
+    """A distilled network and all that is known of it.
+
+    ``graph`` is the original; ``found.graph`` has the input size, and the weights, of the distilled
+    one. ``front`` holds the networks that the search would have given for other budgets.
+    """
 
     model: Model
     mission: Mission
@@ -89,6 +139,13 @@ class Distillation:
     unreadable: tuple[str, ...]  # a message for each image that was left out, path first
     seconds: Mapping[str, float]
     peak_rss_mb: float | None
+    front: tuple["Distillation", ...] = ()
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images become the distilled network's input."""
+        height, width = self.found.graph.input.shape[1:]
+        return self.model.preprocessing.with_input_size((height, width))
 
     @property
     def plan(self) -> Plan:
@@ -206,13 +263,9 @@ def distill(
         InputError: a class is missing, images cannot be read, or the network cannot be followed.
     """
     options = options or Options()
-    if options.method != "paper":
-        raise InputError(f"there is no method {options.method!r}; expected paper")
     start = time.perf_counter()
     device = pick_device(options.device)
-    graph = capture(
-        model.module, model.preprocessing.input_size, channels=len(model.preprocessing.mean)
-    )
+    graph = _capture(model, model.preprocessing.input_size)
     channels = analyse(graph)
     if not channels.sites:
         raise InputError(f"{model.name} has no channel that could be removed; see inspect")
@@ -231,69 +284,200 @@ def distill(
         )
     collected = time.perf_counter()
 
-    searched_on = _fitting(images.search, model, options.seed)
-    loaded = load_all(
-        searched_on,
-        model.preprocessing,
-        workers=options.workers,
-        on_image=lambda n: on_progress("read", n, len(searched_on)),
+    pictures = _Pictures(model, mission, images, options, device, on_progress)
+    known = Findings(on_device, channels, atlas, mission, options.seed)
+    search = _search_best if options.method == "best" else _search_paper
+    found = search(known, pictures, options, on_progress)
+    size = pictures.size_of(found)
+    layers = layer_reports(
+        pictures.sized(size).graph, pictures.sized(size).channels, found, pictures.some(size)
     )
-    unreadable += loaded.unreadable
-    positions = torch.tensor([mission.indices.index(int(c)) for c in loaded.labels_n])
-    score = SCORES[options.score](graph, channels, atlas, mission, options.seed)
-    found = search_paper(
-        on_device,
-        channels,
-        score,
-        mission,
-        loaded.x_nchw.to(device),
-        positions,
+    searched = time.perf_counter()
+
+    points = found.front or (found,)
+    baseline, after, unreadable_val = _evaluate(
+        on_device, points, model, mission, images.val, options, on_progress
+    )
+    end = time.perf_counter()
+    unreadable += pictures.unreadable + unreadable_val
+
+    def distillation(point: Found, distilled: Evaluation) -> Distillation:
+        cut = analyse(point.graph)
+        return Distillation(
+            model=model,
+            mission=mission,
+            options=options,
+            graph=graph,
+            channels=cut,
+            found=point,
+            compact=compact(point.graph.to("cpu"), cut, point.plan),
+            baseline=baseline,
+            distilled=distilled,
+            cost_before=cost(graph, channels),
+            cost_after=cost(point.graph, cut, point.plan),
+            layers=layers if point.plan is found.plan else (),
+            n_images={
+                "statistics": sum(atlas.counts[c] for c in mission.indices),
+                "search": pictures.n_search,
+                "val": baseline.n,
+                "unreadable": len(unreadable),
+            },
+            unreadable=unreadable,
+            seconds={
+                "collect": collected - start,
+                "search": searched - collected,
+                "total": end - start,
+            },
+            peak_rss_mb=_peak_rss_mb(),
+        )
+
+    made = [distillation(*pair) for pair in zip(points, after, strict=True)]
+    chosen = next(done for done in made if done.plan is found.plan)
+    return replace(chosen, front=tuple(made) if found.front else ())
+
+
+def _share(side: int, share: float) -> int:
+    return max(1, round(side * share / _SIDE_STEP)) * _SIDE_STEP
+
+
+def _capture(model: Model, size: tuple[int, int]) -> Graph:
+    return capture(model.module, size, channels=len(model.preprocessing.mean))
+
+
+class _Pictures:
+    """Statistics and search images as tensors, with the network captured at their size."""
+
+    def __init__(
+        self,
+        model: Model,
+        mission: Mission,
+        images: Images,
+        options: Options,
+        device: torch.device,
+        on_progress: Progress,
+    ) -> None:
+        self.model, self.mission, self.images = model, mission, images
+        self.options, self.device, self.on_progress = options, device, on_progress
+        self.own_size = model.preprocessing.input_size
+        self.loaded: dict[tuple[int, int], tuple[Sized, Tensor]] = {}
+        self.unreadable: tuple[str, ...] = ()
+        self.n_search = 0
+
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """The input sizes to try, the network's own first."""
+        side = min(self.own_size)
+        if self.options.keep_input_size or side < _SMALL_SIDE:
+            return (self.own_size,)
+        height, width = self.own_size
+        sizes = [(_share(height, share), _share(width, share)) for share in _SIDES]
+        try:  # one whose layers count on their input's size cannot be captured at another
+            _capture(self.model, sizes[-1])
+        except UnsupportedError:
+            return (self.own_size,)
+        return (self.own_size, *sizes)
+
+    def sized(self, size: tuple[int, int]) -> Sized:
+        """The network and its images at an input size; the original's and the latest are kept."""
+        return self._at(size)[0]
+
+    def labels(self) -> Tensor:
+        """Of the search images, positions in the mission."""
+        return self._at(self.own_size)[1]
+
+    def some(self, size: tuple[int, int]) -> Tensor:
+        """A few search images."""
+        x = self.sized(size).x_search
+        return x[:: max(1, len(x) // _DENSITY_IMAGES)]
+
+    def size_of(self, found: Found) -> tuple[int, int]:
+        """The input size of a found network."""
+        height, width = found.graph.input.shape[1:]
+        return height, width
+
+    def _at(self, size: tuple[int, int]) -> tuple[Sized, Tensor]:
+        if size not in self.loaded:
+            for other in set(self.loaded) - {self.own_size}:
+                del self.loaded[other]
+            graph = _capture(self.model, size).to(self.device)
+            statistics = self._read(_fitting_statistics(self.images.statistics, self.model), size)
+            searched_on = _fitting(self.images.search, self.model, self.options.seed)
+            search = self._read(searched_on, size, tell=size == self.own_size)
+            labels_n = torch.tensor([self.mission.indices.index(int(c)) for c in search.labels_n])
+            sized = Sized(
+                graph, analyse(graph), statistics.x_nchw.to(self.device),
+                search.x_nchw.to(self.device),
+            )  # fmt: skip
+            if size == self.own_size:
+                self.unreadable, self.n_search = search.unreadable, len(search.refs)
+            self.loaded[size] = sized, labels_n
+        return self.loaded[size]
+
+    def _read(self, images: ImageSet, size: tuple[int, int], tell: bool = False) -> Loaded:
+        how = self.model.preprocessing.with_input_size(size)
+
+        def report(n: int) -> None:
+            if tell:
+                self.on_progress("read", n, len(images))
+
+        return load_all(images, how, workers=self.options.workers, on_image=report)
+
+
+def _search_paper(
+    known: Findings, pictures: _Pictures, options: Options, on_progress: Progress
+) -> Found:
+    own = pictures.sized(pictures.own_size)
+    if options.score_name == "sensitivity":
+        evidence = measure_evidence(
+            own.graph, own.channels, known.mission, own.x_statistics, options.seed
+        )
+        known = replace(known, gradients=evidence.gradients)
+    return search_paper(
+        own.graph,
+        own.channels,
+        SCORES[options.score_name](known),
+        known.mission,
+        own.x_search,
+        pictures.labels(),
         options.budget,
         complete_only_plan=options.complete_only,
         on_progress=lambda done, total: on_progress("search", done, total),
     )
-    some = loaded.x_nchw[:: max(1, len(loaded.x_nchw) // _DENSITY_IMAGES)]
-    layers = layer_reports(on_device, channels, found, some.to(device))
-    searched = time.perf_counter()
 
-    baseline, distilled, unreadable_val = _evaluate(
-        on_device, channels, found.plan, model, mission, images.val, options, on_progress
+
+def _search_best(
+    known: Findings, pictures: _Pictures, options: Options, on_progress: Progress
+) -> Found:
+    def importance(evidence: Evidence) -> NDArray[np.float64]:
+        score = SCORES[options.score_name](replace(known, gradients=evidence.gradients))
+        return class_importance(known.channels, score)
+
+    return search_best(
+        pictures.sized,
+        pictures.sizes(),
+        known.mission,
+        pictures.labels(),
+        options.budget,
+        importance=None if options.score_name == SURGEON else importance,
+        round_to=options.round_to,
+        seed=options.seed,
+        on_progress=lambda done, total: on_progress("search", done, total),
     )
-    end = time.perf_counter()
-    return Distillation(
-        model=model,
-        mission=mission,
-        options=options,
-        graph=graph,
-        channels=channels,
-        found=found,
-        compact=compact(graph, channels, found.plan),
-        baseline=baseline,
-        distilled=distilled,
-        cost_before=cost(graph, channels),
-        cost_after=cost(graph, channels, found.plan),
-        layers=layers,
-        n_images={
-            "statistics": sum(atlas.counts[c] for c in mission.indices),
-            "search": len(loaded.refs),
-            "val": baseline.n,
-            "unreadable": len(unreadable) + len(unreadable_val),
-        },
-        unreadable=unreadable + unreadable_val,
-        seconds={
-            "collect": collected - start,
-            "search": searched - collected,
-            "total": end - start,
-        },
-        peak_rss_mb=_peak_rss_mb(),
-    )
+
+
+def _fitting_statistics(images: ImageSet, model: Model) -> ImageSet:
+    """As many images as weights are fitted on, the classes in equal parts."""
+    how = model.preprocessing
+    per_image = 4 * len(how.mean) * how.input_size[0] * how.input_size[1]
+    count = min(_FIT_MOST, max(_FIT_LEAST, _FIT_BYTES // per_image))
+    return limit(images, max(1, count // len(images.counts())), 0)
 
 
 def _fitting(images: ImageSet, model: Model, seed: int) -> ImageSet:
-    """As many images of each class as ``_SEARCH_BYTES`` hold as tensors."""
+    """As many images as are searched on, the classes in equal parts."""
     how = model.preprocessing
     per_image = 4 * len(how.mean) * how.input_size[0] * how.input_size[1]
-    return limit(images, max(1, _SEARCH_BYTES // (per_image * len(images.counts()))), seed)
+    count = min(_SEARCH_MOST, _SEARCH_BYTES // per_image)
+    return limit(images, max(1, count // len(images.counts())), seed)
 
 
 def _peak_rss_mb() -> float | None:
@@ -308,30 +492,32 @@ def _peak_rss_mb() -> float | None:
 
 def _evaluate(
     graph: Graph,
-    channels: Channels,
-    plan: Plan,
+    points: Sequence[Found],
     model: Model,
     mission: Mission,
     images: ImageSet,
     options: Options,
     on_progress: Progress,
-) -> tuple[Evaluation, Evaluation, tuple[str, ...]]:
-    """Baseline and distilled network on the same images; also which could not be read.
+) -> tuple[Evaluation, list[Evaluation], tuple[str, ...]]:
+    """Baseline and found networks on the same images; also which could not be read.
 
-    The distilled one is evaluated compacted, with all its scores, so that the open set is measured
-    on what is left of the network; the closed set reads the mission's scores of the same run.
+    A found one is evaluated compacted, with all its scores, so that the open set is measured on
+    what is left of the network; the closed set reads the mission's scores of the same run.
     """
-    whole = replace(plan, outputs=None)
+    networks = [graph]
+    for point in points:
+        networks.append(compact(point.graph, analyse(point.graph), Plan(point.plan.keep)))
     results: list[Evaluation] = []
     unreadable: tuple[str, ...] = ()
-    for i, network in enumerate((graph, compact(graph, channels, whole))):
+    for i, network in enumerate(networks):
 
         def report(n: int, offset: int = i * len(images)) -> None:
-            on_progress("evaluate", offset + n, 2 * len(images))
+            on_progress("evaluate", offset + n, len(networks) * len(images))
 
+        height, width = network.input.shape[1:]
         stream = load_batches(
             images,
-            model.preprocessing,
+            model.preprocessing.with_input_size((height, width)),
             batch_size=options.batch_size,
             workers=options.workers,
             on_image=report,
@@ -339,4 +525,4 @@ def _evaluate(
         scores: Scores = graph_scores(network, stream)
         unreadable = stream.unreadable
         results.append(evaluation(closed_set(scores, mission), mission, scores))
-    return results[0], results[1], unreadable
+    return results[0], results[1:], unreadable

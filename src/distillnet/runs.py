@@ -7,11 +7,13 @@
 | ``bitmaps.safetensors`` | bit-packed keep maps: ``fused/<site>`` and ``<class index>/<site>`` |
 | ``model.pt2`` | the compact network, a torch.export programme that loads without this package |
 | ``atlas/`` | the statistics |
+| ``front/NN/`` | ``result.json``, bitmaps and ``model.pt2`` of the networks for other budgets |
 """
 
 import io
 import json
 import math
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -32,6 +34,7 @@ from distillnet.graph import Graph, GraphModule
 from distillnet.images import Batch
 from distillnet.preprocessing import Preprocessing
 from distillnet.programs import load_program
+from distillnet.search import Budget
 
 __all__ = [
     "RUN_MARKER",
@@ -40,11 +43,13 @@ __all__ = [
     "open_run",
     "result_json",
     "save_program",
+    "take_from_front",
     "write_run",
 ]
 
 # What tells a run folder, which may be replaced, from a folder of somebody else's results.
 RUN_MARKER = "mission.json"
+_FRONT = "front"
 _FORMAT = 1
 _VERSIONS = ("distillnet", "torch", "torchvision", "numpy", "pillow")
 
@@ -67,13 +72,18 @@ def result_json(done: Distillation) -> dict[str, Any]:
     values = {
         "model": done.model.name,
         "method": done.options.method,
-        "score": done.options.score,
+        "score": done.options.score_name,
         "classes": [
             {"index": i, "name": name}
             for i, name in zip(done.mission.indices, done.mission.names, strict=True)
         ],
+        "n_classes": len(done.model.classes),
+        "budget": {
+            "max_loss_pp": done.options.budget.max_loss_pp,
+            "max_class_loss_pp": done.options.budget.class_limit_pp,
+        },
         "baseline": _network(done.graph, done.cost_before, done.baseline),
-        "distilled": _network(done.graph, done.cost_after, done.distilled),
+        "distilled": _network(done.found.graph, done.cost_after, done.distilled),
         "mac_ratio": done.mac_ratio,
         "mac_ratio_with_partial": done.mac_ratio_with_partial,
         "inception_mac_ratio": done.inception_mac_ratio,
@@ -85,8 +95,11 @@ def result_json(done: Distillation) -> dict[str, Any]:
         "seconds": dict(done.seconds),
         "peak_rss_mb": done.peak_rss_mb,
         "search": {
-            "loss_pp": done.found.loss_pp,
-            "divergence_nats": done.found.divergence,
+            "loss_pp": done.found.verdict.loss_pp,
+            "expected_loss_pp": done.found.verdict.expected_loss_pp,
+            "worst_class_loss_pp": done.found.verdict.worst_class_loss_pp,
+            "memory_pp": done.found.memory_pp,
+            "divergence_nats": done.found.verdict.divergence,
             "budget_met": done.found.met,
         },
         "layers": [asdict(layer) for layer in done.layers],
@@ -133,7 +146,7 @@ def _mission_json(done: Distillation, sources: dict[str, Any]) -> dict[str, Any]
             {"index": i, "name": table.names[i], "aliases": list(table.aliases[i])}
             for i in done.mission.indices
         ],
-        "preprocessing": asdict(done.model.preprocessing),
+        "preprocessing": asdict(done.preprocessing),
         "options": asdict(done.options),
         "seed": done.options.seed,
         "thresholds": dict(done.found.thresholds),
@@ -148,6 +161,15 @@ def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | Non
 
     ``sources`` is kept in ``mission.json`` as it is: where weights and images came from.
     """
+    _write_network(done, directory)
+    for i, point in enumerate(done.front):
+        folder = directory / _FRONT / f"{i:02}"
+        folder.mkdir(parents=True)
+        _write_network(point, folder)
+    _write_json(_mission_json(done, sources or {}), directory / RUN_MARKER)
+
+
+def _write_network(done: Distillation, directory: Path) -> None:
     save_program(done.compact, directory / "model.pt2")
     bitmaps = {f"fused/{site}": keep for site, keep in done.plan.keep.items()}
     for site, keep_k in done.found.class_bitmaps.items():
@@ -156,7 +178,65 @@ def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | Non
                 bitmaps[f"{index}/{site}"] = keep
     write_tensors(pack(bitmaps), directory / "bitmaps.safetensors")
     _write_json(result_json(done), directory / "result.json")
-    _write_json(_mission_json(done, sources or {}), directory / RUN_MARKER)
+
+
+def take_from_front(opened: "Run", budget: Budget, directory: Path) -> dict[str, Any]:
+    """Write a run of the smallest network on a run's front within another budget; its figures.
+
+    The losses compared with the budget are those of the search images, as in the search itself.
+
+    Raises:
+        InputError: the run has no front, or nothing on it is within the budget.
+    """
+    points = []
+    for path in sorted((opened.directory / _FRONT).glob("*/result.json")):
+        points.append((path.parent, json.loads(path.read_text(encoding="utf-8"))))
+    if not points:
+        raise InputError(
+            f"{opened.directory} has no front of networks to choose from; expected a run of method "
+            "best, distill again without --from"
+        )
+    fitting = [
+        (folder, result)
+        for folder, result in points
+        if _beyond_memory(result, "loss_pp", budget) <= budget.max_loss_pp + 1e-9
+        and _beyond_memory(result, "worst_class_loss_pp", budget) <= budget.class_limit_pp + 1e-9
+        and result["mac_ratio"] >= (budget.target_macs or 0)
+        and result["param_ratio"] >= (budget.target_params or 0)
+    ]
+    if not fitting:
+        losses = ", ".join(
+            f"{r['search']['loss_pp']:.2f} (worst class {r['search']['worst_class_loss_pp']:.2f}, "
+            f"{r['mac_ratio']:.2f}x)"
+            for _, r in points
+        )
+        raise InputError(
+            f"no network of {opened.directory} is within {budget.max_loss_pp:g} points (worst "
+            f"class {budget.class_limit_pp:g}) on the search images; there are {losses}. "
+            "Allow more, or distill again without --from"
+        )
+    folder, result = max(fitting, key=lambda point: point[1]["mac_ratio"])
+    result["budget"] = {
+        "max_loss_pp": budget.max_loss_pp,
+        "max_class_loss_pp": budget.class_limit_pp,
+    }
+    for name in ("model.pt2", "bitmaps.safetensors"):
+        shutil.copyfile(folder / name, directory / name)
+    _write_json(result, directory / "result.json")
+    mission = json.loads((opened.directory / RUN_MARKER).read_text(encoding="utf-8"))
+    mission["options"]["budget"] = asdict(budget)
+    height, width = result["distilled"]["input_size"]
+    how = opened.preprocessing.with_input_size((height, width))
+    mission["preprocessing"] = asdict(how)
+    mission["sources"]["from"] = str(opened.directory)
+    _write_json(mission, directory / RUN_MARKER)
+    return dict(result)
+
+
+def _beyond_memory(result: dict[str, Any], loss: str, budget: Budget) -> float:
+    """A loss on the search images less what is taken for the original's memory of them."""
+    memory = min(result["search"]["memory_pp"], budget.max_loss_pp)
+    return float(result["search"][loss] - memory)
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,9 @@ from distillnet.cli.options import (
     WorkersOpt,
 )
 from distillnet.cli.output import (
-    print_distillation,
     print_json,
     print_line,
+    print_result,
     print_table,
     progress,
     warn,
@@ -55,7 +55,14 @@ from distillnet.files import check_writable, new_file, new_folder
 from distillnet.images import Folders, ImageSet, load_batches, open_images
 from distillnet.models import Model, load_model
 from distillnet.partition import split_images
-from distillnet.runs import RUN_MARKER, evaluate_run, open_run, result_json, write_run
+from distillnet.runs import (
+    RUN_MARKER,
+    evaluate_run,
+    open_run,
+    result_json,
+    take_from_front,
+    write_run,
+)
 from distillnet.search import Budget
 from distillnet.train import Epoch, save_weights
 from distillnet.train import train as train_network
@@ -298,12 +305,39 @@ def collect(
 
 @app.command("distill")
 def distill_command(
-    model: ModelArg,
-    data: DataOpt,
-    classes: Annotated[
-        str, typer.Option(help="The mission: class names or indices with commas between.")
-    ],
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="torchvision:NAME, timm:NAME, zoo:NAME, FILE.py:CALLABLE (runs the file) or "
+            "FILE.pt2; none with --from.",
+            show_default="none",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images: DIR/<class>/<image>, or train/ and val/ of that form.",
+            show_default="none, needed without --from",
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="The mission: class names or indices with commas between.",
+            show_default="none, needed without --from",
+        ),
+    ] = None,
+    from_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Take the network for another --max-loss from a run's front, without a search.",
+            show_default="none",
+        ),
+    ] = None,
     weights: WeightsOpt = None,
     val: Annotated[
         Path | None,
@@ -323,19 +357,37 @@ def distill_command(
     max_loss: Annotated[
         float, typer.Option(help="Closed-set accuracy that may be lost, in percentage points.")
     ] = 1.0,
-    method: Annotated[Method, typer.Option(help="How to search.")] = Method.paper,
+    max_class_loss: Annotated[
+        float | None,
+        typer.Option(
+            help="The same for the class that loses most.", show_default="3 times --max-loss"
+        ),
+    ] = None,
+    method: Annotated[Method, typer.Option(help="How to search.")] = Method("best"),
     score: Annotated[
-        ScoreName, typer.Option(help="What neurons are ranked by; l1 and random are baselines.")
-    ] = ScoreName("heat"),
+        ScoreName | None,
+        typer.Option(
+            help="What channels or neurons are ranked by; l1 and random are baselines.",
+            show_default="surgeon for best, heat for paper",
+        ),
+    ] = None,
+    round_to: Annotated[
+        int,
+        typer.Option(min=1, help="Round each layer's channels up to a multiple (best)."),
+    ] = 1,
     complete_only: Annotated[
         bool,
-        typer.Option("--complete-only", help="Remove whole channels only.", show_default="off"),
+        typer.Option(
+            "--complete-only",
+            help="Remove whole channels only (best always does).",
+            show_default="off",
+        ),
     ] = False,
     keep_input_size: Annotated[
         bool,
         typer.Option(
             "--keep-input-size",
-            help="Never lower the input's side (paper never does).",
+            help="Never lower the input's side; implied by --input-size (paper never does).",
             show_default="off",
         ),
     ] = False,
@@ -360,10 +412,29 @@ def distill_command(
     as_json: JsonOpt = False,
 ) -> None:
     """Cut a network down to a few classes within an accuracy budget; the main job."""
+    budget = Budget(max_loss, target_macs, target_params, max_class_loss)
+    if from_run is not None:
+        with new_folder(out, RUN_MARKER) as folder:
+            result = take_from_front(open_run(from_run), budget, folder)
+        if as_json:
+            print_json(result)
+        else:
+            print_result(result)
+            print_line(f"Written to {out}")
+        return
+    if model is None or data is None or classes is None:
+        given = {"MODEL": model, "--data": data, "--classes": classes}
+        missing = ", ".join(name for name, value in given.items() if value is None)
+        raise typer.BadParameter(
+            f"{missing} missing; expected all of MODEL, --data and --classes, or --from RUN to "
+            "take another network from an earlier run"
+        )
     options = Options(
-        budget=Budget(max_loss, target_macs, target_params),
+        budget=budget,
         method=method.value,
-        score=score.value,
+        score=score.value if score else None,
+        keep_input_size=keep_input_size or input_size is not None,
+        round_to=round_to,
         complete_only=complete_only,
         seed=seed,
         batch_size=batch_size,
@@ -466,7 +537,7 @@ def _print_run(done: Distillation, out: Path, as_json: bool) -> None:
     if as_json:
         print_json(result_json(done))
     else:
-        print_distillation(done)
+        print_result(result_json(done))
         print_line(f"Written to {out}")
 
 

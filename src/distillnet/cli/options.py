@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from distillnet.distill import METHODS, SURGEON
 from distillnet.search import SCORES
 
 __all__ = [
@@ -34,12 +35,6 @@ class Runtime(StrEnum):
     torch = "torch"
 
 
-class Method(StrEnum):
-    """The search to use."""
-
-    paper = "paper"
-
-
 class Device(StrEnum):
     """Where to compute."""
 
@@ -48,7 +43,8 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-ScoreName = StrEnum("ScoreName", {name: name for name in SCORES})  # type: ignore[misc]
+Method = StrEnum("Method", {name: name for name in METHODS})  # type: ignore[misc]
+ScoreName = StrEnum("ScoreName", {name: name for name in (SURGEON, *SCORES)})  # type: ignore[misc]
 
 ModelArg = Annotated[
     str,

@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -20,13 +21,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from distillnet.distill import Distillation
 from distillnet.distill import Progress as OnProgress
 
 __all__ = [
-    "print_distillation",
     "print_json",
     "print_line",
+    "print_result",
     "print_table",
     "progress",
     "warn",
@@ -160,60 +160,68 @@ def print_table(
     console().print(table)
 
 
-def print_distillation(done: Distillation) -> None:
-    """The figures of a distillation, as a table."""
-    before, after = done.cost_before, done.cost_after
+def print_result(result: Mapping[str, Any]) -> None:
+    """The figures of a ``result.json``, as a table."""
+    before, after = result["baseline"], result["distilled"]
     rows = [
-        [
-            "MACs (M)",
-            f"{before.macs / 1e6:.2f}",
-            f"{after.macs / 1e6:.2f}",
-            f"{done.mac_ratio:.2f} x",
-        ],
-        [
+        _cost_row("MACs (M)", before["macs"] / 1e6, after["macs"] / 1e6, 2),
+        _cost_row(
             "MACs with partial removal (M)",
-            f"{before.macs / 1e6:.2f}",
-            f"{after.macs_with_partial / 1e6:.2f}",
-            f"{done.mac_ratio_with_partial:.2f} x",
-        ],
-        [
-            "Parameters (k)",
-            f"{before.params / 1e3:.1f}",
-            f"{after.params / 1e3:.1f}",
-            f"{done.param_ratio:.2f} x",
-        ],
-        _accuracy_row(
-            "Accuracy among the classes", done.baseline.accuracy, done.distilled.accuracy
+            before["macs"] / 1e6,
+            after["macs_with_partial"] / 1e6,
+            2,
         ),
+        _cost_row("Parameters (k)", before["params"] / 1e3, after["params"] / 1e3, 1),
+        [
+            "Input",
+            *("x".join(map(str, network["input_size"])) for network in (before, after)),
+            "",
+        ],
+        _accuracy_row("Accuracy among the classes", before["accuracy"], after["accuracy"]),
     ]
-    old, new = done.baseline.accuracy_open, done.distilled.accuracy_open
-    if old is not None and new is not None:
-        n_classes = len(done.model.classes)
-        rows.append(_accuracy_row(f"Accuracy among all {n_classes:,}", old, new))
-    for name in done.mission.names:
-        rows.append(
-            _accuracy_row(
-                f"  {name}", done.baseline.per_class[name], done.distilled.per_class[name]
-            )
-        )
-    title = f"{done.model.name} for {', '.join(done.mission.names)}"
-    print_table(title, ["", "original", "distilled", ""], rows)
-    low, high = done.loss_ci95_pp
+    if before["accuracy_open"] is not None and after["accuracy_open"] is not None:
+        label = f"Accuracy among all {result['n_classes']:,}"
+        rows.append(_accuracy_row(label, before["accuracy_open"], after["accuracy_open"]))
+    for name, share in before["per_class"].items():
+        rows.append(_accuracy_row(f"  {name}", share, after["per_class"][name]))
+    names = ", ".join(entry["name"] for entry in result["classes"])
+    print_table(f"{result['model']} for {names}", ["", "original", "distilled", ""], rows)
+    low, high = result["loss_ci95_pp"]
+    n = result["n_images"]["val"]
     lines = [
-        f"Loss {done.loss_pp:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}) on "
-        f"{done.n_images['val']} images that nothing else was made of; "
-        f"worst class {done.worst_class_loss_pp:+.2f}."
+        f"Loss {result['loss_pp']:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}) on {n} "
+        f"images that nothing else was made of; worst class {result['worst_class_loss_pp']:+.2f}."
     ]
-    if done.inception_mac_ratio is not None:
+    budget = result["budget"]["max_loss_pp"]
+    if low <= budget < high:
+        lines.append(
+            f"{n} images are too few to tell whether the loss is within {budget:g} points."
+            + _enough_images(n, low, high, budget)
+        )
+    if result["inception_mac_ratio"] is not None:
         lines.append(
             f"Inception modules alone, partial removal counted, as in the paper: "
-            f"{done.inception_mac_ratio:.2f} x."
+            f"{result['inception_mac_ratio']:.2f} x."
         )
-    if done.mac_ratio_with_partial > 1.05 * done.mac_ratio:
+    if result["mac_ratio_with_partial"] > 1.05 * result["mac_ratio"]:
         lines.append("Partial removal saves time only in runtimes that skip neurons.")
     out = console()
     for line in lines:
         out.print(line)
+
+
+def _enough_images(n: int, low: float, high: float, budget: float) -> str:
+    """How many images would tell, were the loss what it seems: intervals shrink by their root."""
+    loss = (low + high) / 2
+    if loss >= budget:
+        return ""
+    needed = math.ceil(n * ((high - loss) / (budget - loss)) ** 2)
+    return f" About {needed:,} would, were the loss what it seems."
+
+
+def _cost_row(label: str, before: float, after: float, digits: int) -> list[str]:
+    ratio = before / after if after else math.inf
+    return [label, f"{before:.{digits}f}", f"{after:.{digits}f}", f"{ratio:.2f} x"]
 
 
 def _accuracy_row(label: str, before: float, after: float) -> list[str]:

@@ -14,6 +14,7 @@ class Budget:
 
     Attributes:
         max_loss_pp: closed-set accuracy that may be lost, in percentage points.
+        max_class_loss_pp: the same for the class that loses most; None is three times max_loss_pp.
         target_macs: original over distilled MACs to reach instead; None respects the loss.
         target_params: the same for parameters.
     """
@@ -21,12 +22,18 @@ class Budget:
     max_loss_pp: float = 1.0
     target_macs: float | None = None
     target_params: float | None = None
+    max_class_loss_pp: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_loss_pp <= 100:
             raise InputError(
                 f"found a loss of {self.max_loss_pp} percentage points; expected 0 to 100, "
                 "correct --max-loss"
+            )
+        if self.max_class_loss_pp is not None and not 0 <= self.max_class_loss_pp <= 100:
+            raise InputError(
+                f"found a loss of {self.max_class_loss_pp} percentage points for a class; expected "
+                "0 to 100, correct --max-class-loss"
             )
         for option, value in (
             ("--target-macs", self.target_macs),
@@ -36,3 +43,8 @@ class Budget:
                 raise InputError(f"found the ratio {value}; expected 1 or more, correct {option}")
         if self.target_macs is not None and self.target_params is not None:
             raise InputError("found --target-macs and --target-params; give one of them")
+
+    @property
+    def class_limit_pp(self) -> float:
+        """What the worst class may lose, in percentage points."""
+        return 3 * self.max_loss_pp if self.max_class_loss_pp is None else self.max_class_loss_pp

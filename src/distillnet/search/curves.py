@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,9 +14,10 @@ from distillnet.cost import Cost, cost
 from distillnet.graph import Graph
 from distillnet.plan import Plan
 from distillnet.replay import Replay
+from distillnet.search.judge import divergence, log_probabilities
 from distillnet.search.units import Unit
 
-__all__ = ["Curve", "allocate", "divergence", "log_probabilities", "measure"]
+__all__ = ["Curve", "allocate", "measure"]
 
 # Shares of a unit's neurons whose divergence is measured; between them it is interpolated.
 _SHARES = (0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
@@ -40,16 +40,6 @@ class Curve:
     shares: NDArray[np.float64]
     divergences: NDArray[np.float64]
     savings: NDArray[np.float64]
-
-
-def log_probabilities(scores_nk: Tensor, mission: Mission) -> Tensor:
-    """Log of the mission's class probabilities (N, mission), float64, from all scores."""
-    return F.log_softmax(scores_nk[:, list(mission.indices)].double().cpu(), 1)
-
-
-def divergence(reference: Tensor, now: Tensor) -> float:
-    """KL(reference || now) of two log-probabilities (N, mission), mean over images, in nats."""
-    return float(F.kl_div(now, reference, log_target=True, reduction="batchmean"))
 
 
 def measure(

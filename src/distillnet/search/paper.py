@@ -23,8 +23,7 @@ Cost: sum over sites of what lies behind them, 21 forward passes for GoogLeNet's
 most 6 shares, on a few ranking images; and about 15 forward passes over all search images.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -36,41 +35,19 @@ from distillnet.graph import Graph
 from distillnet.plan import Plan, complete_only
 from distillnet.replay import masked_scores
 from distillnet.search.budget import Budget
-from distillnet.search.curves import allocate, divergence, log_probabilities, measure
+from distillnet.search.curves import allocate, measure
+from distillnet.search.found import Found
+from distillnet.search.judge import Judge, Verdict
 from distillnet.search.scores import Score
 from distillnet.search.units import Cut, Unit, channel_units, neuron_units
 
-__all__ = ["Found", "search_paper"]
+__all__ = ["search_paper"]
 
 _GAMMAS = (0.75, 0.6, 0.5, 1.0)
 _STEP = 0.01  # resolution of the saving that is searched for
-# Below this many errors in the budget, errors are too few to count, and the network's own expected
-# error has to stay within the budget, too.
-_COUNTABLE = 3
 _TRIALS = 15  # about as many whole networks are tried; for progress only
 
 Shares = tuple[float, ...]  # by unit
-
-
-@dataclass(frozen=True)
-class Found:
-    """A plan, the thresholds that made it, and what the search saw on its own images."""
-
-    plan: Plan
-    thresholds: Mapping[str, float]  # TH_l by site
-    class_bitmaps: Mapping[str, Tensor]  # by site, bool (K, ...); fused they are plan.keep
-    loss_pp: float
-    divergence: float  # nats per image
-    met: bool  # whether the budget was met with anything removed at all
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """What the search images say of one network: losses in points, divergence in nats."""
-
-    loss_pp: float
-    expected_loss_pp: float
-    divergence: float
 
 
 class _Trials:
@@ -85,30 +62,21 @@ class _Trials:
         labels_n: Tensor,
         on_trial: Callable[[int], None],
     ) -> None:
-        self.graph, self.mission, self.make_plan = graph, mission, make_plan
-        self.x_nchw, self.labels_n, self.on_trial = x_nchw, labels_n, on_trial
-        self.reference = log_probabilities(masked_scores(graph, x_nchw, {}), mission)
-        self.before = _errors_pp(self.reference, labels_n)
-        self.done: dict[Shares, _Trial] = {}
+        self.graph, self.make_plan, self.on_trial = graph, make_plan, on_trial
+        self.x_nchw = x_nchw
+        self.judge = Judge(masked_scores(graph, x_nchw, {}), labels_n, mission)
+        self.done: dict[Shares, Verdict] = {}
 
-    def run(self, shares: Shares) -> _Trial:
+    def run(self, shares: Shares) -> Verdict:
         if shares not in self.done:
             scores = masked_scores(self.graph, self.x_nchw, self.make_plan(shares).keep)
-            now = log_probabilities(scores, self.mission)
-            loss, expected = (
-                after - before
-                for after, before in zip(_errors_pp(now, self.labels_n), self.before, strict=True)
-            )
-            self.done[shares] = _Trial(loss, expected, divergence(self.reference, now))
+            self.done[shares] = self.judge.verdict(scores)
             self.on_trial(len(self.done))
         return self.done[shares]
 
     def within(self, budget: Budget, shares: Shares) -> bool:
-        """Whether the loss is within the budget; see ``_COUNTABLE``."""
-        trial = self.run(shares)
-        countable = budget.max_loss_pp * len(self.labels_n) >= 100 * _COUNTABLE
-        loss = trial.loss_pp if countable else max(trial.loss_pp, trial.expected_loss_pp)
-        return loss <= budget.max_loss_pp + 1e-9  # five errors of 500 are within 1 point
+        """Whether the losses are within the budget."""
+        return self.judge.allows(budget, self.run(shares))
 
 
 def search_paper(
@@ -181,9 +149,9 @@ def search_paper(
         plan,
         {site: cut.threshold for site, cut in cuts.items()},
         {site: _explained(cut, plan.keep[site]) for site, cut in cuts.items()},
-        result.loss_pp,
-        result.divergence,
+        result,
         any(chosen),
+        graph,
     )
 
 
@@ -210,13 +178,6 @@ def _cut(units: Sequence[Unit], shares: Shares) -> dict[str, Cut]:
         if share > 0:
             cuts.update(unit.cut(share))
     return cuts
-
-
-def _errors_pp(log_p: Tensor, labels_n: Tensor) -> tuple[float, float]:
-    """Errors, and errors that the probabilities expect (mean of 1 - p of the label), in percent."""
-    wrong = (log_p.argmax(1) != labels_n).double().mean()
-    expected = 1 - log_p.exp().gather(1, labels_n[:, None]).mean()
-    return 100 * float(wrong), 100 * float(expected)
 
 
 def _largest(good: Callable[[float], bool], start: float) -> float:

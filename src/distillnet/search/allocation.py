@@ -1,0 +1,167 @@
+"""Where to spend the budget: how far each order of elimination is followed, at one price for all.
+
+A plan of least damage for its MACs minimises  sum of damages + price x MACs (and, at a small share,
+parameters). MACs are products of a
+layer's inputs and outputs, so what one order saves depends on the others: each order is followed to
+its own best while the others stand, in turn, until none moves.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distillnet.channels import MAKES_SCORES, Channels
+from distillnet.graph import Graph
+from distillnet.operators import LAYERS
+from distillnet.plan import Plan
+from distillnet.search.orders import Order
+
+__all__ = ["Ledger", "channel_plan", "cut_to_size", "open_ledger", "round_up"]
+
+_TURNS = 8
+_HALVINGS = 40
+# A parameter costs as much as this share of the MACs that one parameter stands for on average. Late
+# layers hold most parameters and take little time; at a small price they shrink, too.
+_PARAMETERS = 0.1
+
+Gone = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What each order can save, as matrices over layers: quick to ask again and again.
+
+    Attributes:
+        each: (L,) MACs of one filter on one input channel, plus its share for parameters.
+        outputs, inputs: by order (L, n), how often a class is among a layer's outputs and inputs,
+            in the order of going. Grouped layers have all their cost on the outputs.
+        all_outputs, all_inputs: (L,) the counts with nothing of any order gone.
+    """
+
+    orders: tuple[Order, ...]
+    each: NDArray[np.float64]
+    outputs: tuple[NDArray[np.float64], ...]
+    inputs: tuple[NDArray[np.float64], ...]
+    all_outputs: NDArray[np.float64]
+    all_inputs: NDArray[np.float64]
+    others: NDArray[np.int64]  # classes that only make scores outside the mission
+
+
+def open_ledger(
+    graph: Graph, channels: Channels, orders: Sequence[Order], outputs: tuple[int, ...]
+) -> Ledger:
+    """The ledger of a graph and its orders, for the mission's ``outputs``."""
+    others = np.setdiff1d(channels.outputs, channels.outputs[list(outputs)])
+    others = np.array([c for c in others if channels.pinned[c] == MAKES_SCORES], dtype=np.int64)
+    layers = [node for node in graph.nodes if node.op in LAYERS]
+    out, into = (np.zeros((len(layers), channels.count)) for _ in range(2))
+    kernels, places = np.zeros(len(layers)), np.zeros(len(layers))
+    for i, node in enumerate(layers):
+        weight = graph.params[node.params["weight"]]
+        kernels[i], places[i] = math.prod(weight.shape[2:]), math.prod(node.shape[1:])
+        np.add.at(out[i], channels.of[node.name], 1.0)
+        if node.attrs.get("groups", 1) == 1:
+            np.add.at(into[i], channels.of[node.inputs[0]], 1.0)
+        else:  # a group goes as a whole: its inputs are no factor of their own
+            kernels[i] *= weight.shape[1]
+    n_out, n_in = out.sum(1), np.where(into.any(1), into.sum(1), 1.0)
+    macs, params = (kernels * places * n_out * n_in).sum(), (kernels * n_out * n_in).sum()
+    each = kernels * (places + _PARAMETERS * macs / params)
+    out[:, others] = 0.0
+    return Ledger(
+        tuple(orders),
+        each,
+        tuple(out[:, order.classes] for order in orders),
+        tuple(into[:, order.classes] for order in orders),
+        out.sum(1),
+        n_in,
+        others,
+    )
+
+
+def cut_to_size(channels: Channels, ledger: Ledger, fits: Callable[[Gone], bool]) -> Gone:
+    """The classes to remove, bool (classes,), at the lowest price at which ``fits`` holds.
+
+    ``fits`` tells whether so much is gone; it must hold whenever more is. If it never does, all is
+    gone that can be.
+    """
+    low, high = -60.0, 20.0  # powers of two, in squared score units per MAC
+    best = _at_price(channels, ledger, 2.0**high)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        gone = _at_price(channels, ledger, 2.0**middle)
+        if fits(gone):
+            best, high = gone, middle
+        else:
+            low = middle
+    return best
+
+
+def _at_price(channels: Channels, ledger: Ledger, price: float) -> Gone:
+    reached = [0] * len(ledger.orders)
+    n_out, n_in = ledger.all_outputs.copy(), ledger.all_inputs.copy()
+    for _ in range(_TURNS):
+        before = list(reached)
+        for i, order in enumerate(ledger.orders):
+            outputs, inputs = ledger.outputs[i], ledger.inputs[i]
+            n_out += outputs[:, : reached[i]].sum(1)
+            n_in += inputs[:, : reached[i]].sum(1)
+            # Exact where no layer has classes of this order on both sides.
+            saving = (ledger.each * n_in) @ outputs + (ledger.each * n_out) @ inputs
+            saved = np.concatenate([[0.0], np.cumsum(saving)])
+            counts, damages = order.counts, order.damages
+            reached[i] = int(counts[np.argmin(damages - price * saved[counts])])
+            n_out -= outputs[:, : reached[i]].sum(1)
+            n_in -= inputs[:, : reached[i]].sum(1)
+        if reached == before:
+            break
+    gone = np.zeros(channels.count, dtype=bool)
+    gone[ledger.others] = True
+    for order, count in zip(ledger.orders, reached, strict=True):
+        gone[order.classes[:count]] = True
+    return gone
+
+
+def round_up(
+    graph: Graph, channels: Channels, orders: Sequence[Order], gone: Gone, multiple: int
+) -> Gone:
+    """Bring channels back, the last to go first, until each layer has a multiple or all of its own.
+
+    Where one set of channels belongs to several layers of different widths this may take several
+    rounds; it ends, since channels only come back.
+    """
+    gone = gone.copy()
+    if multiple <= 1:
+        return gone
+    rank = np.full(channels.count, -1)  # the later it went, the higher
+    for order in orders:
+        rank[order.classes] = np.arange(len(order.classes))
+    layers = [channels.of[node.name] for node in graph.nodes if node.op in LAYERS]
+    moved = True
+    while moved:
+        moved = False
+        for classes in layers:
+            out = np.unique(classes[gone[classes] & (rank[classes] >= 0)])
+            missing = -int((~gone[classes]).sum()) % multiple
+            back = out[np.argsort(-rank[out])][:missing]
+            if len(back):
+                gone[back], moved = False, True
+    return gone
+
+
+def channel_plan(
+    graph: Graph, channels: Channels, gone: Gone, outputs: tuple[int, ...] | None
+) -> Plan:
+    """The plan that removes whole channel classes."""
+    keep = {}
+    for site in channels.sites:
+        stays = ~gone[channels.of[site]]
+        if not stays.all():
+            shape = graph[site].shape
+            bits = torch.from_numpy(stays).reshape(-1, *[1] * (len(shape) - 1))
+            keep[site] = bits.expand(shape).contiguous()
+    return Plan(keep, outputs)

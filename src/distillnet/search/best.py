@@ -1,0 +1,334 @@
+"""The best method: whole channels by optimal brain surgeon, refitted, at the best input size.
+
+A candidate is an input size and a number of MACs. Its channels follow from the orders of
+elimination at one price (``allocation``); its weights from a closed-form refit towards the original
+network at the original size (``compensation``), on the statistics images. It is judged on the
+search images, which nothing was fitted on.
+
+The sizes share the orders, which are measured once. For the first size the smallest network within
+the budget is sought by steps that double and then halve, on a grid of MACs in steps of 12 %. Every
+other size has to begin where the best so far ends, one step smaller; sizes are tried outwards until
+one fails. The network that is returned is refitted once more, on statistics and search images
+together: the judgement was made with half of the knowledge, and is on the safe side.
+
+*Memory.* Images that the original was trained on exaggerate the loss: it knows them by heart, and
+what is left of it does not, though on unseen images neither knew anything by heart. A network at
+the original size with a fifth of the MACs cut away and refitted is as good as the original on
+unseen images (docs/results.md), so what it loses on the search images is the price of forgetting.
+This loss, at most the budget itself, is taken off those of all candidates. On unseen images it is
+zero but for noise.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distillnet.channels import Channels
+from distillnet.classes import Mission
+from distillnet.compensation import compensate
+from distillnet.cost import class_macs, cost
+from distillnet.graph import Graph
+from distillnet.plan import Plan
+from distillnet.replay import masked_scores
+from distillnet.search.allocation import channel_plan, cut_to_size, open_ledger, round_up
+from distillnet.search.budget import Budget
+from distillnet.search.evidence import Evidence, measure_evidence
+from distillnet.search.found import Found
+from distillnet.search.judge import Judge, Verdict
+from distillnet.search.orders import Order, elimination_orders
+from distillnet.surgery import compact
+from distillnet.teacher import Teacher, teach
+
+__all__ = ["Sized", "search_best"]
+
+_STEP = 1.12  # between neighbouring numbers of MACs
+_STRIDE = 4  # of those steps at first
+_FIRST = 11  # steps: 3.5 times fewer MACs
+_LIGHT = 2  # steps: 1.25 times fewer MACs
+_BYTES = 10**9  # of the teacher's answers, and of values kept between layers twice that
+_TRIALS = 14  # about as many candidates are tried; for progress only
+
+Size = tuple[int, int]
+Importance = Callable[[Evidence], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Sized:
+    """The original network captured at one input size, and the images at that size.
+
+    x_statistics and x_search are (N, C, H, W), the same images at every size.
+    """
+
+    graph: Graph
+    channels: Channels
+    x_statistics: Tensor
+    x_search: Tensor
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    size: Size
+    gone: NDArray[np.bool_]
+    plan: Plan
+    graph: Graph | None  # refitted, in the original shapes; None once it is off the front
+    macs: int
+    verdict: Verdict
+
+
+def search_best(
+    sized: Callable[[Size], Sized],
+    sizes: Sequence[Size],
+    mission: Mission,
+    labels_n: Tensor,
+    budget: Budget,
+    *,
+    importance: Importance | None = None,
+    round_to: int = 1,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Found:
+    """The network of fewest MACs whose losses on the search images are within the budget.
+
+    With a target ratio instead, the one of least divergence that reaches it.
+
+    Args:
+        sized: the network and its images at an input size; called for one size at a time.
+        sizes: (H, W), the original network's own first, falling.
+        labels_n: of the search images, positions in the mission.
+        importance: by channel class (classes,), what goes last; None asks the surgeon.
+        round_to: channels of each layer are rounded up to a multiple of this.
+    """
+    trials = _Trials(sized, sizes[0], mission, labels_n, importance, round_to, seed, on_progress)
+    reach = budget.target_macs or budget.target_params
+    chosen = trials.reach(budget, sizes) if reach else trials.smallest(budget, sizes)
+    on_progress(_TRIALS - 1, _TRIALS)
+    found = trials.finish(chosen)
+    on_progress(_TRIALS, _TRIALS)
+    return found
+
+
+class _Trials:
+    """Candidates, each made and judged once."""
+
+    def __init__(
+        self,
+        sized: Callable[[Size], Sized],
+        original_size: Size,
+        mission: Mission,
+        labels_n: Tensor,
+        importance: Importance | None,
+        round_to: int,
+        seed: int,
+        on_progress: Callable[[int, int], None],
+    ) -> None:
+        self.load, self.mission, self.seed, self.round_to = sized, mission, seed, round_to
+        self.importance, self.on_progress = importance, on_progress
+        self.original = sized(original_size)
+        self.size, self.here = original_size, self.original
+        scores = masked_scores(self.original.graph, self.original.x_search, {})
+        self.judge = Judge(scores, labels_n, mission)
+        nothing = np.zeros(self.original.channels.count, dtype=bool)
+        self.macs = class_macs(self.original.graph, self.original.channels, nothing)[1]
+        self.done: dict[tuple[Size, int], _Candidate] = {}
+        self.orders: tuple[Order, ...] | None = None
+        self.teachers: dict[Size, Teacher] = {}
+        self.memory_pp = 0.0
+
+    def smallest(self, budget: Budget, sizes: Sequence[Size]) -> _Candidate | None:
+        """The candidate of fewest MACs within the budget, None where there is none."""
+        self._go_to(sizes[len(sizes) // 2])  # where the orders are measured
+        self.memory_pp = self._memory(budget)
+        first = len(sizes) // 2  # neither the largest nor the smallest
+        level: int | None = self._climb(sizes[first], _FIRST, budget)
+        for way in (sizes[first + 1 :], sizes[first - 1 :: -1] if first else ()):
+            for size in way:
+                start = 1 if level is None else level + 1
+                if not self._fits(size, start, budget):
+                    break
+                level = self._climb(size, start, budget)
+        fitting = [c for c in self.done.values() if self._allows(budget, c)]
+        return min(fitting, key=lambda c: (c.macs, c.verdict.divergence), default=None)
+
+    def _climb(self, size: Size, start: int, budget: Budget) -> int | None:
+        """The highest level that fits at a size, sought from ``start``; None where none does."""
+        low, stride = 0, _STRIDE
+        if self._fits(size, start, budget):
+            low = start
+            while self._fits(size, low + stride, budget):
+                low += stride
+        else:
+            high = start
+            while high - stride >= 1:
+                high -= stride
+                if self._fits(size, high, budget):
+                    low = high
+                    break
+        while stride > 1:
+            stride //= 2
+            if self._fits(size, low + stride, budget):
+                low += stride
+        return low if low >= 1 else None
+
+    def _fits(self, size: Size, level: int, budget: Budget) -> bool:
+        candidate = self._try(size, level)
+        return candidate is not None and self._allows(budget, candidate)
+
+    def _allows(self, budget: Budget, candidate: _Candidate) -> bool:
+        return self.judge.allows(budget, candidate.verdict, self.memory_pp)
+
+    def _memory(self, budget: Budget) -> float:
+        """Points that even a network loses that is as good as the original on unseen images."""
+        light = self._try(self.original_size, _LIGHT)
+        return 0.0 if light is None else min(max(0.0, light.verdict.loss_pp), budget.max_loss_pp)
+
+    def _try(self, size: Size, level: int) -> _Candidate | None:
+        """The candidate of ``_STEP`` ** level times fewer MACs; None where it cannot be made."""
+        if (size, level) not in self.done:
+            allowed = self.macs / _STEP**level
+            self._go_to(size)
+            here = self.here
+
+            def enough(gone: NDArray[np.bool_]) -> bool:
+                return class_macs(here.graph, here.channels, gone)[1] <= allowed
+
+            gone = self._cut(enough)
+            if not enough(gone):
+                return None
+            self.done[size, level] = self._candidate(gone)
+            self._forget_weights()
+            self.on_progress(min(len(self.done), _TRIALS - 2), _TRIALS)
+        return self.done[size, level]
+
+    def _forget_weights(self) -> None:
+        """Let go of the weights of candidates that another beats in MACs and loss."""
+        front = _front(self.done.values())
+        for key, candidate in list(self.done.items()):
+            if candidate.graph is not None and not any(candidate is c for c in front):
+                self.done[key] = replace(candidate, graph=None)
+
+    def reach(self, budget: Budget, sizes: Sequence[Size]) -> _Candidate:
+        """The candidate of least divergence that reaches the ratio of MACs or parameters."""
+        total = cost(self.original.graph, self.original.channels)
+        if budget.target_params:
+            sizes = sizes[:1]  # a smaller image needs no fewer
+        for i, size in enumerate(sizes):
+            self._go_to(size)
+            here = self.here
+
+            def enough(gone: NDArray[np.bool_], here: Sized = here) -> bool:
+                plan = channel_plan(here.graph, here.channels, gone, self.mission.indices)
+                left = cost(here.graph, here.channels, plan)
+                if budget.target_macs:
+                    return total.macs / left.macs >= budget.target_macs
+                return total.params / left.params >= (budget.target_params or 1)
+
+            self.done[size, 0] = self._candidate(self._cut(enough))
+            self.on_progress(min(i + 1, _TRIALS - 2), _TRIALS)
+        # Where none reaches it, the smallest.
+        reached = [
+            c
+            for c in self.done.values()
+            if not budget.target_macs or self.macs / c.macs >= 0.999 * budget.target_macs
+        ]
+        if reached:
+            return min(reached, key=lambda c: c.verdict.divergence)
+        return min(self.done.values(), key=lambda c: c.macs)
+
+    def _go_to(self, size: Size) -> None:
+        if size != self.size:
+            self.here = self.original if size == self.original_size else self.load(size)
+            self.size = size
+        if self.orders is None:
+            here = self.here
+            evidence = measure_evidence(
+                here.graph, here.channels, self.mission, here.x_statistics, self.seed
+            )
+            importance = None if self.importance is None else self.importance(evidence)
+            self.orders = elimination_orders(here.graph, here.channels, evidence, importance)
+
+    @property
+    def original_size(self) -> Size:
+        height, width = self.original.graph.input.shape[1:]
+        return (height, width)
+
+    def _cut(self, enough: Callable[[NDArray[np.bool_]], bool]) -> NDArray[np.bool_]:
+        graph, channels = self.here.graph, self.here.channels
+        assert self.orders is not None
+        ledger = open_ledger(graph, channels, self.orders, self.mission.indices)
+        gone = cut_to_size(channels, ledger, enough)
+        return round_up(graph, channels, self.orders, gone, self.round_to)
+
+    def _candidate(self, gone: NDArray[np.bool_]) -> _Candidate:
+        """Refit and judge the network without the classes ``gone``, at the present size."""
+        here = self.here
+        if self.size not in self.teachers:
+            self.teachers = {self.size: self._teacher(self.original.x_statistics)}
+        plan = channel_plan(here.graph, here.channels, gone, self.mission.indices)
+        graph = compensate(
+            here.graph,
+            here.channels,
+            plan,
+            self.teachers[self.size],
+            here.x_statistics,
+            max_bytes=2 * _BYTES,
+        )
+        small = compact(graph, here.channels, Plan(plan.keep))
+        verdict = self.judge.verdict(masked_scores(small, here.x_search, {}))
+        macs = cost(here.graph, here.channels, plan).macs
+        return _Candidate(self.size, gone, plan, graph, macs, verdict)
+
+    def _teacher(self, x_nchw: Tensor) -> Teacher:
+        return teach(self.original.graph, self.here.graph, x_nchw, max_bytes=_BYTES, seed=self.seed)
+
+    def finish(self, chosen: _Candidate | None) -> Found:
+        """What is returned: the chosen candidate refitted on all images, and the front."""
+        if chosen is None:
+            plan = Plan(outputs=self.mission.indices)
+            same = Verdict(0.0, 0.0, 0.0, 0.0)
+            found = Found(plan, {}, {}, same, False, self.original.graph, (), self.memory_pp)
+            return replace(found, front=(*self._front(None), found))
+        self._go_to(chosen.size)
+        here = self.here
+        first = self.teachers.pop(chosen.size, None) or self._teacher(self.original.x_statistics)
+        graph = compensate(
+            here.graph,
+            here.channels,
+            chosen.plan,
+            first.joined(self._teacher(self.original.x_search)),
+            torch.cat([here.x_statistics, here.x_search]),
+            max_bytes=2 * _BYTES,
+        )
+        found = Found(chosen.plan, {}, {}, chosen.verdict, True, graph, (), self.memory_pp)
+        return replace(found, front=self._front(chosen, found))
+
+    def _front(self, chosen: _Candidate | None, found: Found | None = None) -> tuple[Found, ...]:
+        """The front, with the network that is returned in its place."""
+        points = _front(self.done.values())
+        if chosen is not None and not any(c is chosen for c in points):
+            # One that is smaller and loses less on average, but too much of one class, beats it.
+            points = sorted([*points, chosen], key=lambda c: c.macs)
+        result = []
+        for c in points:
+            if found is not None and c is chosen:
+                result.append(found)
+            elif c.graph is not None:
+                made = Found(c.plan, {}, {}, c.verdict, True, c.graph, memory_pp=self.memory_pp)
+                result.append(made)
+        return tuple(result)
+
+
+def _front(candidates: Iterable[_Candidate]) -> list[_Candidate]:
+    """Those that no other beats in both MACs and loss, the smallest network first."""
+    best: list[_Candidate] = []
+    for candidate in sorted(candidates, key=lambda c: (c.macs, _harm(c))):
+        if not best or _harm(candidate) < _harm(best[-1]):
+            best.append(candidate)
+    return best
+
+
+def _harm(candidate: _Candidate) -> tuple[float, float]:
+    return candidate.verdict.loss_pp, candidate.verdict.divergence

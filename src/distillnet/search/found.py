@@ -1,0 +1,38 @@
+"""What a search returns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from distillnet.graph import Graph
+from distillnet.plan import Plan
+from distillnet.search.judge import Verdict
+
+__all__ = ["Found"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plan, the network to carry it out on, and what the search saw on its own images.
+
+    Attributes:
+        thresholds: TH_l by site, where the search has thresholds.
+        class_bitmaps: by site, bool (K, ...); fused they are plan.keep. Empty where the search
+            looks at the mission as a whole.
+        memory_pp: of the verdict's losses, what is taken for the original's memory of the search
+            images; see ``search.best``.
+        met: whether the budget was met with anything removed at all.
+        graph: with the weights, and at the input size, that the plan belongs to.
+        front: the best networks at other losses, the smallest first; empty where the search keeps
+            none. Their own fronts are empty.
+    """
+
+    plan: Plan
+    thresholds: Mapping[str, float]
+    class_bitmaps: Mapping[str, Tensor]
+    verdict: Verdict
+    met: bool
+    graph: Graph
+    front: tuple["Found", ...] = ()
+    memory_pp: float = 0.0

@@ -1,0 +1,332 @@
+"""The best search: what the surgeon charges, how the budget is spread, and what comes back."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from architectures import ARCHITECTURES, SIDE, build
+from distillnet.capture import capture
+from distillnet.channels import Channels, analyse
+from distillnet.classes import Mission
+from distillnet.cost import class_macs, cost
+from distillnet.graph import Graph, run
+from distillnet.operators import LAYERS
+from distillnet.plan import removed_classes
+from distillnet.samples import choose_places, patches_at
+from distillnet.search import Budget, Found, Judge, Sized, search_best
+from distillnet.search.allocation import channel_plan, cut_to_size, open_ledger, round_up
+from distillnet.search.evidence import Evidence, measure_evidence
+from distillnet.search.orders import _RIDGE, Order, elimination_orders
+from distillnet.surgery import compact
+
+MISSION = Mission((0, 2, 3), ("a", "c", "d"))
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Small(nn.Module):
+    """A residual stream, a branch beside it, concat, global pool; five classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 12, 3, padding=1)
+        self.inner = nn.Conv2d(12, 20, 3, padding=1)
+        self.back = nn.Conv2d(20, 12, 3, padding=1)
+        self.side = nn.Conv2d(12, 10, 1)
+        self.last = nn.Conv2d(22, 16, 3, padding=1)
+        self.fc = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        y = (x + self.back(self.inner(x).relu())).relu()
+        z = torch.cat([y, self.side(x).relu()], 1)
+        return self.fc(self.last(z).relu().mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def module() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net = Small().eval()
+        scores = net(random(64, 3, 16, 16))[:, list(MISSION.indices)]
+        net.fc.bias.data[list(MISSION.indices)] -= scores.mean(0).detach()
+    return net
+
+
+def sized(net: nn.Module) -> Callable[[tuple[int, int]], Sized]:
+    def at(size: tuple[int, int]) -> Sized:
+        graph = capture(net, size)
+        x, y = random(80, 3, 16, 16, seed=2), random(150, 3, 16, 16, seed=3)
+        smaller = [nn.functional.interpolate(t, size, mode="area") for t in (x, y)]
+        return Sized(graph, analyse(graph), *smaller)
+
+    return at
+
+
+@pytest.fixture(scope="module")
+def labels(module: nn.Module) -> Tensor:
+    """What the network itself says of the search images: it is right everywhere."""
+    with torch.inference_mode():
+        return module(random(150, 3, 16, 16, seed=3))[:, list(MISSION.indices)].argmax(1)
+
+
+@pytest.fixture(scope="module")
+def known(module: nn.Module) -> tuple[Graph, Channels, Evidence, tuple[Order, ...]]:
+    here = sized(module)((16, 16))
+    evidence = measure_evidence(here.graph, here.channels, MISSION, here.x_statistics)
+    return (
+        here.graph,
+        here.channels,
+        evidence,
+        elimination_orders(here.graph, here.channels, evidence),
+    )
+
+
+def find(module: nn.Module, labels: Tensor, budget: Budget, **options: object) -> Found:
+    return search_best(sized(module), [(16, 16)], MISSION, labels, budget, **options)
+
+
+def accuracy(found: Found, labels: Tensor) -> float:
+    """Of the compact network on the search images."""
+    small = compact(found.graph, analyse(found.graph), found.plan)
+    with torch.inference_mode():
+        x = sized_images(found)
+        scores = run(small, {small.input.name: x})[small.output]
+    return float((scores.argmax(1) == labels).double().mean())
+
+
+def sized_images(found: Found) -> Tensor:
+    height, width = found.graph.input.shape[1:]
+    return nn.functional.interpolate(random(150, 3, 16, 16, seed=3), (height, width), mode="area")
+
+
+def test_the_damage_is_that_of_the_refitted_rest(known) -> None:
+    """Against least squares from scratch, without updates: ridge, Schur complement by hand."""
+    graph, channels, evidence, orders = known
+    order = next(o for o in orders if set(o.classes) <= set(channels.of["inner"]))
+    view = next(v for v in evidence.views if v.layers == ("back",))
+    h = view.covariance.double()
+    h = h + _RIDGE * h.diagonal().mean() * torch.eye(len(h))
+    weight = graph.params["back.weight"].flatten(1).double()
+    of_column = np.repeat(channels.of["inner"], 9)
+    for count, damage in zip(order.counts[[1, 5, 12]], order.damages[[1, 5, 12]], strict=True):
+        gone = torch.from_numpy(np.isin(of_column, order.classes[:count]))
+        rest = ~gone
+        refit = torch.linalg.solve(h[rest][:, rest], h[rest][:, gone] @ weight[:, gone].T)
+        lost = weight[:, gone] @ h[gone][:, gone] @ weight[:, gone].T
+        lost -= refit.T @ h[rest][:, gone] @ weight[:, gone].T
+        assert damage == pytest.approx(
+            float((evidence.needs["back"].double() * lost).sum()), rel=1e-4
+        )
+
+
+def test_covariances_and_needs_are_those_of_all_places(module: nn.Module) -> None:
+    """At a size where every place is taken: by hand, and by finite differences of the scores."""
+    graph = capture(module.double(), (4, 4))
+    channels, x = analyse(graph), random(6, 3, 4, 4, seed=5).double()
+    evidence = measure_evidence(graph, channels, MISSION, x)
+    module.float()
+    view = next(v for v in evidence.views if v.source == "stem:relu" and len(v.layers) == 1)
+    layer = graph[view.layers[0]]
+    values = run(graph, {graph.input.name: x}, [view.source])[view.source]
+    kernel = tuple(graph.params[layer.params["weight"]].shape[2:])
+    rows = patches_at(layer, kernel, values, choose_places(layer.shape, 6, 1000))
+    want = torch.cov(rows.T, correction=0)
+    assert torch.allclose(view.covariance.double(), want, atol=1e-5)
+
+    # The last layer's need is exact whatever the sign: scores are linear in it.
+    cls = list(MISSION.indices)
+    centred = graph.params["fc.weight"][cls] - graph.params["fc.weight"][cls].mean(0)
+    total = (centred @ centred.T).trace()
+    pooled = evidence.needs["last"]
+    active = run(graph, {graph.input.name: x}, ["last"])["last"] > 0
+    # E over the random sign of |gradient|^2, summed over channels and places.
+    expected = (centred.square().sum(0) / 16**2 * active.double().mean(0).sum((1, 2))).sum()
+    assert pooled.trace().item() == pytest.approx(float(expected), rel=0.5)
+    assert float(total) > 0
+
+
+def test_every_removable_class_that_is_read_is_in_one_order(known) -> None:
+    _, channels, _, orders = known
+    listed = np.concatenate([order.classes for order in orders])
+    assert len(listed) == len(set(listed.tolist()))
+    free = set(range(channels.count)) - set(channels.pinned)
+    assert set(listed.tolist()) <= free
+    assert len(free) - len(listed) == len(orders)  # each leaves one out
+    for order in orders:
+        assert (np.diff(order.damages) >= 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_orders_and_ledger_follow_every_structure(name: str) -> None:
+    """The ledger's idea of MACs is that of ``class_macs``, and that one ``cost``'s."""
+    graph = capture(build(name), (SIDE, SIDE))
+    channels = analyse(graph)
+    x = random(4, 3, SIDE, SIDE).double()
+    mission = Mission((1, 4), ("b", "e"))
+    evidence = measure_evidence(graph, channels, mission, x)
+    orders = elimination_orders(graph, channels, evidence)
+    if not orders:
+        return
+    ledger = open_ledger(graph, channels, orders, mission.indices)
+    full = class_macs(graph, channels, np.zeros(channels.count, dtype=bool))[1]
+    left = []
+    for share in (0.8, 0.5):
+
+        def fits(gone: np.ndarray, share: float = share) -> bool:
+            return class_macs(graph, channels, gone)[1] <= share * full
+
+        gone = cut_to_size(channels, ledger, fits)
+        plan = channel_plan(graph, channels, gone, mission.indices)
+        left.append(cost(graph, channels, plan).macs)
+        if gone[list(removed_classes(channels, plan).nonzero()[0])].all() and not any(
+            gone[ids].all() for ids in channels.of.values()
+        ):
+            assert class_macs(graph, channels, gone)[1] == left[-1]
+    assert left[1] <= left[0]
+
+
+def test_the_budget_is_spent_at_one_price(known) -> None:
+    """No single step on or back would lower damages + price x cost: the optimum by hand."""
+    graph, channels, _, orders = known
+    full = class_macs(graph, channels, np.zeros(channels.count, dtype=bool))[1]
+    ledger = open_ledger(graph, channels, orders, MISSION.indices)
+    gone = cut_to_size(channels, ledger, lambda g: class_macs(graph, channels, g)[1] <= full / 2)
+    prices_on, prices_back = [], []
+    macs = class_macs(graph, channels, gone)[1]
+    for order in orders:
+        count = int(gone[order.classes].sum())
+        step = int(np.searchsorted(order.counts, count))
+        for other, found in ((step + 1, prices_on), (step - 1, prices_back)):
+            if 0 <= other < len(order.counts):
+                changed = gone.copy()
+                changed[order.classes] = False
+                changed[order.classes[: order.counts[other]]] = True
+                saved = macs - class_macs(graph, channels, changed)[1]
+                found.append((order.damages[other] - order.damages[step]) / saved)
+    assert min(prices_on) > 0.5 * max(prices_back)  # steps are whole channels
+
+
+@pytest.mark.parametrize("multiple", [2, 4, 8])
+def test_layers_are_rounded_up_to_a_multiple_or_left_whole(known, multiple: int) -> None:
+    graph, channels, _, orders = known
+    gone = np.zeros(channels.count, dtype=bool)
+    for order in orders:
+        gone[order.classes[: len(order.classes) * 2 // 3]] = True
+    rounded = round_up(graph, channels, orders, gone, multiple)
+    assert not (rounded & ~gone).any()
+    for node in graph.nodes:
+        if node.op in LAYERS and node.name != graph.output:
+            ids = channels.of[node.name]
+            left = int((~rounded[ids]).sum())
+            assert left % multiple == 0 or left == len(ids)
+            # The hottest came back: none that stayed away went later than one that returned.
+            back = [i for o in orders for i, c in enumerate(o.classes) if gone[c] and c in ids
+                    and not rounded[c]]  # fmt: skip
+            away = [i for o in orders for i, c in enumerate(o.classes) if c in ids and rounded[c]]
+            assert not back or not away or min(back) > max(away)
+
+
+@pytest.mark.parametrize("max_loss_pp", [4.0, 10.0])
+def test_the_losses_are_within_the_budget(module, labels: Tensor, max_loss_pp: float) -> None:
+    found = find(module, labels, Budget(max_loss_pp))
+    assert found.met
+    assert 0 <= found.memory_pp <= max_loss_pp
+    assert found.verdict.loss_pp - found.memory_pp <= max_loss_pp + 1e-9
+    worst = found.verdict.worst_class_loss_pp - found.memory_pp
+    assert worst <= 3 * max_loss_pp + 1e-9
+    small = cost(found.graph, analyse(found.graph), found.plan)
+    assert small.macs < cost(found.graph, analyse(found.graph)).macs / 1.1
+    # Refitted on these images as well, it does not do worse than was judged.
+    assert 100 * (1 - accuracy(found, labels)) <= found.verdict.loss_pp + 2
+
+
+def test_the_front_falls_and_holds_what_is_returned(module, labels: Tensor) -> None:
+    found = find(module, labels, Budget(3.0))
+    macs = [cost(p.graph, analyse(p.graph), p.plan).macs for p in found.front]
+    losses = [p.verdict.loss_pp for p in found.front]
+    assert macs == sorted(macs)
+    assert losses == sorted(losses, reverse=True)
+    assert sum(p.plan is found.plan for p in found.front) == 1
+    assert all(p.front == () for p in found.front)
+
+
+def test_a_budget_that_nothing_meets_gives_the_network_with_its_head_cut(module, labels) -> None:
+    def refuse(self: Judge, budget: Budget, verdict: object, memory_pp: float) -> bool:
+        return False
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Judge, "allows", refuse)
+        found = find(module, labels, Budget(0.0))
+    assert not found.met
+    assert found.plan.keep == {}
+    assert found.plan.outputs == MISSION.indices
+    x = sized_images(found)
+    with torch.inference_mode():
+        want = module(x)[:, list(MISSION.indices)]
+        small = compact(found.graph, analyse(found.graph), found.plan)
+        assert torch.allclose(run(small, {small.input.name: x})[small.output], want, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("budget", "ratio"),
+    [
+        (Budget(target_macs=3.0), lambda before, after: before.macs / after.macs),
+        (Budget(target_params=2.0), lambda before, after: before.params / after.params),
+    ],
+    ids=["macs", "params"],
+)
+def test_a_target_is_reached_and_not_far_exceeded(module, labels, budget, ratio) -> None:
+    found = search_best(sized(module), [(16, 16), (8, 8)], MISSION, labels, budget)
+    original = capture(module, (16, 16))
+    before = cost(original, analyse(original))
+    after = cost(found.graph, analyse(found.graph), found.plan)
+    target = budget.target_macs or budget.target_params
+    assert target <= ratio(before, after)
+    if found.graph.input.shape[1] == 16:
+        assert ratio(before, after) < 1.3 * target
+
+
+def test_a_smaller_input_is_one_more_knob(module, labels: Tensor) -> None:
+    """With sizes to choose from, MACs are no more than without."""
+    alone = find(module, labels, Budget(8.0))
+    free = search_best(sized(module), [(16, 16), (12, 12), (8, 8)], MISSION, labels, Budget(8.0))
+    left = [cost(f.graph, analyse(f.graph), f.plan).macs for f in (alone, free)]
+    assert left[1] <= 1.25 * left[0]
+
+
+def test_another_order_is_charged_the_same_way(known) -> None:
+    """Any other order that ends with the same channels has done the same damage."""
+    graph, channels, evidence, orders = known
+    surgeon = next(o for o in orders if set(o.classes) <= set(channels.of["inner"]))
+    importance = np.zeros(channels.count)
+    importance[surgeon.classes] = np.arange(len(surgeon.classes))[::-1] + 1  # the other way round
+    left_out = (set(channels.of["inner"]) - set(surgeon.classes)).pop()
+    importance[left_out] = len(surgeon.classes) + 1
+    others = elimination_orders(graph, channels, evidence, importance)
+    other = next(o for o in others if set(o.classes) <= set(channels.of["inner"]))
+    assert set(other.classes) == set(surgeon.classes)
+    assert other.damages[-1] == pytest.approx(surgeon.damages[-1], rel=1e-3)
+    assert other.damages[len(other.damages) // 2] >= surgeon.damages[len(surgeon.damages) // 2]
+
+
+def test_the_judge_counts_by_hand() -> None:
+    before = torch.tensor([[3.0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 3], [3, 0, 0, 0]])
+    after = torch.tensor([[0.0, 0, 3, 0], [0, 0, 3, 0], [0, 9, 0, 3], [3, 0, 0, 0]])
+    judge = Judge(before, torch.tensor([0, 1, 2, 0]), MISSION)
+    verdict = judge.verdict(after)
+    assert verdict.loss_pp == 25.0  # one of four; class 1, outside the mission, does not count
+    assert verdict.worst_class_loss_pp == 50.0  # one of two of the first class
+    assert judge.verdict(before) == type(verdict)(0.0, 0.0, 0.0, 0.0)
+    assert judge.allows(Budget(30.0), verdict)
+    # A class of one image cannot tell less than that one.
+    assert judge.allows(Budget(30.0, max_class_loss_pp=40.0), verdict)
+    more = Judge(before.repeat(4, 1), torch.tensor([0, 1, 2, 0] * 4), MISSION)
+    many = more.verdict(after.repeat(4, 1))
+    assert not more.allows(Budget(30.0, max_class_loss_pp=40.0), many)
+    assert not judge.allows(Budget(20.0), verdict)
