@@ -16,7 +16,7 @@ from distillnet.graph import Graph, run
 from distillnet.operators import LAYERS
 from distillnet.plan import removed_classes
 from distillnet.samples import choose_places, patches_at
-from distillnet.search import Budget, Found, Judge, Sized, search_best
+from distillnet.search import Budget, Found, Judge, Sized, Verdict, beyond_memory, search_best
 from distillnet.search.allocation import channel_plan, cut_to_size, open_ledger, round_up
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.orders import _RIDGE, Order, elimination_orders
@@ -236,9 +236,9 @@ def test_layers_are_rounded_up_to_a_multiple_or_left_whole(known, multiple: int)
 def test_the_losses_are_within_the_budget(module, labels: Tensor, max_loss_pp: float) -> None:
     found = find(module, labels, Budget(max_loss_pp))
     assert found.met
-    assert 0 <= found.memory_pp <= max_loss_pp
-    assert found.verdict.loss_pp - found.memory_pp <= max_loss_pp + 1e-9
-    worst = found.verdict.worst_class_loss_pp - found.memory_pp
+    loss, worst = beyond_memory(Budget(max_loss_pp), found.verdict, found.light)
+    assert loss <= max_loss_pp + 1e-9
+    assert found.verdict.loss_pp <= 2 * max_loss_pp + 1e-9  # memory excuses no more than a budget
     assert worst <= 3 * max_loss_pp + 1e-9
     small = cost(found.graph, analyse(found.graph), found.plan)
     assert small.macs < cost(found.graph, analyse(found.graph)).macs / 1.1
@@ -257,7 +257,7 @@ def test_the_front_falls_and_holds_what_is_returned(module, labels: Tensor) -> N
 
 
 def test_a_budget_that_nothing_meets_gives_the_network_with_its_head_cut(module, labels) -> None:
-    def refuse(self: Judge, budget: Budget, verdict: object, memory_pp: float) -> bool:
+    def refuse(self: Judge, budget: Budget, verdict: object, light: object) -> bool:
         return False
 
     with pytest.MonkeyPatch.context() as patch:
@@ -322,7 +322,7 @@ def test_the_judge_counts_by_hand() -> None:
     verdict = judge.verdict(after)
     assert verdict.loss_pp == 25.0  # one of four; class 1, outside the mission, does not count
     assert verdict.worst_class_loss_pp == 50.0  # one of two of the first class
-    assert judge.verdict(before) == type(verdict)(0.0, 0.0, 0.0, 0.0)
+    assert judge.verdict(before) == Verdict(0.0, 0.0, (0.0, 0.0, 0.0), 0.0)
     assert judge.allows(Budget(30.0), verdict)
     # A class of one image cannot tell less than that one.
     assert judge.allows(Budget(30.0, max_class_loss_pp=40.0), verdict)
@@ -330,3 +330,12 @@ def test_the_judge_counts_by_hand() -> None:
     many = more.verdict(after.repeat(4, 1))
     assert not more.allows(Budget(30.0, max_class_loss_pp=40.0), many)
     assert not judge.allows(Budget(20.0), verdict)
+
+
+def test_what_a_light_cut_forgets_is_not_counted_up_to_the_budget() -> None:
+    budget = Budget(1.0)
+    verdict = Verdict(2.5, 0.0, (4.0, 1.0), 0.0)
+    assert beyond_memory(budget, verdict, None) == (2.5, 4.0)
+    assert beyond_memory(budget, verdict, Verdict(0.5, 0.0, (2.0, -1.0), 0.0)) == (2.0, 2.0)
+    assert beyond_memory(budget, verdict, Verdict(9.0, 0.0, (9.0, 9.0), 0.0)) == (1.5, 1.0)
+    assert beyond_memory(budget, verdict, Verdict(-3.0, 0.0, (-3.0, -3.0), 0.0)) == (2.5, 4.0)

@@ -68,7 +68,7 @@ SURGEON = "surgeon"  # not a score of neurons, but an order in which channels go
 # is known to a fifth of a point. More would take time and change nothing.
 _SEARCH_BYTES, _SEARCH_MOST = 2 * 10**9, 5000
 # Images that weights are fitted on: more take time and change little.
-_FIT_BYTES, _FIT_LEAST, _FIT_MOST = 6 * 10**8, 1000, 4000
+_FIT_BYTES, _FIT_LEAST, _FIT_MOST = 6 * 10**8, 1000, 2000
 # Sides of the input that are tried, as shares of the network's own, in steps of 16 pixels: most
 # networks halve their maps four or five times. Images under 64 pixels stay as they are.
 _SIDES = (6 / 7, 5 / 7, 4 / 7, 1 / 2)

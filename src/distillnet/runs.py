@@ -34,7 +34,7 @@ from distillnet.graph import Graph, GraphModule
 from distillnet.images import Batch
 from distillnet.preprocessing import Preprocessing
 from distillnet.programs import load_program
-from distillnet.search import Budget
+from distillnet.search import Budget, Verdict, beyond_memory
 
 __all__ = [
     "RUN_MARKER",
@@ -98,7 +98,8 @@ def result_json(done: Distillation) -> dict[str, Any]:
             "loss_pp": done.found.verdict.loss_pp,
             "expected_loss_pp": done.found.verdict.expected_loss_pp,
             "worst_class_loss_pp": done.found.verdict.worst_class_loss_pp,
-            "memory_pp": done.found.memory_pp,
+            "class_losses_pp": list(done.found.verdict.class_losses_pp),
+            "light": asdict(done.found.light) if done.found.light else None,
             "divergence_nats": done.found.verdict.divergence,
             "budget_met": done.found.met,
         },
@@ -199,8 +200,7 @@ def take_from_front(opened: "Run", budget: Budget, directory: Path) -> dict[str,
     fitting = [
         (folder, result)
         for folder, result in points
-        if _beyond_memory(result, "loss_pp", budget) <= budget.max_loss_pp + 1e-9
-        and _beyond_memory(result, "worst_class_loss_pp", budget) <= budget.class_limit_pp + 1e-9
+        if _within(budget, result["search"])
         and result["mac_ratio"] >= (budget.target_macs or 0)
         and result["param_ratio"] >= (budget.target_params or 0)
     ]
@@ -233,10 +233,15 @@ def take_from_front(opened: "Run", budget: Budget, directory: Path) -> dict[str,
     return dict(result)
 
 
-def _beyond_memory(result: dict[str, Any], loss: str, budget: Budget) -> float:
-    """A loss on the search images less what is taken for the original's memory of them."""
-    memory = min(result["search"]["memory_pp"], budget.max_loss_pp)
-    return float(result["search"][loss] - memory)
+def _within(budget: Budget, search: dict[str, Any]) -> bool:
+    """Whether a result's losses on the search images are within a budget, as the search counts."""
+
+    def verdict(values: dict[str, Any]) -> Verdict:
+        return Verdict(values["loss_pp"], 0.0, tuple(values["class_losses_pp"]), 0.0)
+
+    light = verdict(search["light"]) if search["light"] else None
+    loss, worst = beyond_memory(budget, verdict(search), light)
+    return loss <= budget.max_loss_pp + 1e-9 and worst <= budget.class_limit_pp + 1e-9
 
 
 @dataclass(frozen=True)

@@ -69,12 +69,13 @@ def teach(
     Args:
         student: the same network, captured at another input size or at the same.
         x_nchw: images as the original takes them.
-        max_bytes: how much to keep; it bounds the places per image, 20 at most.
+        max_bytes: how much to keep; it bounds the places per image, which are 20 at most.
     """
     layers = refittable(student)
     n = len(x_nchw)
     values = sum(layer.shape[0] for layer in layers if len(layer.shape) > 1)
-    per_image = max(1, min(_MOST_PLACES, max_bytes // max(1, 4 * n * values)))
+    fitting = max_bytes // max(1, 4 * n * values)
+    per_image = max(1, min(_MOST_PLACES, _MOST_ROWS // n, fitting))
     places = {layer.name: choose_places(layer.shape, n, per_image, seed) for layer in layers}
     rows: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
     start = 0
@@ -94,3 +95,4 @@ def teach(
 
 # Rows of one image resemble each other: more of them cost time and memory and tell little.
 _MOST_PLACES = 20
+_MOST_ROWS = 20_000

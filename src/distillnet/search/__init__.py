@@ -3,7 +3,7 @@
 from distillnet.search.best import Sized, search_best
 from distillnet.search.budget import Budget
 from distillnet.search.found import Found
-from distillnet.search.judge import Judge, Verdict
+from distillnet.search.judge import Judge, Verdict, beyond_memory
 from distillnet.search.paper import search_paper
 from distillnet.search.scores import SCORES, Findings, Score, class_importance
 
@@ -16,6 +16,7 @@ __all__ = [
     "Score",
     "Sized",
     "Verdict",
+    "beyond_memory",
     "class_importance",
     "search_best",
     "search_paper",

@@ -15,8 +15,8 @@ together: the judgement was made with half of the knowledge, and is on the safe 
 what is left of it does not, though on unseen images neither knew anything by heart. A network at
 the original size with a fifth of the MACs cut away and refitted is as good as the original on
 unseen images (docs/results.md), so what it loses on the search images is the price of forgetting.
-This loss, at most the budget itself, is taken off those of all candidates. On unseen images it is
-zero but for noise.
+This loss, on average and by class, at most the budget itself, is taken off those of all candidates.
+On unseen images it is zero but for noise.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -136,12 +136,13 @@ class _Trials:
         self.done: dict[tuple[Size, int], _Candidate] = {}
         self.orders: tuple[Order, ...] | None = None
         self.teachers: dict[Size, Teacher] = {}
-        self.memory_pp = 0.0
+        self.light: Verdict | None = None
 
     def smallest(self, budget: Budget, sizes: Sequence[Size]) -> _Candidate | None:
         """The candidate of fewest MACs within the budget, None where there is none."""
         self._go_to(sizes[len(sizes) // 2])  # where the orders are measured
-        self.memory_pp = self._memory(budget)
+        light = self._try(self.original_size, _LIGHT)
+        self.light = None if light is None else light.verdict
         first = len(sizes) // 2  # neither the largest nor the smallest
         level: int | None = self._climb(sizes[first], _FIRST, budget)
         for way in (sizes[first + 1 :], sizes[first - 1 :: -1] if first else ()):
@@ -178,12 +179,7 @@ class _Trials:
         return candidate is not None and self._allows(budget, candidate)
 
     def _allows(self, budget: Budget, candidate: _Candidate) -> bool:
-        return self.judge.allows(budget, candidate.verdict, self.memory_pp)
-
-    def _memory(self, budget: Budget) -> float:
-        """Points that even a network loses that is as good as the original on unseen images."""
-        light = self._try(self.original_size, _LIGHT)
-        return 0.0 if light is None else min(max(0.0, light.verdict.loss_pp), budget.max_loss_pp)
+        return self.judge.allows(budget, candidate.verdict, self.light)
 
     def _try(self, size: Size, level: int) -> _Candidate | None:
         """The candidate of ``_STEP`` ** level times fewer MACs; None where it cannot be made."""
@@ -288,8 +284,9 @@ class _Trials:
         """What is returned: the chosen candidate refitted on all images, and the front."""
         if chosen is None:
             plan = Plan(outputs=self.mission.indices)
-            same = Verdict(0.0, 0.0, 0.0, 0.0)
-            found = Found(plan, {}, {}, same, False, self.original.graph, (), self.memory_pp)
+            none = (0.0,) * len(self.mission)
+            same = Verdict(0.0, 0.0, none, 0.0)
+            found = Found(plan, {}, {}, same, False, self.original.graph, (), self.light)
             return replace(found, front=(*self._front(None), found))
         self._go_to(chosen.size)
         here = self.here
@@ -302,7 +299,7 @@ class _Trials:
             torch.cat([here.x_statistics, here.x_search]),
             max_bytes=2 * _BYTES,
         )
-        found = Found(chosen.plan, {}, {}, chosen.verdict, True, graph, (), self.memory_pp)
+        found = Found(chosen.plan, {}, {}, chosen.verdict, True, graph, (), self.light)
         return replace(found, front=self._front(chosen, found))
 
     def _front(self, chosen: _Candidate | None, found: Found | None = None) -> tuple[Found, ...]:
@@ -316,7 +313,7 @@ class _Trials:
             if found is not None and c is chosen:
                 result.append(found)
             elif c.graph is not None:
-                made = Found(c.plan, {}, {}, c.verdict, True, c.graph, memory_pp=self.memory_pp)
+                made = Found(c.plan, {}, {}, c.verdict, True, c.graph, light=self.light)
                 result.append(made)
         return tuple(result)
 

@@ -20,8 +20,8 @@ class Found:
         thresholds: TH_l by site, where the search has thresholds.
         class_bitmaps: by site, bool (K, ...); fused they are plan.keep. Empty where the search
             looks at the mission as a whole.
-        memory_pp: of the verdict's losses, what is taken for the original's memory of the search
-            images; see ``search.best``.
+        light: the verdict on a lightly cut network, whose losses are taken for the original's
+            memory of the search images; None where the search does not ask. See ``search.best``.
         met: whether the budget was met with anything removed at all.
         graph: with the weights, and at the input size, that the plan belongs to.
         front: the best networks at other losses, the smallest first; empty where the search keeps
@@ -35,4 +35,4 @@ class Found:
     met: bool
     graph: Graph
     front: tuple["Found", ...] = ()
-    memory_pp: float = 0.0
+    light: Verdict | None = None

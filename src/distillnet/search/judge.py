@@ -9,7 +9,7 @@ from torch import Tensor
 from distillnet.classes import Mission
 from distillnet.search.budget import Budget
 
-__all__ = ["Judge", "Verdict", "divergence", "log_probabilities"]
+__all__ = ["Judge", "Verdict", "beyond_memory", "divergence", "log_probabilities"]
 
 # Below this many errors in the budget, errors are too few to count, and the network's own expected
 # error has to stay within the budget, too.
@@ -20,13 +20,18 @@ _COUNTABLE = 3
 class Verdict:
     """Losses of closed-set accuracy in percentage points, divergence in nats per image.
 
-    ``expected_loss_pp`` is what the networks' own probabilities expect of their errors.
+    ``class_losses_pp`` are those of the mission's classes, in its order; ``expected_loss_pp`` is
+    what the networks' own probabilities expect of their errors.
     """
 
     loss_pp: float
     expected_loss_pp: float
-    worst_class_loss_pp: float
+    class_losses_pp: tuple[float, ...]
     divergence: float
+
+    @property
+    def worst_class_loss_pp(self) -> float:
+        return max(self.class_losses_pp)
 
 
 class Judge:
@@ -49,30 +54,44 @@ class Judge:
             1 - log_p.exp().gather(1, self.labels_n[:, None]) for log_p in (self.reference, now)
         ]
         more = wrong[1] - wrong[0]
-        by_class = [float(more[self.labels_n == c].mean()) for c in self.labels_n.unique()]
+        by_class = [100 * float(more[self.labels_n == c].mean()) for c in self.labels_n.unique()]
         return Verdict(
             100 * float(more.mean()),
             100 * float((expected[1] - expected[0]).mean()),
-            100 * max(by_class),
+            tuple(by_class),
             divergence(self.reference, now),
         )
 
-    def allows(self, budget: Budget, verdict: Verdict, memory_pp: float = 0.0) -> bool:
+    def allows(self, budget: Budget, verdict: Verdict, light: Verdict | None = None) -> bool:
         """Whether the losses are within the budget, on average and for the worst class.
 
-        ``memory_pp`` of each loss is taken for the original's memory of these images.
+        ``light`` is the verdict on a network that should have lost nothing: what it lost is taken
+        for the original's memory of these images, up to the budget, and not counted.
         """
         n = len(self.labels_n)
         countable = budget.max_loss_pp * n >= 100 * _COUNTABLE
-        loss = verdict.loss_pp if countable else max(verdict.loss_pp, verdict.expected_loss_pp)
+        loss, worst = beyond_memory(budget, verdict, light)
+        if not countable:
+            loss = max(loss, verdict.expected_loss_pp)
         # One image more than the budget is no proof against a class that has few of them.
         one_image = 100 / max(1, min(torch.bincount(self.labels_n).tolist()))
-        worst = max(budget.class_limit_pp, one_image)
         # Five errors of 500 are within 1 point, whatever the rounding.
         return (
-            loss - memory_pp <= budget.max_loss_pp + 1e-9
-            and verdict.worst_class_loss_pp - memory_pp <= worst + 1e-9
+            loss <= budget.max_loss_pp + 1e-9
+            and worst <= max(budget.class_limit_pp, one_image) + 1e-9
         )
+
+
+def beyond_memory(budget: Budget, verdict: Verdict, light: Verdict | None) -> tuple[float, float]:
+    """The loss, and that of the worst class, less what ``light`` lost, in percentage points."""
+    if light is None:
+        return verdict.loss_pp, verdict.worst_class_loss_pp
+    memory = min(max(0.0, light.loss_pp), budget.max_loss_pp)
+    by_class = [
+        loss - min(max(0.0, forgotten), budget.class_limit_pp)
+        for loss, forgotten in zip(verdict.class_losses_pp, light.class_losses_pp, strict=True)
+    ]
+    return verdict.loss_pp - memory, max(by_class)
 
 
 def log_probabilities(scores_nk: Tensor, mission: Mission) -> Tensor:
