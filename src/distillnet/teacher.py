@@ -34,14 +34,6 @@ class Teacher:
     places: Mapping[str, Tensor]
     images: int
 
-    def joined(self, other: "Teacher") -> "Teacher":
-        """This teacher's images followed by another's, of the same student."""
-        return Teacher(
-            {name: torch.cat([rows, other.rows[name]]) for name, rows in self.rows.items()},
-            {name: torch.cat([at, other.places[name]]) for name, at in self.places.items()},
-            self.images + other.images,
-        )
-
 
 def refittable(graph: Graph) -> tuple[Node, ...]:
     """Layers whose weights can be fitted on their own: one group, parameters used nowhere else."""

@@ -290,13 +290,15 @@ class _Trials:
             return replace(found, front=(*self._front(None), found))
         self._go_to(chosen.size)
         here = self.here
-        first = self.teachers.pop(chosen.size, None) or self._teacher(self.original.x_statistics)
+        self.teachers.clear()
+        # No more search images than statistics images: the fit is bounded in rows.
+        every = max(1, round(len(here.x_search) / len(here.x_statistics)))
         graph = compensate(
             here.graph,
             here.channels,
             chosen.plan,
-            first.joined(self._teacher(self.original.x_search)),
-            torch.cat([here.x_statistics, here.x_search]),
+            self._teacher(torch.cat([self.original.x_statistics, self.original.x_search[::every]])),
+            torch.cat([here.x_statistics, here.x_search[::every]]),
             max_bytes=2 * _BYTES,
         )
         found = Found(chosen.plan, {}, {}, chosen.verdict, True, graph, (), self.light)
