@@ -336,6 +336,6 @@ def test_what_a_light_cut_forgets_is_not_counted_up_to_the_budget() -> None:
     budget = Budget(1.0)
     verdict = Verdict(2.5, 0.0, (4.0, 1.0), 0.0)
     assert beyond_memory(budget, verdict, None) == (2.5, 4.0)
-    assert beyond_memory(budget, verdict, Verdict(0.5, 0.0, (2.0, -1.0), 0.0)) == (2.0, 2.0)
-    assert beyond_memory(budget, verdict, Verdict(9.0, 0.0, (9.0, 9.0), 0.0)) == (1.5, 1.0)
+    assert beyond_memory(budget, verdict, Verdict(0.5, 0.0, (2.0, -1.0), 0.0)) == (2.0, 3.5)
+    assert beyond_memory(budget, verdict, Verdict(9.0, 0.0, (9.0, 9.0), 0.0)) == (1.5, 3.0)
     assert beyond_memory(budget, verdict, Verdict(-3.0, 0.0, (-3.0, -3.0), 0.0)) == (2.5, 4.0)

@@ -15,8 +15,8 @@ together: the judgement was made with half of the knowledge, and is on the safe 
 what is left of it does not, though on unseen images neither knew anything by heart. A network at
 the original size with a fifth of the MACs cut away and refitted is as good as the original on
 unseen images (docs/results.md), so what it loses on the search images is the price of forgetting.
-This loss, on average and by class, at most the budget itself, is taken off those of all candidates.
-On unseen images it is zero but for noise.
+This loss, at most the budget itself, is taken off those of all candidates. On unseen images it is
+zero but for noise.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -86,12 +86,9 @@ def beyond_memory(budget: Budget, verdict: Verdict, light: Verdict | None) -> tu
     """The loss, and that of the worst class, less what ``light`` lost, in percentage points."""
     if light is None:
         return verdict.loss_pp, verdict.worst_class_loss_pp
+    # The average's, for the worst class too: one class has too few images to tell its own.
     memory = min(max(0.0, light.loss_pp), budget.max_loss_pp)
-    by_class = [
-        loss - min(max(0.0, forgotten), budget.class_limit_pp)
-        for loss, forgotten in zip(verdict.class_losses_pp, light.class_losses_pp, strict=True)
-    ]
-    return verdict.loss_pp - memory, max(by_class)
+    return verdict.loss_pp - memory, verdict.worst_class_loss_pp - memory
 
 
 def log_probabilities(scores_nk: Tensor, mission: Mission) -> Tensor:
