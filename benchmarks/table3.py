@@ -60,6 +60,7 @@ class Setting:
     method: str
     max_loss_pp: float
     weights_sha256: str
+    param_weight: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def command(setting: Setting, weights: Path, data: Path, out: Path) -> list[str]
         *("--weights", str(weights), "--data", str(data / network.data)),
         *("--classes", ",".join(map(str, range(setting.k, N_CLASSES)))),
         *("--method", setting.method, "--max-loss", f"{setting.max_loss_pp:g}"),
+        *("--param-weight", f"{setting.param_weight:g}"),
         *("--json", "--out", str(out)),
     ]
 
@@ -160,6 +162,7 @@ def main() -> None:
     for name, network in NETWORKS.items():
         parser.add_argument(f"--weights-{name}", type=Path, help=f"of {network.model}")
     parser.add_argument("--method", default="best", help="of distillnet distill")
+    parser.add_argument("--param-weight", type=float, default=0.1, help="of distillnet distill")
     parser.add_argument("--removed", type=int, nargs="+", choices=range(1, 9), default=range(1, 9))
     parser.add_argument("--out", type=Path, required=True, help="all results, as JSON lines")
     parser.add_argument("--resume", action="store_true", help="keep the rows that --out has")
@@ -174,7 +177,10 @@ def main() -> None:
     rows = {row.setting: row for row in (read_rows(args.out) if args.out.exists() else [])}
     for name, file in weights.items():
         digest = _sha256(file)
-        settings = [Setting(name, k, args.method, 1.0, digest) for k in sorted(set(args.removed))]
+        settings = [
+            Setting(name, k, args.method, 1.0, digest, args.param_weight)
+            for k in sorted(set(args.removed))
+        ]
         for setting in settings:
             if setting not in rows:
                 rows[setting] = measure(setting, file, args.data)

@@ -92,6 +92,7 @@ class Options:
     score: str | None = None
     keep_input_size: bool = False
     round_to: int = 1
+    param_weight: float = 0.1
     complete_only: bool = False
     seed: int = 0
     batch_size: int = 32
@@ -108,6 +109,8 @@ class Options:
             )
         if self.round_to < 1:
             raise InputError(f"found --round-to {self.round_to}; expected 1 or more")
+        if not 0 <= self.param_weight < float("inf"):
+            raise InputError(f"found --param-weight {self.param_weight}; expected 0 or more")
 
     @property
     def score_name(self) -> str:
@@ -459,6 +462,7 @@ def _search_best(
         options.budget,
         importance=None if options.score_name == SURGEON else importance,
         round_to=options.round_to,
+        param_weight=options.param_weight,
         seed=options.seed,
         on_progress=lambda done, total: on_progress("search", done, total),
     )

@@ -375,6 +375,10 @@ def distill_command(
         int,
         typer.Option(min=1, help="Round each layer's channels up to a multiple (best)."),
     ] = 1,
+    param_weight: Annotated[
+        float,
+        typer.Option(min=0, help="How much all parameters count beside all MACs (best)."),
+    ] = 0.1,
     complete_only: Annotated[
         bool,
         typer.Option(
@@ -435,6 +439,7 @@ def distill_command(
         score=score.value if score else None,
         keep_input_size=keep_input_size or input_size is not None,
         round_to=round_to,
+        param_weight=param_weight,
         complete_only=complete_only,
         seed=seed,
         batch_size=batch_size,

@@ -24,9 +24,6 @@ __all__ = ["Ledger", "channel_plan", "cut_to_size", "open_ledger", "round_up"]
 
 _TURNS = 8
 _HALVINGS = 40
-# A parameter costs as much as this share of the MACs that one parameter stands for on average. Late
-# layers hold most parameters and take little time; at a small price they shrink, too.
-_PARAMETERS = 0.1
 
 Gone = NDArray[np.bool_]
 
@@ -52,9 +49,17 @@ class Ledger:
 
 
 def open_ledger(
-    graph: Graph, channels: Channels, orders: Sequence[Order], outputs: tuple[int, ...]
+    graph: Graph,
+    channels: Channels,
+    orders: Sequence[Order],
+    outputs: tuple[int, ...],
+    param_weight: float = 0.0,
 ) -> Ledger:
-    """The ledger of a graph and its orders, for the mission's ``outputs``."""
+    """The ledger of a graph and its orders, for the mission's ``outputs``.
+
+    With a ``param_weight`` of 1, all parameters together cost as much as all MACs together. Late
+    layers hold most parameters and take little time; at a small price they shrink, too.
+    """
     others = np.setdiff1d(channels.outputs, channels.outputs[list(outputs)])
     others = np.array([c for c in others if channels.pinned[c] == MAKES_SCORES], dtype=np.int64)
     layers = [node for node in graph.nodes if node.op in LAYERS]
@@ -70,7 +75,7 @@ def open_ledger(
             kernels[i] *= weight.shape[1]
     n_out, n_in = out.sum(1), np.where(into.any(1), into.sum(1), 1.0)
     macs, params = (kernels * places * n_out * n_in).sum(), (kernels * n_out * n_in).sum()
-    each = kernels * (places + _PARAMETERS * macs / params)
+    each = kernels * (places + param_weight * macs / params)
     out[:, others] = 0.0
     return Ledger(
         tuple(orders),

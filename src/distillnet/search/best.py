@@ -88,6 +88,7 @@ def search_best(
     *,
     importance: Importance | None = None,
     round_to: int = 1,
+    param_weight: float = 0.1,
     seed: int = 0,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Found:
@@ -101,8 +102,10 @@ def search_best(
         labels_n: of the search images, positions in the mission.
         importance: by channel class (classes,), what goes last; None asks the surgeon.
         round_to: channels of each layer are rounded up to a multiple of this.
+        param_weight: how much parameters count beside MACs; see ``allocation.open_ledger``.
     """
-    trials = _Trials(sized, sizes[0], mission, labels_n, importance, round_to, seed, on_progress)
+    trials = _Trials(sized, sizes[0], mission, labels_n, importance, seed, on_progress)
+    trials.round_to, trials.param_weight = round_to, param_weight
     reach = budget.target_macs or budget.target_params
     chosen = trials.reach(budget, sizes) if reach else trials.smallest(budget, sizes)
     on_progress(_TRIALS - 1, _TRIALS)
@@ -121,11 +124,11 @@ class _Trials:
         mission: Mission,
         labels_n: Tensor,
         importance: Importance | None,
-        round_to: int,
         seed: int,
         on_progress: Callable[[int, int], None],
     ) -> None:
-        self.load, self.mission, self.seed, self.round_to = sized, mission, seed, round_to
+        self.load, self.mission, self.seed = sized, mission, seed
+        self.round_to, self.param_weight = 1, 0.0
         self.importance, self.on_progress = importance, on_progress
         self.original = sized(original_size)
         self.size, self.here = original_size, self.original
@@ -254,7 +257,7 @@ class _Trials:
     def _cut(self, enough: Callable[[NDArray[np.bool_]], bool]) -> NDArray[np.bool_]:
         graph, channels = self.here.graph, self.here.channels
         assert self.orders is not None
-        ledger = open_ledger(graph, channels, self.orders, self.mission.indices)
+        ledger = open_ledger(graph, channels, self.orders, self.mission.indices, self.param_weight)
         gone = cut_to_size(channels, ledger, enough)
         return round_up(graph, channels, self.orders, gone, self.round_to)
 
