@@ -246,6 +246,18 @@ def test_the_losses_are_within_the_budget(module, labels: Tensor, max_loss_pp: f
     assert 100 * (1 - accuracy(found, labels)) <= found.verdict.loss_pp + 2
 
 
+@pytest.mark.parametrize("multiple", [1, 4])
+def test_rounded_networks_are_found_as_well(module, labels: Tensor, multiple: int) -> None:
+    found = find(module, labels, Budget(8.0), round_to=multiple)
+    assert found.met
+    small = compact(found.graph, analyse(found.graph), found.plan)
+    widths = {node.name: node.shape[0] for node in small.nodes if node.op == "conv"}
+    whole = {node.name: node.shape[0] for node in found.graph.nodes if node.op == "conv"}
+    # A layer that is cut away altogether keeps one masked channel.
+    assert all(n % multiple == 0 or n in (1, whole[name]) for name, n in widths.items())
+    assert sum(widths.values()) < sum(whole.values())
+
+
 def test_the_front_falls_and_holds_what_is_returned(module, labels: Tensor) -> None:
     found = find(module, labels, Budget(3.0))
     macs = [cost(p.graph, analyse(p.graph), p.plan).macs for p in found.front]

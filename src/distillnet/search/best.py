@@ -255,11 +255,16 @@ class _Trials:
         return (height, width)
 
     def _cut(self, enough: Callable[[NDArray[np.bool_]], bool]) -> NDArray[np.bool_]:
+        """The classes to remove so that ``enough`` is gone after rounding."""
         graph, channels = self.here.graph, self.here.channels
         assert self.orders is not None
-        ledger = open_ledger(graph, channels, self.orders, self.mission.indices, self.param_weight)
-        gone = cut_to_size(channels, ledger, enough)
-        return round_up(graph, channels, self.orders, gone, self.round_to)
+        orders = self.orders
+        ledger = open_ledger(graph, channels, orders, self.mission.indices, self.param_weight)
+
+        def rounded(gone: NDArray[np.bool_]) -> NDArray[np.bool_]:
+            return round_up(graph, channels, orders, gone, self.round_to)
+
+        return rounded(cut_to_size(channels, ledger, lambda gone: enough(rounded(gone))))
 
     def _candidate(self, gone: NDArray[np.bool_]) -> _Candidate:
         """Refit and judge the network without the classes ``gone``, at the present size."""
