@@ -334,7 +334,7 @@ def test_the_judge_counts_by_hand() -> None:
     verdict = judge.verdict(after)
     assert verdict.loss_pp == 25.0  # one of four; class 1, outside the mission, does not count
     assert verdict.worst_class_loss_pp == 50.0  # one of two of the first class
-    assert judge.verdict(before) == Verdict(0.0, 0.0, (0.0, 0.0, 0.0), 0.0)
+    assert judge.verdict(before) == Verdict(0.0, 0.0, (0.0, 0.0, 0.0), 0.0, 25.0, 4)
     assert judge.allows(Budget(30.0), verdict)
     # A class of one image cannot tell less than that one.
     assert judge.allows(Budget(30.0, max_class_loss_pp=40.0), verdict)

@@ -67,8 +67,8 @@ SURGEON = "surgeon"  # not a score of neurons, but an order in which channels go
 # All search images stay in memory: 3,300 of 224 x 224, at most 5,000, on which a loss of one point
 # is known to a fifth of a point. More would take time and change nothing.
 _SEARCH_BYTES, _SEARCH_MOST = 2 * 10**9, 5000
-# Images that weights are fitted on: more take time and change little.
-_FIT_BYTES, _FIT_LEAST, _FIT_MOST = 6 * 10**8, 1000, 2000
+# Images that weights are fitted on: 1,000 of GoogLeNet; more where the network takes less for each.
+_FIT_MACS, _FIT_BYTES, _FIT_LEAST, _FIT_MOST = 1.6 * 10**12, 6 * 10**8, 1000, 10_000
 # Sides of the input that are tried, as shares of the network's own, in steps of 16 pixels: most
 # networks halve their maps four or five times. Images under 64 pixels stay as they are.
 _SIDES = (6 / 7, 5 / 7, 4 / 7, 1 / 2)
@@ -287,7 +287,8 @@ def distill(
         )
     collected = time.perf_counter()
 
-    pictures = _Pictures(model, mission, images, options, device, on_progress)
+    macs = cost(graph, channels).macs
+    pictures = _Pictures(model, macs, mission, images, options, device, on_progress)
     known = Findings(on_device, channels, atlas, mission, options.seed)
     search = _search_best if options.method == "best" else _search_paper
     found = search(known, pictures, options, on_progress)
@@ -353,16 +354,18 @@ class _Pictures:
     def __init__(
         self,
         model: Model,
+        macs: int,
         mission: Mission,
         images: Images,
         options: Options,
         device: torch.device,
         on_progress: Progress,
     ) -> None:
+        self.macs = macs
         self.model, self.mission, self.images = model, mission, images
         self.options, self.device, self.on_progress = options, device, on_progress
         self.own_size = model.preprocessing.input_size
-        self.loaded: dict[tuple[int, int], tuple[Sized, Tensor]] = {}
+        self.loaded: dict[tuple[int, int], tuple[Sized, Tensor, Tensor]] = {}
         self.unreadable: tuple[str, ...] = ()
         self.n_search = 0
 
@@ -387,6 +390,10 @@ class _Pictures:
         """Of the search images, positions in the mission."""
         return self._at(self.own_size)[1]
 
+    def labels_statistics(self) -> Tensor | None:
+        """Of the statistics images, where they may judge as well as the search images."""
+        return self._at(self.own_size)[2] if self.images.alike else None
+
     def some(self, size: tuple[int, int]) -> Tensor:
         """A few search images."""
         x = self.sized(size).x_search
@@ -397,23 +404,27 @@ class _Pictures:
         height, width = found.graph.input.shape[1:]
         return height, width
 
-    def _at(self, size: tuple[int, int]) -> tuple[Sized, Tensor]:
+    def _at(self, size: tuple[int, int]) -> tuple[Sized, Tensor, Tensor]:
         if size not in self.loaded:
             for other in set(self.loaded) - {self.own_size}:
                 del self.loaded[other]
             graph = _capture(self.model, size).to(self.device)
-            statistics = self._read(_fitting_statistics(self.images.statistics, self.model), size)
+            fitted_on = _fitting_statistics(self.images.statistics, self.model, self.macs)
+            statistics = self._read(fitted_on, size)
             searched_on = _fitting(self.images.search, self.model, self.options.seed)
             search = self._read(searched_on, size, tell=size == self.own_size)
-            labels_n = torch.tensor([self.mission.indices.index(int(c)) for c in search.labels_n])
             sized = Sized(
                 graph, analyse(graph), statistics.x_nchw.to(self.device),
                 search.x_nchw.to(self.device),
             )  # fmt: skip
             if size == self.own_size:
                 self.unreadable, self.n_search = search.unreadable, len(search.refs)
-            self.loaded[size] = sized, labels_n
+            self.loaded[size] = sized, self._positions(search), self._positions(statistics)
         return self.loaded[size]
+
+    def _positions(self, loaded: Loaded) -> Tensor:
+        """The images' classes as positions in the mission."""
+        return torch.tensor([self.mission.indices.index(int(c)) for c in loaded.labels_n])
 
     def _read(self, images: ImageSet, size: tuple[int, int], tell: bool = False) -> Loaded:
         how = self.model.preprocessing.with_input_size(size)
@@ -460,6 +471,7 @@ def _search_best(
         known.mission,
         pictures.labels(),
         options.budget,
+        labels_statistics_n=pictures.labels_statistics(),
         importance=None if options.score_name == SURGEON else importance,
         round_to=options.round_to,
         param_weight=options.param_weight,
@@ -468,11 +480,12 @@ def _search_best(
     )
 
 
-def _fitting_statistics(images: ImageSet, model: Model) -> ImageSet:
+def _fitting_statistics(images: ImageSet, model: Model, macs: int) -> ImageSet:
     """As many images as weights are fitted on, the classes in equal parts."""
     how = model.preprocessing
     per_image = 4 * len(how.mean) * how.input_size[0] * how.input_size[1]
-    count = min(_FIT_MOST, max(_FIT_LEAST, _FIT_BYTES // per_image))
+    affordable = min(_FIT_BYTES // per_image, int(_FIT_MACS // macs))
+    count = min(_FIT_MOST, max(_FIT_LEAST, affordable))
     return limit(images, max(1, count // len(images.counts())), 0)
 
 

@@ -11,11 +11,15 @@ __all__ = ["Images", "split_images"]
 
 @dataclass(frozen=True)
 class Images:
-    """Three sets without a common image: what is measured, searched on, and reported on."""
+    """Three sets without a common image: what is measured, searched on, and reported on.
+
+    ``alike``: statistics and search are parts of one set, so that they may change roles.
+    """
 
     statistics: ImageSet
     search: ImageSet
     val: ImageSet
+    alike: bool = False
 
 
 def split_images(
@@ -35,7 +39,7 @@ def split_images(
     Raises:
         InputError: a set would have no image of some class, or two sets share an image.
     """
-    rest = folders.train
+    rest, alike = folders.train, search is None
     if val is None:
         val = folders.val
     if val is None:
@@ -75,4 +79,4 @@ def split_images(
                     f"{len(common)} images are in both the {name} and the {other} set, such as "
                     f"{min(common)}; expected separate images, correct --search and --val"
                 )
-    return Images(statistics, search, val)
+    return Images(statistics, search, val, alike)
