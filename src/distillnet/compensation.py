@@ -8,7 +8,7 @@ gives (Teacher) from what the cut network feeds the layer:
 x: the patch in the cut network, after all earlier layers were refitted; z: the original's
 pre-activation there; W0: the original weights of the channels that are left. It is solved in
 closed form, by D x D normal equations or, where rows are fewer than columns, by R x R ones. The
-ridge is the one of ``_RIDGES`` with the least error on held-out images.
+ridge is the one of ``_RIDGES`` with the least error on held-out images, sought downhill.
 
 *Aims.* A ReLU hides how far below zero its input lies. Where the original lies below zero, anything
 below zero is as good, and the fit need not spend effort on it: the aim becomes the prediction
@@ -41,7 +41,7 @@ from distillnet.teacher import Teacher, refittable
 __all__ = ["compensate", "fit_affine"]
 
 _RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # in units of the inputs' mean variance
-_ROUNDS = 4  # of new aims behind a ReLU
+_ROUNDS = 2  # of new aims behind a ReLU; more change nothing
 _CHUNK = 32  # images computed at once
 _HOLD = 5  # one image of this many chooses the ridge
 _SAME = 1e-9  # share of the aims' variance under which a layer's answers are unchanged
@@ -168,39 +168,53 @@ class _Ridge:
 
         None where no ridge does better on held-out rows than w = 0.
         """
-        errors = self._errors_by_rows(e_rm) if self.by_rows else self._errors_by_columns(e_rm)
-        least = e_rm[self.hold_r].double().square().sum()
-        best = min(zip(errors, _RIDGES, strict=True))
-        if not best[0] < least:
+        error = self._error_by_rows(e_rm) if self.by_rows else self._error_by_columns(e_rm)
+        least, ridge = _lowest(error, _RIDGES)
+        if not least < e_rm[self.hold_r].double().square().sum():
             return None
-        factor = _factor(self.gram, best[1] * self.unit)
+        factor = _factor(self.gram, ridge * self.unit)
         if self.by_rows:
             return lambda e: self.x_rd.T @ torch.cholesky_solve(e.double(), factor).to(e.dtype)
         return lambda e: torch.cholesky_solve((self.x_rd.T @ e).double(), factor).to(e.dtype)
 
-    def _errors_by_columns(self, e_rm: Tensor) -> list[float]:
-        """Held-out error |x w - e|^2 of each ridge, from the Gram matrices alone."""
+    def _error_by_columns(self, e_rm: Tensor) -> Callable[[float], float]:
+        """Held-out error |x w - e|^2 of a ridge, from the Gram matrices alone."""
         e_fit, e_hold = e_rm[self.fit_r], e_rm[self.hold_r]
         cross_fit = (self.x_rd[self.fit_r].T @ e_fit).double()
         cross_hold = (self.x_rd[self.hold_r].T @ e_hold).double()
-        share = float(self.fit_r.double().mean())
-        errors = []
-        for ridge in _RIDGES:
-            w = torch.cholesky_solve(cross_fit, _factor(self.gram_fit, ridge * share * self.unit))
-            error = (w * (self.gram_hold @ w - 2 * cross_hold)).sum()
-            errors.append(float(error + e_hold.double().square().sum()))
-        return errors
+        unit = float(self.fit_r.double().mean()) * self.unit
 
-    def _errors_by_rows(self, e_rm: Tensor) -> list[float]:
+        def error(ridge: float) -> float:
+            w = torch.cholesky_solve(cross_fit, _factor(self.gram_fit, ridge * unit))
+            held_out = (w * (self.gram_hold @ w - 2 * cross_hold)).sum()
+            return float(held_out + e_hold.double().square().sum())
+
+        return error
+
+    def _error_by_rows(self, e_rm: Tensor) -> Callable[[float], float]:
         e_fit, e_hold = e_rm[self.fit_r].double(), e_rm[self.hold_r].double()
         gram = self.gram[self.fit_r]
-        share = float(self.fit_r.double().mean())
-        errors = []
-        for ridge in _RIDGES:
-            factor = _factor(gram[:, self.fit_r], ridge * share * self.unit)
-            prediction = gram[:, self.hold_r].T @ torch.cholesky_solve(e_fit, factor)
-            errors.append(float((prediction - e_hold).square().sum()))
-        return errors
+        unit = float(self.fit_r.double().mean()) * self.unit
+
+        def error(ridge: float) -> float:
+            a = torch.cholesky_solve(e_fit, _factor(gram[:, self.fit_r], ridge * unit))
+            return float((gram[:, self.hold_r].T @ a - e_hold).square().sum())
+
+        return error
+
+
+def _lowest(error: Callable[[float], float], ridges: Sequence[float]) -> tuple[float, float]:
+    """The lowest error and its ridge, sought downhill from the middle: errors have one valley."""
+    at = len(ridges) // 2
+    known = {i: error(ridges[i]) for i in (at - 1, at)}
+    step = -1 if known[at - 1] < known[at] else 1
+    at = at - 1 if step < 0 else at
+    while 0 <= at + step < len(ridges):
+        known[at + step] = error(ridges[at + step])
+        if not known[at + step] < known[at]:
+            break
+        at += step
+    return known[at], ridges[at]
 
 
 def _factor(gram: Tensor, ridge: Tensor | float) -> Tensor:

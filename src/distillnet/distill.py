@@ -69,9 +69,9 @@ SURGEON = "surgeon"  # not a score of neurons, but an order in which channels go
 _SEARCH_BYTES, _SEARCH_MOST = 2 * 10**9, 5000
 # Images that weights are fitted on: 1,000 of GoogLeNet; more where the network takes less for each.
 _FIT_MACS, _FIT_BYTES, _FIT_LEAST, _FIT_MOST = 1.6 * 10**12, 6 * 10**8, 1000, 10_000
-# Sides of the input that are tried, as shares of the network's own, in steps of 16 pixels: most
-# networks halve their maps four or five times. Images under 64 pixels stay as they are.
-_SIDES = (6 / 7, 5 / 7, 4 / 7, 1 / 2)
+# Input sizes that are tried: down to half the network's own, in steps of a 14th of it and of whole
+# 16 pixels, for most networks halve their maps four or five times. Small images stay as they are.
+_SIDES = tuple((14 - i) / 14 for i in range(1, 8))
 _SIDE_STEP, _SMALL_SIDE = 16, 64
 _DENSITY_IMAGES = 50  # search images that the dormant densities of the report are taken from
 
@@ -376,6 +376,7 @@ class _Pictures:
             return (self.own_size,)
         height, width = self.own_size
         sizes = [(_share(height, share), _share(width, share)) for share in _SIDES]
+        sizes = [size for size in dict.fromkeys(sizes) if size != self.own_size]
         try:  # one whose layers count on their input's size cannot be captured at another
             _capture(self.model, sizes[-1])
         except UnsupportedError:

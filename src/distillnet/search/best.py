@@ -6,15 +6,20 @@ network at the original size (``compensation``), on the statistics images. It is
 search images, which nothing was fitted on.
 
 The sizes share the orders, which are measured once. For the first size the smallest network within
-the budget is sought by steps that double and then halve, on a grid of MACs. Every other size has to
-begin where the best so far ends, one step smaller; sizes are tried outwards until one fails. The
-network that is returned is refitted once more, on statistics and search images together: the
-judgement was made with half of the knowledge, and is on the safe side.
+the budget is sought by steps that double and then halve, on a grid of MACs. Every second size is
+tried, outwards until one fails to begin one step beyond the best so far, and at last the neighbours
+of the best. The network that is returned is refitted once more, on statistics and search images
+together: the judgement was made with half of the knowledge, and is on the safe side.
 
 *Two folds.* 500 images tell a loss of one point to 0.6 points. Where that does not decide, and
 statistics and search images are drawn alike, they change roles: the candidate is fitted on the
 search images, too, and judged on the statistics images, so that each image judges weights that have
 not seen it.
+
+*Whom to learn from.* A layer that sees a smaller image may be fitted to the original at its own
+size or at the small one. Refitting GoogLeNet, uncut, at 160 pixels to what it says at 224 takes the
+expected error on unseen images from 4.2 to 2.9 %; SqueezeNet's it raises from 4.4 to 6.2 %. So it
+is tried, uncut, at the middle size, and done where it helps.
 
 *Memory.* Images that the original was trained on exaggerate the loss: it knows them by heart, and
 what is left of it does not, though on unseen images neither knew anything by heart. A network at
@@ -150,6 +155,7 @@ class _Trials:
         self.judge = Judge(torch.cat(scores), torch.cat(labels), mission)
         nothing = np.zeros(self.original.channels.count, dtype=bool)
         self.macs = class_macs(self.original.graph, self.original.channels, nothing)[1]
+        self.learns_from_original_size = True
         self.done: dict[tuple[Size, int], _Candidate] = {}
         self.orders: tuple[Order, ...] | None = None
         self.teachers: dict[int, Teacher] = {}  # by fold, at the present size
@@ -157,7 +163,9 @@ class _Trials:
 
     def smallest(self, budget: Budget, sizes: Sequence[Size]) -> _Candidate | None:
         """The candidate of fewest MACs within the budget, None where there is none."""
+        sizes, finer = sizes[::2], sizes
         self._go_to(sizes[len(sizes) // 2])  # where the orders are measured
+        self._choose_teacher()
         if self._try(self.original_size, _LIGHT):
             self.light = self._judged_by_all((self.original_size, _LIGHT)).verdict
         first = len(sizes) // 2  # neither the largest nor the smallest
@@ -170,7 +178,10 @@ class _Trials:
                 level = self._climb(size, start, budget)
         if level is not None:
             best = min(self._fitting(budget), key=lambda c: c.macs)
-            self._fits(best.size, level + 1, budget)
+            at = list(finer).index(best.size)
+            for size in (best.size, *finer[at + 1 : at + 2], *finer[max(0, at - 1) : at]):
+                if self._fits(size, level + 1, budget):
+                    level += 1
         fitting = self._fitting(budget)
         return min(fitting, key=lambda c: (c.macs, c.verdict.divergence), default=None)
 
@@ -231,7 +242,10 @@ class _Trials:
         candidate = self.done[key]
         if len(candidate.scores) < self.folds:
             self._go_to(candidate.size)
-            scores = (*candidate.scores, self._scores(self._refit(candidate.plan, 1), candidate.plan, 1))
+            scores = (
+                *candidate.scores,
+                self._scores(self._refit(candidate.plan, 1), candidate.plan, 1),
+            )
             verdict = self.judge.verdict(torch.cat(scores))
             self.done[key] = replace(candidate, scores=scores, verdict=verdict)
             self._forget_weights()
@@ -249,6 +263,8 @@ class _Trials:
         total = cost(self.original.graph, self.original.channels)
         if budget.target_params:
             sizes = sizes[:1]  # a smaller image needs no fewer
+        self._go_to(sizes[len(sizes) // 2])
+        self._choose_teacher()
         for i, size in enumerate(sizes):
             self._go_to(size)
             here = self.here
@@ -271,6 +287,17 @@ class _Trials:
         if reached:
             return min(reached, key=lambda c: c.verdict.divergence)
         return min(self.done.values(), key=lambda c: c.macs)
+
+    def _choose_teacher(self) -> None:
+        """Learn from the original's size where that helps the uncut network at the present one."""
+        if self.size == self.original_size:
+            return
+        here = self.here
+        plan = Plan(outputs=self.mission.indices)
+        same = self.judge.verdict(self._scores(here.graph, plan, 0))
+        refitted = self.judge.verdict(self._scores(self._refit(plan, 0), plan, 0))
+        self.learns_from_original_size = refitted.expected_loss_pp < same.expected_loss_pp
+        self.teachers.clear()
 
     def _go_to(self, size: Size) -> None:
         if size != self.size:
@@ -309,15 +336,13 @@ class _Trials:
         graph = self._refit(plan, 0)
         scores = self._scores(graph, plan, 0)
         macs = cost(here.graph, here.channels, plan).macs
-        return _Candidate(
-            self.size, gone, plan, graph, macs, (scores,), self.judge.verdict(scores)
-        )
+        return _Candidate(self.size, gone, plan, graph, macs, (scores,), self.judge.verdict(scores))
 
     def _refit(self, plan: Plan, fold: int) -> Graph:
         """The network at the present size, fitted on the images that do not judge in ``fold``."""
         fitted_on = 1 - fold
         if fold not in self.teachers:
-            self.teachers[fold] = self._teacher(_judges(self.original)[fitted_on])
+            self.teachers[fold] = self._teacher(*(_judges(s)[fitted_on] for s in self._both()))
         return compensate(
             self.here.graph,
             self.here.channels,
@@ -332,8 +357,16 @@ class _Trials:
         small = compact(graph, self.here.channels, Plan(plan.keep))
         return masked_scores(small, _judges(self.here)[fold], {})
 
-    def _teacher(self, x_nchw: Tensor) -> Teacher:
-        return teach(self.original.graph, self.here.graph, x_nchw, max_bytes=_BYTES, seed=self.seed)
+    def _both(self) -> tuple[Sized, Sized]:
+        """The network at the original size and at the present one."""
+        return self.original, self.here
+
+    def _teacher(self, x_original: Tensor, x_here: Tensor) -> Teacher:
+        """What layers are to say of images, which come at the original and at the present size."""
+        here = self.here.graph
+        if self.learns_from_original_size:
+            return teach(self.original.graph, here, x_original, max_bytes=_BYTES, seed=self.seed)
+        return teach(here, here, x_here, max_bytes=_BYTES, seed=self.seed)
 
     def finish(self, chosen: _Candidate | None) -> Found:
         """What is returned: the chosen candidate refitted on all images, and the front."""
@@ -348,12 +381,15 @@ class _Trials:
         self.teachers.clear()
         # No more search images than statistics images: the fit is bounded in rows.
         every = max(1, round(len(here.x_search) / len(here.x_statistics)))
+        x_original, x_here = (
+            torch.cat([s.x_statistics, s.x_search[::every]]) for s in self._both()
+        )
         graph = compensate(
             here.graph,
             here.channels,
             chosen.plan,
-            self._teacher(torch.cat([self.original.x_statistics, self.original.x_search[::every]])),
-            torch.cat([here.x_statistics, here.x_search[::every]]),
+            self._teacher(x_original, x_here),
+            x_here,
             max_bytes=2 * _BYTES,
         )
         found = Found(chosen.plan, {}, {}, chosen.verdict, True, graph, (), self.light)

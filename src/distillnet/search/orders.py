@@ -30,6 +30,7 @@ from distillnet.search.evidence import Evidence, View, columns_of
 __all__ = ["Order", "elimination_orders"]
 
 _RIDGE = 1e-2  # in units of the mean variance; 1e-4 to 1e-2 differ little
+_BURY = 0.85  # of the columns; fewer are copied into smaller matrices
 _STEPS = 64  # a step removes one in so many of the channels that are left
 
 
@@ -139,6 +140,8 @@ class _Patient:
             self.a += weight.T @ evidence.needs[name].double() @ weight
         of_column = columns_of(channels.of[view.source], len(covariance))
         self.columns = _columns_by_class(of_column, classes, covariance.device)
+        stays = np.flatnonzero(~np.isin(of_column, classes))
+        self.pinned = torch.from_numpy(stays).to(covariance.device)  # columns that never go
         self.alive = np.array([len(columns) > 0 for columns in self.columns])
         self.known: NDArray[np.float64] | None = None
 
@@ -165,12 +168,28 @@ class _Patient:
         p_b, a_b = self.p[b], self.a[b]
         refit = torch.linalg.solve(p_b[:, b], p_b)
         damage = float(torch.linalg.solve(p_b[:, b], a_b[:, b]).diagonal().sum().clamp_min(0))
-        cross = a_b.T @ refit
-        self.a += refit.T @ (a_b[:, b] @ refit) - cross - cross.T
-        self.p -= p_b.T @ refit
+        # a + refit^T a_bb refit - a_b^T refit - refit^T a_b, as half of it and its transpose.
+        half = refit.T @ (a_b[:, b] @ refit / 2 - a_b)
+        self.a += half
+        self.a += half.T
+        self.p.addmm_(p_b.T, refit, alpha=-1)
         self.alive[which] = False
         self.known = None
+        self._bury()
         return damage
+
+    def _bury(self) -> None:
+        """Leave out the columns of what is gone once they are many: updates cost their square."""
+        alive = np.flatnonzero(self.alive)
+        parts = [self.pinned, *(self.columns[i] for i in alive)]
+        sizes = [len(part) for part in parts]
+        if len(alive) == 0 or sum(sizes) > _BURY * len(self.p):
+            return
+        kept = torch.cat(parts)
+        self.p, self.a = self.p[kept][:, kept], self.a[kept][:, kept]
+        self.pinned, *rest = torch.arange(len(kept), device=kept.device).split(sizes)
+        for i, columns in zip(alive, rest, strict=True):
+            self.columns[i] = columns
 
 
 class _Independent:
