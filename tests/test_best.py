@@ -1,6 +1,7 @@
 """The best search: what the surgeon charges, how the budget is spread, and what comes back."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,9 +17,20 @@ from distillnet.graph import Graph, run
 from distillnet.operators import LAYERS
 from distillnet.plan import removed_classes
 from distillnet.samples import choose_places, patches_at
-from distillnet.search import Budget, Found, Judge, Sized, Verdict, beyond_memory, search_best
+from distillnet.search import (
+    Budget,
+    Found,
+    Judge,
+    Sized,
+    Verdict,
+    best,
+    beyond_memory,
+    is_within,
+    search_best,
+)
 from distillnet.search.allocation import channel_plan, cut_to_size, open_ledger, round_up
 from distillnet.search.evidence import Evidence, measure_evidence
+from distillnet.search.judge import is_sure
 from distillnet.search.orders import _RIDGE, Order, elimination_orders
 from distillnet.surgery import compact
 
@@ -236,10 +248,12 @@ def test_layers_are_rounded_up_to_a_multiple_or_left_whole(known, multiple: int)
 def test_the_losses_are_within_the_budget(module, labels: Tensor, max_loss_pp: float) -> None:
     found = find(module, labels, Budget(max_loss_pp))
     assert found.met
-    loss, worst = beyond_memory(Budget(max_loss_pp), found.verdict, found.light)
-    assert loss <= max_loss_pp + 1e-9
-    assert found.verdict.loss_pp <= 2 * max_loss_pp + 1e-9  # memory excuses no more than a budget
-    assert worst <= 3 * max_loss_pp + 1e-9
+    beyond = beyond_memory(Budget(max_loss_pp), found.verdict, found.light)
+    assert beyond.expected_pp <= max_loss_pp + 1e-9
+    assert beyond.counted_pp <= max_loss_pp + found.verdict.uncertain_pp + 1e-9
+    # Memory excuses no more than a budget.
+    assert found.verdict.expected_loss_pp <= 2 * max_loss_pp + 1e-9
+    assert beyond.worst_class_pp <= 3 * max_loss_pp + 1e-9
     small = cost(found.graph, analyse(found.graph), found.plan)
     assert small.macs < cost(found.graph, analyse(found.graph)).macs / 1.1
     # Refitted on these images as well, it does not do worse than was judged.
@@ -261,7 +275,7 @@ def test_rounded_networks_are_found_as_well(module, labels: Tensor, multiple: in
 def test_the_front_falls_and_holds_what_is_returned(module, labels: Tensor) -> None:
     found = find(module, labels, Budget(3.0))
     macs = [cost(p.graph, analyse(p.graph), p.plan).macs for p in found.front]
-    losses = [p.verdict.loss_pp for p in found.front]
+    losses = [p.verdict.expected_loss_pp for p in found.front]
     assert macs == sorted(macs)
     assert losses == sorted(losses, reverse=True)
     assert sum(p.plan is found.plan for p in found.front) == 1
@@ -269,11 +283,8 @@ def test_the_front_falls_and_holds_what_is_returned(module, labels: Tensor) -> N
 
 
 def test_a_budget_that_nothing_meets_gives_the_network_with_its_head_cut(module, labels) -> None:
-    def refuse(self: Judge, budget: Budget, verdict: object, light: object) -> bool:
-        return False
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Judge, "allows", refuse)
+        patch.setattr(best, "is_within", lambda budget, verdict, light: False)
         found = find(module, labels, Budget(0.0))
     assert not found.met
     assert found.plan.keep == {}
@@ -334,7 +345,7 @@ def test_the_judge_counts_by_hand() -> None:
     verdict = judge.verdict(after)
     assert verdict.loss_pp == 25.0  # one of four; class 1, outside the mission, does not count
     assert verdict.worst_class_loss_pp == 50.0  # one of two of the first class
-    assert judge.verdict(before) == Verdict(0.0, 0.0, (0.0, 0.0, 0.0), 0.0, 25.0, 4)
+    assert judge.verdict(before) == Verdict(0.0, 0.0, (0.0, 0.0, 0.0), 0.0, 25.0, 0.0, 4)
     assert judge.allows(Budget(30.0), verdict)
     # A class of one image cannot tell less than that one.
     assert judge.allows(Budget(30.0, max_class_loss_pp=40.0), verdict)
@@ -346,8 +357,32 @@ def test_the_judge_counts_by_hand() -> None:
 
 def test_what_a_light_cut_forgets_is_not_counted_up_to_the_budget() -> None:
     budget = Budget(1.0)
-    verdict = Verdict(2.5, 0.0, (4.0, 1.0), 0.0)
-    assert beyond_memory(budget, verdict, None) == (2.5, 4.0)
-    assert beyond_memory(budget, verdict, Verdict(0.5, 0.0, (2.0, -1.0), 0.0)) == (2.0, 3.5)
-    assert beyond_memory(budget, verdict, Verdict(9.0, 0.0, (9.0, 9.0), 0.0)) == (1.5, 3.0)
-    assert beyond_memory(budget, verdict, Verdict(-3.0, 0.0, (-3.0, -3.0), 0.0)) == (2.5, 4.0)
+    verdict = Verdict(2.5, 3.0, (4.0, 1.0), 0.0)
+
+    def beyond(light: Verdict | None) -> tuple[float, float, float]:
+        loss = beyond_memory(budget, verdict, light)
+        return loss.expected_pp, loss.counted_pp, loss.worst_class_pp
+
+    assert beyond(None) == (3.0, 2.5, 4.0)
+    assert beyond(Verdict(0.5, 0.25, (2.0, -1.0), 0.0)) == (2.75, 2.0, 3.5)
+    assert beyond(Verdict(9.0, 9.0, (9.0, 9.0), 0.0)) == (2.0, 1.5, 3.0)
+    assert beyond(Verdict(-3.0, -3.0, (-3.0, -3.0), 0.0)) == (3.0, 2.5, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("expected", "counted", "worst", "within"),
+    [
+        (0.9, 0.9, 2.0, True),
+        (1.1, 0.5, 2.0, False),  # the expected loss decides
+        (0.9, 1.4, 2.0, True),  # counted errors are uncertain
+        (0.9, 1.6, 2.0, False),  # but not so much
+        (0.9, 0.9, 3.5, False),  # the worst class
+    ],
+)
+def test_the_expected_loss_decides_and_counted_errors_object(
+    expected: float, counted: float, worst: float, within: bool
+) -> None:
+    verdict = Verdict(counted, expected, (worst, 0.0), 0.0, 0.5, 0.3, 1000)
+    assert is_within(Budget(1.0), verdict) is within
+    assert is_sure(Budget(1.0), verdict) is False  # all are within a standard error
+    assert is_sure(Budget(1.0), replace(verdict, expected_loss_pp=3.0)) is True

@@ -15,7 +15,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from distillnet.graph import Graph, GraphModule
 from distillnet.images import Batch
 from distillnet.preprocessing import Preprocessing
 from distillnet.programs import load_program
-from distillnet.search import Budget, Verdict, beyond_memory
+from distillnet.search import Budget, Verdict, is_within
 
 __all__ = [
     "RUN_MARKER",
@@ -95,12 +95,9 @@ def result_json(done: Distillation) -> dict[str, Any]:
         "seconds": dict(done.seconds),
         "peak_rss_mb": done.peak_rss_mb,
         "search": {
-            "loss_pp": done.found.verdict.loss_pp,
-            "expected_loss_pp": done.found.verdict.expected_loss_pp,
+            **asdict(done.found.verdict),
             "worst_class_loss_pp": done.found.verdict.worst_class_loss_pp,
-            "class_losses_pp": list(done.found.verdict.class_losses_pp),
             "light": asdict(done.found.light) if done.found.light else None,
-            "divergence_nats": done.found.verdict.divergence,
             "budget_met": done.found.met,
         },
         "layers": [asdict(layer) for layer in done.layers],
@@ -237,11 +234,11 @@ def _within(budget: Budget, search: dict[str, Any]) -> bool:
     """Whether a result's losses on the search images are within a budget, as the search counts."""
 
     def verdict(values: dict[str, Any]) -> Verdict:
-        return Verdict(values["loss_pp"], 0.0, tuple(values["class_losses_pp"]), 0.0)
+        known = {field.name: values[field.name] for field in fields(Verdict)}
+        return Verdict(**known | {"class_losses_pp": tuple(known["class_losses_pp"])})
 
     light = verdict(search["light"]) if search["light"] else None
-    loss, worst = beyond_memory(budget, verdict(search), light)
-    return loss <= budget.max_loss_pp + 1e-9 and worst <= budget.class_limit_pp + 1e-9
+    return is_within(budget, verdict(search), light)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from distillnet.search.best import Sized, search_best
 from distillnet.search.budget import Budget
 from distillnet.search.found import Found
-from distillnet.search.judge import Judge, Verdict, beyond_memory
+from distillnet.search.judge import Beyond, Judge, Verdict, beyond_memory, is_within
 from distillnet.search.paper import search_paper
 from distillnet.search.scores import SCORES, Findings, Score, class_importance
 
 __all__ = [
     "SCORES",
+    "Beyond",
     "Budget",
     "Findings",
     "Found",
@@ -18,6 +19,7 @@ __all__ = [
     "Verdict",
     "beyond_memory",
     "class_importance",
+    "is_within",
     "search_best",
     "search_paper",
 ]

@@ -11,10 +11,10 @@ tried, outwards until one fails to begin one step beyond the best so far, and at
 of the best. The network that is returned is refitted once more, on statistics and search images
 together: the judgement was made with half of the knowledge, and is on the safe side.
 
-*Two folds.* 500 images tell a loss of one point to 0.6 points. Where that does not decide, and
-statistics and search images are drawn alike, they change roles: the candidate is fitted on the
-search images, too, and judged on the statistics images, so that each image judges weights that have
-not seen it.
+*Two folds.* 500 images tell an expected loss of one point to 0.3 or 0.4 points. Where that does not
+decide, and statistics and search images are drawn alike, they change roles: the candidate is fitted
+on the search images, too, and judged on the statistics images, so that each image judges weights
+that have not seen it.
 
 *Whom to learn from.* A layer that sees a smaller image may be fitted to the original at its own
 size or at the small one. Refitting GoogLeNet, uncut, at 160 pixels to what it says at 224 takes the
@@ -26,7 +26,7 @@ what is left of it does not, though on unseen images neither knew anything by he
 the original size with a fifth of the MACs cut away and refitted is as good as the original on
 unseen images (docs/results.md), so what it loses on the search images is the price of forgetting.
 This loss, at most the budget itself, is taken off those of all candidates. On unseen images it is
-zero but for noise.
+zero but for noise. What counts is the expected loss; see ``judge.is_within``.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -48,7 +48,7 @@ from distillnet.search.allocation import channel_plan, cut_to_size, open_ledger,
 from distillnet.search.budget import Budget
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.found import Found
-from distillnet.search.judge import Judge, Verdict
+from distillnet.search.judge import Judge, Verdict, is_sure, is_within
 from distillnet.search.orders import Order, elimination_orders
 from distillnet.surgery import compact
 from distillnet.teacher import Teacher, teach
@@ -212,12 +212,12 @@ class _Trials:
         candidate = self._try(size, level)
         if candidate is None:
             return False
-        if not self.judge.is_sure(budget, candidate.verdict, self.light):
+        if not is_sure(budget, candidate.verdict, self.light):
             candidate = self._judged_by_all((size, level))
         return self._allows(budget, candidate)
 
     def _allows(self, budget: Budget, candidate: _Candidate) -> bool:
-        return self.judge.allows(budget, candidate.verdict, self.light)
+        return is_within(budget, candidate.verdict, self.light)
 
     def _try(self, size: Size, level: int) -> _Candidate | None:
         """The candidate of ``_STEP`` ** level times fewer MACs; None where it cannot be made."""
@@ -426,4 +426,4 @@ def _front(candidates: Iterable[_Candidate]) -> list[_Candidate]:
 
 
 def _harm(candidate: _Candidate) -> tuple[float, float]:
-    return candidate.verdict.loss_pp, candidate.verdict.divergence
+    return candidate.verdict.expected_loss_pp, candidate.verdict.divergence
