@@ -175,22 +175,24 @@ class _Trials:
                 start = _FINE if level is None else level + _FINE
                 if not self._fits(size, start, budget):
                     break
-                level = self._climb(size, start, budget)
+                level = self._climb(size, start, budget, 2 * _FINE)
         if level is not None:
             best = min(self._fitting(budget), key=lambda c: c.macs)
             at = list(finer).index(best.size)
-            for size in (best.size, *finer[at + 1 : at + 2], *finer[max(0, at - 1) : at]):
+            for size in (*finer[at + 1 : at + 2], *finer[max(0, at - 1) : at]):
                 if self._fits(size, level + 1, budget):
-                    level += 1
+                    level = self._climb(size, level + 1, budget, 2 * _FINE) or level
+            best = min(self._fitting(budget), key=lambda c: c.macs)
+            self._fits(best.size, level + 1, budget)
         fitting = self._fitting(budget)
         return min(fitting, key=lambda c: (c.macs, c.verdict.divergence), default=None)
 
     def _fitting(self, budget: Budget) -> list[_Candidate]:
         return [c for c in self.done.values() if self._allows(budget, c)]
 
-    def _climb(self, size: Size, start: int, budget: Budget) -> int | None:
+    def _climb(self, size: Size, start: int, budget: Budget, stride: int = _STRIDE) -> int | None:
         """The highest level that fits at a size, sought from ``start``; None where none does."""
-        low, stride = 0, _STRIDE
+        low = 0
         if self._fits(size, start, budget):
             low = start
             while self._fits(size, low + stride, budget):
