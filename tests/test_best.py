@@ -33,6 +33,7 @@ from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import is_sure
 from distillnet.search.orders import _RIDGE, Order, elimination_orders
 from distillnet.surgery import compact
+from distillnet.teacher import Teacher, teach
 
 MISSION = Mission((0, 2, 3), ("a", "c", "d"))
 
@@ -117,16 +118,37 @@ def sized_images(found: Found) -> Tensor:
     return nn.functional.interpolate(random(150, 3, 16, 16, seed=3), (height, width), mode="area")
 
 
-def test_the_damage_is_that_of_the_refitted_rest(known) -> None:
+class Beside(nn.Module):
+    """A layer that reads the image, which stays, beside channels that can go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(3, 20, 3, padding=1)
+        self.back = nn.Conv2d(23, 8, 3, padding=1)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat([self.inner(x).relu(), x], 1)
+        return self.fc(self.back(y).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", [Small, Beside])
+def test_the_damage_is_that_of_the_refitted_rest(kind: type[nn.Module]) -> None:
     """Against least squares from scratch, without updates: ridge, Schur complement by hand."""
-    graph, channels, evidence, orders = known
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        graph = capture(kind().eval(), (16, 16))
+    channels = analyse(graph)
+    evidence = measure_evidence(graph, channels, MISSION, random(80, 3, 16, 16, seed=2))
+    orders = elimination_orders(graph, channels, evidence)
     order = next(o for o in orders if set(o.classes) <= set(channels.of["inner"]))
     view = next(v for v in evidence.views if v.layers == ("back",))
     h = view.covariance.double()
     h = h + _RIDGE * h.diagonal().mean() * torch.eye(len(h))
     weight = graph.params["back.weight"].flatten(1).double()
-    of_column = np.repeat(channels.of["inner"], 9)
-    for count, damage in zip(order.counts[[1, 5, 12]], order.damages[[1, 5, 12]], strict=True):
+    of_column = np.repeat(channels.of[view.source], 9)
+    steps = [1, 5, 12, -1]
+    for count, damage in zip(order.counts[steps], order.damages[steps], strict=True):
         gone = torch.from_numpy(np.isin(of_column, order.classes[:count]))
         rest = ~gone
         refit = torch.linalg.solve(h[rest][:, rest], h[rest][:, gone] @ weight[:, gone].T)
@@ -201,6 +223,40 @@ def test_orders_and_ledger_follow_every_structure(name: str) -> None:
         ):
             assert class_macs(graph, channels, gone)[1] == left[-1]
     assert left[1] <= left[0]
+
+
+def test_statistics_images_judge_as_well_where_they_may(module, labels: Tensor) -> None:
+    with torch.inference_mode():
+        others = module(random(80, 3, 16, 16, seed=2))[:, list(MISSION.indices)].argmax(1)
+    alone = find(module, labels, Budget(4.0))
+    both = find(module, labels, Budget(4.0), labels_statistics_n=others)
+    assert alone.light is not None
+    assert both.light is not None
+    assert (alone.light.n_images, both.light.n_images) == (150, 230)
+    assert alone.verdict.n_images == 150
+    # Labels that are all wrong show: the original is right nowhere, so nothing can be lost.
+    wrong = find(module, labels, Budget(4.0), labels_statistics_n=(others + 1) % 3)
+    assert wrong.light is not None
+    assert wrong.light.loss_pp < both.light.loss_pp
+
+
+def test_a_teacher_at_full_size_that_does_harm_is_not_asked_again(module, labels: Tensor) -> None:
+    """``teach`` as it is, and one that says nonsense wherever the sizes differ."""
+    asked = []
+
+    def lie(original: Graph, student: Graph, x: Tensor, **options: object) -> Teacher:
+        true = teach(original, student, x, **options)
+        asked.append(original.input.shape != student.input.shape)
+        if not asked[-1]:
+            return true
+        return replace(true, rows={k: torch.zeros_like(v) for k, v in true.rows.items()})
+
+    sizes = [(16, 16), (14, 14), (12, 12)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(best, "teach", lie)
+        search_best(sized(module), sizes, MISSION, labels, Budget(8.0))
+    assert asked[0]
+    assert not any(asked[1:])
 
 
 def test_the_budget_is_spent_at_one_price(known) -> None:

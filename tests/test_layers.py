@@ -16,7 +16,7 @@ ORDER = (
     "errors", "files", "classes", "preprocessing", "images", "zoo", "weights", "program_schema",
     "programs", "sources", "models", "train", "operators", "graph", "capture", "channels",
     "bitmaps", "plan", "cost", "surgery", "samples", "teacher", "compensation", "atlas", "replay",
-    "evaluate", "search", "partition",
+    "evaluate", "search", "partition", "pictures",
     "layer_report", "distill",
     "runs", "demo", "cli", "__main__",
 )  # fmt: skip

@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from distillnet.atlas import Atlas, collect
-from distillnet.capture import capture
 from distillnet.channels import Channels, analyse
 from distillnet.classes import Mission
 from distillnet.cost import Cost, cost, inception_macs
-from distillnet.errors import InputError, UnsupportedError
+from distillnet.errors import InputError
 from distillnet.evaluate import (
     Evaluation,
     Scores,
@@ -28,10 +26,11 @@ from distillnet.evaluate import (
     worst_class_loss_pp,
 )
 from distillnet.graph import Graph
-from distillnet.images import ImageSet, Loaded, limit, load_all, load_batches
+from distillnet.images import ImageSet, load_batches
 from distillnet.layer_report import LayerReport, layer_reports
 from distillnet.models import Model
 from distillnet.partition import Images
+from distillnet.pictures import Pictures, capture_at
 from distillnet.plan import Plan
 from distillnet.preprocessing import Preprocessing
 from distillnet.search import (
@@ -39,7 +38,6 @@ from distillnet.search import (
     Budget,
     Findings,
     Found,
-    Sized,
     class_importance,
     search_best,
     search_paper,
@@ -63,17 +61,6 @@ Progress = Callable[[str, int, int], None]  # stage, done, of
 
 METHODS = ("best", "paper")
 SURGEON = "surgeon"  # not a score of neurons, but an order in which channels go
-
-# All search images stay in memory: 3,300 of 224 x 224, at most 5,000, on which a loss of one point
-# is known to a fifth of a point. More would take time and change nothing.
-_SEARCH_BYTES, _SEARCH_MOST = 2 * 10**9, 5000
-# Images that weights are fitted on: 1,000 of GoogLeNet; more where the network takes less for each.
-_FIT_MACS, _FIT_BYTES, _FIT_LEAST, _FIT_MOST = 1.6 * 10**12, 6 * 10**8, 1000, 10_000
-# Input sizes that are tried: down to half the network's own, in steps of a 14th of it and of whole
-# 16 pixels, for most networks halve their maps four or five times. Small images stay as they are.
-_SIDES = tuple((14 - i) / 14 for i in range(1, 8))
-_SIDE_STEP, _SMALL_SIDE = 16, 64
-_DENSITY_IMAGES = 50  # search images that the dormant densities of the report are taken from
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -268,7 +255,7 @@ def distill(
     options = options or Options()
     start = time.perf_counter()
     device = pick_device(options.device)
-    graph = _capture(model, model.preprocessing.input_size)
+    graph = capture_at(model, model.preprocessing.input_size)
     channels = analyse(graph)
     if not channels.sites:
         raise InputError(f"{model.name} has no channel that could be removed; see inspect")
@@ -287,8 +274,17 @@ def distill(
         )
     collected = time.perf_counter()
 
-    macs = cost(graph, channels).macs
-    pictures = _Pictures(model, macs, mission, images, options, device, on_progress)
+    pictures = Pictures(
+        model,
+        mission,
+        images,
+        macs=cost(graph, channels).macs,
+        device=device,
+        keep_input_size=options.keep_input_size,
+        seed=options.seed,
+        workers=options.workers,
+        on_read=lambda done, of: on_progress("read", done, of),
+    )
     known = Findings(on_device, channels, atlas, mission, options.seed)
     search = _search_best if options.method == "best" else _search_paper
     found = search(known, pictures, options, on_progress)
@@ -340,105 +336,8 @@ def distill(
     return replace(chosen, front=tuple(made) if found.front else ())
 
 
-def _share(side: int, share: float) -> int:
-    return max(1, round(side * share / _SIDE_STEP)) * _SIDE_STEP
-
-
-def _capture(model: Model, size: tuple[int, int]) -> Graph:
-    return capture(model.module, size, channels=len(model.preprocessing.mean))
-
-
-class _Pictures:
-    """Statistics and search images as tensors, with the network captured at their size."""
-
-    def __init__(
-        self,
-        model: Model,
-        macs: int,
-        mission: Mission,
-        images: Images,
-        options: Options,
-        device: torch.device,
-        on_progress: Progress,
-    ) -> None:
-        self.macs = macs
-        self.model, self.mission, self.images = model, mission, images
-        self.options, self.device, self.on_progress = options, device, on_progress
-        self.own_size = model.preprocessing.input_size
-        self.loaded: dict[tuple[int, int], tuple[Sized, Tensor, Tensor]] = {}
-        self.unreadable: tuple[str, ...] = ()
-        self.n_search = 0
-
-    def sizes(self) -> tuple[tuple[int, int], ...]:
-        """The input sizes to try, the network's own first."""
-        side = min(self.own_size)
-        if self.options.keep_input_size or side < _SMALL_SIDE:
-            return (self.own_size,)
-        height, width = self.own_size
-        sizes = [(_share(height, share), _share(width, share)) for share in _SIDES]
-        sizes = [size for size in dict.fromkeys(sizes) if size != self.own_size]
-        try:  # one whose layers count on their input's size cannot be captured at another
-            _capture(self.model, sizes[-1])
-        except UnsupportedError:
-            return (self.own_size,)
-        return (self.own_size, *sizes)
-
-    def sized(self, size: tuple[int, int]) -> Sized:
-        """The network and its images at an input size; the original's and the latest are kept."""
-        return self._at(size)[0]
-
-    def labels(self) -> Tensor:
-        """Of the search images, positions in the mission."""
-        return self._at(self.own_size)[1]
-
-    def labels_statistics(self) -> Tensor | None:
-        """Of the statistics images, where they may judge as well as the search images."""
-        return self._at(self.own_size)[2] if self.images.alike else None
-
-    def some(self, size: tuple[int, int]) -> Tensor:
-        """A few search images."""
-        x = self.sized(size).x_search
-        return x[:: max(1, len(x) // _DENSITY_IMAGES)]
-
-    def size_of(self, found: Found) -> tuple[int, int]:
-        """The input size of a found network."""
-        height, width = found.graph.input.shape[1:]
-        return height, width
-
-    def _at(self, size: tuple[int, int]) -> tuple[Sized, Tensor, Tensor]:
-        if size not in self.loaded:
-            for other in set(self.loaded) - {self.own_size}:
-                del self.loaded[other]
-            graph = _capture(self.model, size).to(self.device)
-            fitted_on = _fitting_statistics(self.images.statistics, self.model, self.macs)
-            statistics = self._read(fitted_on, size)
-            searched_on = _fitting(self.images.search, self.model, self.options.seed)
-            search = self._read(searched_on, size, tell=size == self.own_size)
-            sized = Sized(
-                graph, analyse(graph), statistics.x_nchw.to(self.device),
-                search.x_nchw.to(self.device),
-            )  # fmt: skip
-            if size == self.own_size:
-                self.unreadable, self.n_search = search.unreadable, len(search.refs)
-            self.loaded[size] = sized, self._positions(search), self._positions(statistics)
-        return self.loaded[size]
-
-    def _positions(self, loaded: Loaded) -> Tensor:
-        """The images' classes as positions in the mission."""
-        return torch.tensor([self.mission.indices.index(int(c)) for c in loaded.labels_n])
-
-    def _read(self, images: ImageSet, size: tuple[int, int], tell: bool = False) -> Loaded:
-        how = self.model.preprocessing.with_input_size(size)
-
-        def report(n: int) -> None:
-            if tell:
-                self.on_progress("read", n, len(images))
-
-        return load_all(images, how, workers=self.options.workers, on_image=report)
-
-
 def _search_paper(
-    known: Findings, pictures: _Pictures, options: Options, on_progress: Progress
+    known: Findings, pictures: Pictures, options: Options, on_progress: Progress
 ) -> Found:
     own = pictures.sized(pictures.own_size)
     if options.score_name == "sensitivity":
@@ -460,7 +359,7 @@ def _search_paper(
 
 
 def _search_best(
-    known: Findings, pictures: _Pictures, options: Options, on_progress: Progress
+    known: Findings, pictures: Pictures, options: Options, on_progress: Progress
 ) -> Found:
     def importance(evidence: Evidence) -> NDArray[np.float64]:
         score = SCORES[options.score_name](replace(known, gradients=evidence.gradients))
@@ -479,23 +378,6 @@ def _search_best(
         seed=options.seed,
         on_progress=lambda done, total: on_progress("search", done, total),
     )
-
-
-def _fitting_statistics(images: ImageSet, model: Model, macs: int) -> ImageSet:
-    """As many images as weights are fitted on, the classes in equal parts."""
-    how = model.preprocessing
-    per_image = 4 * len(how.mean) * how.input_size[0] * how.input_size[1]
-    affordable = min(_FIT_BYTES // per_image, int(_FIT_MACS // macs))
-    count = min(_FIT_MOST, max(_FIT_LEAST, affordable))
-    return limit(images, max(1, count // len(images.counts())), 0)
-
-
-def _fitting(images: ImageSet, model: Model, seed: int) -> ImageSet:
-    """As many images as are searched on, the classes in equal parts."""
-    how = model.preprocessing
-    per_image = 4 * len(how.mean) * how.input_size[0] * how.input_size[1]
-    count = min(_SEARCH_MOST, _SEARCH_BYTES // per_image)
-    return limit(images, max(1, count // len(images.counts())), seed)
 
 
 def _peak_rss_mb() -> float | None:
