@@ -31,6 +31,7 @@ from distillnet.cli import app, main
 from distillnet.cli.output import print_table, warn_unreadable
 
 cli_main = importlib.import_module("distillnet.cli.main")  # the package's `main` is a function
+cli_distill = importlib.import_module("distillnet.cli.distilling")
 
 SIDE = 16
 N_CLASSES = 4
@@ -388,7 +389,7 @@ def test_too_little_memory_and_mistakes_of_ours(cli: Cli, monkeypatch: pytest.Mo
         def fail(*args: object, error: Exception = error, **options: object) -> None:
             raise error
 
-        monkeypatch.setattr(cli_main, "distill", fail)
+        monkeypatch.setattr(cli_distill, "distill", fail)
         done = cli(*DISTILL)
         _assert_refused(done, 1)
         assert message in done.err
@@ -524,7 +525,7 @@ def test_ctrl_c_in_each_stage(
     if earlier:
         assert cli(*DISTILL).status == 0
     before = _tree(home)
-    monkeypatch.setattr(cli_main, "progress", _interrupted_at(stage))
+    monkeypatch.setattr(cli_distill, "progress", _interrupted_at(stage))
     done = cli(*DISTILL)
     _assert_refused(done, 130)
     assert done.err.strip() == "interrupted"
@@ -556,7 +557,8 @@ def test_ctrl_c_in_each_command(
         raise KeyboardInterrupt
 
     before = _tree(home)
-    monkeypatch.setattr(cli_main, name, interrupted)
+    command = cli_distill if args[0] == "distill" else cli_main
+    monkeypatch.setattr(command, name, interrupted)
     done = cli(*args, *(("--epochs", "1") if args[0] == "train" else ()))
     _assert_refused(done, 130)
     assert done.err.splitlines()[-1] == "interrupted"
