@@ -25,6 +25,7 @@ from distillnet.search import (
     Verdict,
     best,
     beyond_memory,
+    candidates,
     is_within,
     search_best,
 )
@@ -253,7 +254,7 @@ def test_a_teacher_at_full_size_that_does_harm_is_not_asked_again(module, labels
 
     sizes = [(16, 16), (14, 14), (12, 12)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(best, "teach", lie)
+        patch.setattr(candidates, "teach", lie)
         search_best(sized(module), sizes, MISSION, labels, Budget(8.0))
     assert asked[0]
     assert not any(asked[1:])

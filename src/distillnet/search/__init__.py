@@ -1,7 +1,8 @@
 """Finding the smallest plan within a budget: what to score neurons by, and where to cut."""
 
-from distillnet.search.best import Sized, search_best
+from distillnet.search.best import search_best
 from distillnet.search.budget import Budget
+from distillnet.search.candidates import Sized
 from distillnet.search.found import Found
 from distillnet.search.judge import Beyond, Judge, Verdict, beyond_memory, is_within
 from distillnet.search.paper import search_paper

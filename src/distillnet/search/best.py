@@ -30,64 +30,30 @@ zero but for noise. What counts is the expected loss; see ``judge.is_within``.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillnet.channels import Channels
 from distillnet.classes import Mission
-from distillnet.compensation import compensate
 from distillnet.cost import class_macs, cost
-from distillnet.graph import Graph
 from distillnet.plan import Plan
-from distillnet.replay import masked_scores
-from distillnet.search.allocation import channel_plan, cut_to_size, open_ledger, round_up
+from distillnet.search.allocation import channel_plan
 from distillnet.search.budget import Budget
-from distillnet.search.evidence import Evidence, measure_evidence
+from distillnet.search.candidates import Candidate, Importance, Size, Sized, Workshop
 from distillnet.search.found import Found
-from distillnet.search.judge import Judge, Verdict, is_sure, is_within
-from distillnet.search.orders import Order, elimination_orders
-from distillnet.surgery import compact
-from distillnet.teacher import Teacher, teach
+from distillnet.search.judge import Verdict, is_sure, is_within
 
-__all__ = ["Sized", "search_best"]
+__all__ = ["search_best"]
 
 _STEP = 1.06  # between neighbouring numbers of MACs
 _STRIDE, _FINE = 8, 2  # of those steps, at first and at last; the best size is refined to one step
 _FIRST = 21  # steps: 3.4 times fewer MACs
 _LIGHT = 4  # steps: 1.26 times fewer MACs
-_BYTES = 10**9  # of the teacher's answers, and of values kept between layers twice that
 _TRIALS = 14  # about as many candidates are tried; for progress only
 
-Size = tuple[int, int]
-Importance = Callable[[Evidence], NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Sized:
-    """The original network captured at one input size, and the images at that size.
-
-    x_statistics and x_search are (N, C, H, W), the same images at every size.
-    """
-
-    graph: Graph
-    channels: Channels
-    x_statistics: Tensor
-    x_search: Tensor
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    size: Size
-    gone: NDArray[np.bool_]
-    plan: Plan
-    graph: Graph | None  # refitted, in the original shapes; None once it is off the front
-    macs: int
-    scores: tuple[Tensor, ...]  # on the search images; then, where asked, on the statistics images
-    verdict: Verdict
+Progress = Callable[[int, int], None]
 
 
 def search_best(
@@ -102,7 +68,7 @@ def search_best(
     round_to: int = 1,
     param_weight: float = 0.1,
     seed: int = 0,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = lambda done, total: None,
 ) -> Found:
     """The network of fewest MACs whose losses on the search images are within the budget.
 
@@ -119,138 +85,121 @@ def search_best(
         param_weight: how much parameters count beside MACs; see ``allocation.open_ledger``.
     """
     labels = (labels_n,) if labels_statistics_n is None else (labels_n, labels_statistics_n)
-    trials = _Trials(sized, sizes[0], mission, labels, importance, seed, on_progress)
-    trials.round_to, trials.param_weight = round_to, param_weight
+    workshop = Workshop(
+        sized,
+        sizes[0],
+        mission,
+        labels,
+        importance,
+        round_to=round_to,
+        param_weight=param_weight,
+        seed=seed,
+    )
+    search = _Search(workshop, budget, on_progress)
     reach = budget.target_macs or budget.target_params
-    chosen = trials.reach(budget, sizes) if reach else trials.smallest(budget, sizes)
+    chosen = search.reach(sizes) if reach else search.smallest(sizes)
     on_progress(_TRIALS - 1, _TRIALS)
-    found = trials.finish(chosen)
+    found = search.finish(chosen)
     on_progress(_TRIALS, _TRIALS)
     return found
 
 
-class _Trials:
-    """Candidates, each made and judged once."""
+class _Search:
+    """Which candidates to make; ``done`` holds them by input size and number of MACs."""
 
-    def __init__(
-        self,
-        sized: Callable[[Size], Sized],
-        original_size: Size,
-        mission: Mission,
-        labels: tuple[Tensor, ...],
-        importance: Importance | None,
-        seed: int,
-        on_progress: Callable[[int, int], None],
-    ) -> None:
-        self.load, self.mission, self.seed = sized, mission, seed
-        self.round_to, self.param_weight = 1, 0.0
-        self.importance, self.on_progress = importance, on_progress
-        self.original = sized(original_size)
-        self.size, self.here = original_size, self.original
-        scores = [
-            masked_scores(self.original.graph, x_nchw, {})
-            for x_nchw in _judges(self.original)[: len(labels)]
-        ]
-        self.folds = len(labels)
-        self.judge = Judge(torch.cat(scores), torch.cat(labels), mission)
-        nothing = np.zeros(self.original.channels.count, dtype=bool)
-        self.macs = class_macs(self.original.graph, self.original.channels, nothing)[1]
-        self.learns_from_original_size = True
-        self.done: dict[tuple[Size, int], _Candidate] = {}
-        self.orders: tuple[Order, ...] | None = None
-        self.teachers: dict[int, Teacher] = {}  # by fold, at the present size
+    def __init__(self, workshop: Workshop, budget: Budget, on_progress: Progress) -> None:
+        self.workshop, self.budget, self.on_progress = workshop, budget, on_progress
+        self.done: dict[tuple[Size, int], Candidate] = {}
         self.light: Verdict | None = None
 
-    def smallest(self, budget: Budget, sizes: Sequence[Size]) -> _Candidate | None:
+    def smallest(self, sizes: Sequence[Size]) -> Candidate | None:
         """The candidate of fewest MACs within the budget, None where there is none."""
-        sizes, finer = sizes[::2], sizes
-        self._go_to(sizes[len(sizes) // 2])  # where the orders are measured
-        self._choose_teacher()
-        if self._try(self.original_size, _LIGHT):
-            self.light = self._judged_by_all((self.original_size, _LIGHT)).verdict
-        first = len(sizes) // 2  # neither the largest nor the smallest
-        level: int | None = self._climb(sizes[first], _FIRST, budget)
-        for way in (sizes[first + 1 :], sizes[first - 1 :: -1] if first else ()):
+        coarse = sizes[::2]
+        first = len(coarse) // 2  # neither the largest nor the smallest
+        self.workshop.go_to(coarse[first])  # where the orders are measured
+        self.workshop.choose_teacher()
+        lightly_cut = (self.workshop.original_size, _LIGHT)
+        if self._try(*lightly_cut):
+            self.light = self._judged_by_all(lightly_cut).verdict
+        level: int | None = self._climb(coarse[first], _FIRST)
+        for way in (coarse[first + 1 :], coarse[first - 1 :: -1] if first else ()):
             for size in way:
                 start = _FINE if level is None else level + _FINE
-                if not self._fits(size, start, budget):
+                if not self._fits(size, start):
                     break
-                level = self._climb(size, start, budget, 2 * _FINE)
+                level = self._climb(size, start, 2 * _FINE)
         if level is not None:
-            best = min(self._fitting(budget), key=lambda c: c.macs)
-            at = list(finer).index(best.size)
-            for size in (*finer[at + 1 : at + 2], *finer[max(0, at - 1) : at]):
-                if self._fits(size, level + 1, budget):
-                    level = self._climb(size, level + 1, budget, 2 * _FINE) or level
-            best = min(self._fitting(budget), key=lambda c: c.macs)
-            self._fits(best.size, level + 1, budget)
-        fitting = self._fitting(budget)
+            self._refine(sizes, level)
+        return self._smallest_so_far()
+
+    def _refine(self, sizes: Sequence[Size], level: int) -> None:
+        """Try the sizes beside the best, and one last fine step."""
+        best = self._smallest_so_far()
+        assert best is not None
+        at = list(sizes).index(best.size)
+        for size in (*sizes[at + 1 : at + 2], *sizes[max(0, at - 1) : at]):
+            if self._fits(size, level + 1):
+                level = self._climb(size, level + 1, 2 * _FINE) or level
+        best = self._smallest_so_far()
+        assert best is not None
+        self._fits(best.size, level + 1)
+
+    def _smallest_so_far(self) -> Candidate | None:
+        fitting = [c for c in self.done.values() if self._allows(c)]
         return min(fitting, key=lambda c: (c.macs, c.verdict.divergence), default=None)
 
-    def _fitting(self, budget: Budget) -> list[_Candidate]:
-        return [c for c in self.done.values() if self._allows(budget, c)]
-
-    def _climb(self, size: Size, start: int, budget: Budget, stride: int = _STRIDE) -> int | None:
+    def _climb(self, size: Size, start: int, stride: int = _STRIDE) -> int | None:
         """The highest level that fits at a size, sought from ``start``; None where none does."""
         low = 0
-        if self._fits(size, start, budget):
+        if self._fits(size, start):
             low = start
-            while self._fits(size, low + stride, budget):
+            while self._fits(size, low + stride):
                 low += stride
         else:
             high = start
             while high - stride >= 1:
                 high -= stride
-                if self._fits(size, high, budget):
+                if self._fits(size, high):
                     low = high
                     break
         while stride > _FINE:
             stride //= 2
-            if self._fits(size, low + stride, budget):
+            if self._fits(size, low + stride):
                 low += stride
         return low if low >= 1 else None
 
-    def _fits(self, size: Size, level: int, budget: Budget) -> bool:
+    def _fits(self, size: Size, level: int) -> bool:
         candidate = self._try(size, level)
         if candidate is None:
             return False
-        if not is_sure(budget, candidate.verdict, self.light):
+        if not is_sure(self.budget, candidate.verdict, self.light):
             candidate = self._judged_by_all((size, level))
-        return self._allows(budget, candidate)
+        return self._allows(candidate)
 
-    def _allows(self, budget: Budget, candidate: _Candidate) -> bool:
-        return is_within(budget, candidate.verdict, self.light)
+    def _allows(self, candidate: Candidate) -> bool:
+        return is_within(self.budget, candidate.verdict, self.light)
 
-    def _try(self, size: Size, level: int) -> _Candidate | None:
+    def _try(self, size: Size, level: int) -> Candidate | None:
         """The candidate of ``_STEP`` ** level times fewer MACs; None where it cannot be made."""
         if (size, level) not in self.done:
-            allowed = self.macs / _STEP**level
-            self._go_to(size)
-            here = self.here
+            allowed = self.workshop.macs / _STEP**level
+            self.workshop.go_to(size)
+            here = self.workshop.here
 
             def enough(gone: NDArray[np.bool_]) -> bool:
                 return class_macs(here.graph, here.channels, gone)[1] <= allowed
 
-            gone = self._cut(enough)
-            if not enough(gone):
+            candidate = self.workshop.make(enough)
+            if candidate is None:
                 return None
-            self.done[size, level] = self._candidate(gone)
+            self.done[size, level] = candidate
             self._forget_weights()
             self.on_progress(min(len(self.done), _TRIALS - 2), _TRIALS)
         return self.done[size, level]
 
-    def _judged_by_all(self, key: tuple[Size, int]) -> _Candidate:
-        """The candidate with the verdict of all folds."""
-        candidate = self.done[key]
-        if len(candidate.scores) < self.folds:
-            self._go_to(candidate.size)
-            scores = (
-                *candidate.scores,
-                self._scores(self._refit(candidate.plan, 1), candidate.plan, 1),
-            )
-            verdict = self.judge.verdict(torch.cat(scores))
-            self.done[key] = replace(candidate, scores=scores, verdict=verdict)
-            self._forget_weights()
+    def _judged_by_all(self, key: tuple[Size, int]) -> Candidate:
+        self.done[key] = self.workshop.judged_by_all(self.done[key])
+        self._forget_weights()
         return self.done[key]
 
     def _forget_weights(self) -> None:
@@ -260,144 +209,48 @@ class _Trials:
             if candidate.graph is not None and not any(candidate is c for c in front):
                 self.done[key] = replace(candidate, graph=None)
 
-    def reach(self, budget: Budget, sizes: Sequence[Size]) -> _Candidate:
+    def reach(self, sizes: Sequence[Size]) -> Candidate:
         """The candidate of least divergence that reaches the ratio of MACs or parameters."""
-        total = cost(self.original.graph, self.original.channels)
+        workshop, budget = self.workshop, self.budget
+        total = cost(workshop.original.graph, workshop.original.channels)
         if budget.target_params:
             sizes = sizes[:1]  # a smaller image needs no fewer
-        self._go_to(sizes[len(sizes) // 2])
-        self._choose_teacher()
+        workshop.go_to(sizes[len(sizes) // 2])
+        workshop.choose_teacher()
+        reached = []
         for i, size in enumerate(sizes):
-            self._go_to(size)
-            here = self.here
+            workshop.go_to(size)
+            here = workshop.here
 
             def enough(gone: NDArray[np.bool_], here: Sized = here) -> bool:
-                plan = channel_plan(here.graph, here.channels, gone, self.mission.indices)
+                plan = channel_plan(here.graph, here.channels, gone, workshop.mission.indices)
                 left = cost(here.graph, here.channels, plan)
                 if budget.target_macs:
                     return total.macs / left.macs >= budget.target_macs
                 return total.params / left.params >= (budget.target_params or 1)
 
-            self.done[size, 0] = self._candidate(self._cut(enough))
+            candidate = workshop.make(enough)
+            if candidate is not None:
+                reached.append(candidate)
+            self.done[size, 0] = candidate or workshop.make_smallest()
             self.on_progress(min(i + 1, _TRIALS - 2), _TRIALS)
-        # Where none reaches it, the smallest.
-        reached = [
-            c
-            for c in self.done.values()
-            if not budget.target_macs or self.macs / c.macs >= 0.999 * budget.target_macs
-        ]
         if reached:
             return min(reached, key=lambda c: c.verdict.divergence)
         return min(self.done.values(), key=lambda c: c.macs)
 
-    def _choose_teacher(self) -> None:
-        """Learn from the original's size where that helps the uncut network at the present one."""
-        if self.size == self.original_size:
-            return
-        here = self.here
-        plan = Plan(outputs=self.mission.indices)
-        same = self.judge.verdict(self._scores(here.graph, plan, 0))
-        refitted = self.judge.verdict(self._scores(self._refit(plan, 0), plan, 0))
-        self.learns_from_original_size = refitted.expected_loss_pp < same.expected_loss_pp
-        self.teachers.clear()
-
-    def _go_to(self, size: Size) -> None:
-        if size != self.size:
-            self.here = self.original if size == self.original_size else self.load(size)
-            self.size = size
-            self.teachers.clear()
-        if self.orders is None:
-            here = self.here
-            evidence = measure_evidence(
-                here.graph, here.channels, self.mission, here.x_statistics, self.seed
-            )
-            importance = None if self.importance is None else self.importance(evidence)
-            self.orders = elimination_orders(here.graph, here.channels, evidence, importance)
-
-    @property
-    def original_size(self) -> Size:
-        height, width = self.original.graph.input.shape[1:]
-        return (height, width)
-
-    def _cut(self, enough: Callable[[NDArray[np.bool_]], bool]) -> NDArray[np.bool_]:
-        """The classes to remove so that ``enough`` is gone after rounding."""
-        graph, channels = self.here.graph, self.here.channels
-        assert self.orders is not None
-        orders = self.orders
-        ledger = open_ledger(graph, channels, orders, self.mission.indices, self.param_weight)
-
-        def rounded(gone: NDArray[np.bool_]) -> NDArray[np.bool_]:
-            return round_up(graph, channels, orders, gone, self.round_to)
-
-        return rounded(cut_to_size(channels, ledger, lambda gone: enough(rounded(gone))))
-
-    def _candidate(self, gone: NDArray[np.bool_]) -> _Candidate:
-        """Refit and judge the network without the classes ``gone``, at the present size."""
-        here = self.here
-        plan = channel_plan(here.graph, here.channels, gone, self.mission.indices)
-        graph = self._refit(plan, 0)
-        scores = self._scores(graph, plan, 0)
-        macs = cost(here.graph, here.channels, plan).macs
-        return _Candidate(self.size, gone, plan, graph, macs, (scores,), self.judge.verdict(scores))
-
-    def _refit(self, plan: Plan, fold: int) -> Graph:
-        """The network at the present size, fitted on the images that do not judge in ``fold``."""
-        fitted_on = 1 - fold
-        if fold not in self.teachers:
-            self.teachers[fold] = self._teacher(*(_judges(s)[fitted_on] for s in self._both()))
-        return compensate(
-            self.here.graph,
-            self.here.channels,
-            plan,
-            self.teachers[fold],
-            _judges(self.here)[fitted_on],
-            max_bytes=2 * _BYTES,
-        )
-
-    def _scores(self, graph: Graph, plan: Plan, fold: int) -> Tensor:
-        """Of a refitted network on the images that judge in ``fold``."""
-        small = compact(graph, self.here.channels, Plan(plan.keep))
-        return masked_scores(small, _judges(self.here)[fold], {})
-
-    def _both(self) -> tuple[Sized, Sized]:
-        """The network at the original size and at the present one."""
-        return self.original, self.here
-
-    def _teacher(self, x_original: Tensor, x_here: Tensor) -> Teacher:
-        """What layers are to say of images, which come at the original and at the present size."""
-        here = self.here.graph
-        if self.learns_from_original_size:
-            return teach(self.original.graph, here, x_original, max_bytes=_BYTES, seed=self.seed)
-        return teach(here, here, x_here, max_bytes=_BYTES, seed=self.seed)
-
-    def finish(self, chosen: _Candidate | None) -> Found:
+    def finish(self, chosen: Candidate | None) -> Found:
         """What is returned: the chosen candidate refitted on all images, and the front."""
         if chosen is None:
-            plan = Plan(outputs=self.mission.indices)
-            none = (0.0,) * len(self.mission)
-            same = Verdict(0.0, 0.0, none, 0.0)
-            found = Found(plan, {}, {}, same, False, self.original.graph, (), self.light)
+            mission = self.workshop.mission
+            same = Verdict(0.0, 0.0, (0.0,) * len(mission), 0.0)
+            graph = self.workshop.original.graph
+            found = Found(Plan(outputs=mission.indices), {}, {}, same, False, graph, (), self.light)
             return replace(found, front=(*self._front(None), found))
-        self._go_to(chosen.size)
-        here = self.here
-        self.teachers.clear()
-        # No more search images than statistics images: the fit is bounded in rows.
-        every = max(1, round(len(here.x_search) / len(here.x_statistics)))
-        x_original, x_here = (
-            torch.cat([s.x_statistics, s.x_search[::every]]) for s in self._both()
-        )
-        graph = compensate(
-            here.graph,
-            here.channels,
-            chosen.plan,
-            self._teacher(x_original, x_here),
-            x_here,
-            max_bytes=2 * _BYTES,
-        )
+        graph = self.workshop.refit_on_all(chosen)
         found = Found(chosen.plan, {}, {}, chosen.verdict, True, graph, (), self.light)
         return replace(found, front=self._front(chosen, found))
 
-    def _front(self, chosen: _Candidate | None, found: Found | None = None) -> tuple[Found, ...]:
+    def _front(self, chosen: Candidate | None, found: Found | None = None) -> tuple[Found, ...]:
         """The front, with the network that is returned in its place."""
         points = _front(self.done.values())
         if chosen is not None and not any(c is chosen for c in points):
@@ -413,19 +266,14 @@ class _Trials:
         return tuple(result)
 
 
-def _judges(here: Sized) -> tuple[Tensor, Tensor]:
-    """The images that judge in each fold; a fold fits on those of the other."""
-    return here.x_search, here.x_statistics
-
-
-def _front(candidates: Iterable[_Candidate]) -> list[_Candidate]:
+def _front(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Those that no other beats in both MACs and loss, the smallest network first."""
-    best: list[_Candidate] = []
+    best: list[Candidate] = []
     for candidate in sorted(candidates, key=lambda c: (c.macs, _harm(c))):
         if not best or _harm(candidate) < _harm(best[-1]):
             best.append(candidate)
     return best
 
 
-def _harm(candidate: _Candidate) -> tuple[float, float]:
+def _harm(candidate: Candidate) -> tuple[float, float]:
     return candidate.verdict.expected_loss_pp, candidate.verdict.divergence

@@ -1,0 +1,226 @@
+"""Candidates of the best search: made by cutting and refitting at an input size, and judged."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distillnet.channels import Channels
+from distillnet.classes import Mission
+from distillnet.compensation import compensate
+from distillnet.cost import class_macs, cost
+from distillnet.graph import Graph
+from distillnet.plan import Plan
+from distillnet.replay import masked_scores
+from distillnet.search.allocation import channel_plan, cut_to_size, open_ledger, round_up
+from distillnet.search.evidence import Evidence, measure_evidence
+from distillnet.search.judge import Judge, Verdict
+from distillnet.search.orders import Order, elimination_orders
+from distillnet.surgery import compact
+from distillnet.teacher import Teacher, teach
+
+__all__ = ["Candidate", "Importance", "Size", "Sized", "Workshop"]
+
+_BYTES = 10**9  # of the teacher's answers, and of values kept between layers twice that
+
+Size = tuple[int, int]
+Importance = Callable[[Evidence], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Sized:
+    """The original network captured at one input size, and the images at that size.
+
+    x_statistics and x_search are (N, C, H, W), the same images at every size.
+    """
+
+    graph: Graph
+    channels: Channels
+    x_statistics: Tensor
+    x_search: Tensor
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plan at an input size, and what the images say of it.
+
+    Attributes:
+        graph: refitted, in the original shapes; None once its weights are not needed any more.
+        macs: what is left.
+        scores: on the search images; then, where asked, on the statistics images.
+        verdict: on all images that there are scores of.
+    """
+
+    size: Size
+    plan: Plan
+    graph: Graph | None
+    macs: int
+    scores: tuple[Tensor, ...]
+    verdict: Verdict
+
+
+class Workshop:
+    """Makes and judges candidates, at one input size at a time.
+
+    Args:
+        sized: the network and its images at an input size.
+        original_size: of the network as it came.
+        labels: of the search images and, where they may judge, too, of the statistics images.
+        importance: by channel class, what goes last; None asks the surgeon.
+
+    Attributes:
+        original, here: the network at its original size, and at the present ``size``.
+        macs: of the original, by the rules of ``cost.class_macs``.
+    """
+
+    def __init__(
+        self,
+        sized: Callable[[Size], Sized],
+        original_size: Size,
+        mission: Mission,
+        labels: tuple[Tensor, ...],
+        importance: Importance | None = None,
+        *,
+        round_to: int = 1,
+        param_weight: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.load, self.mission, self.seed = sized, mission, seed
+        self.importance, self.round_to, self.param_weight = importance, round_to, param_weight
+        self.original = sized(original_size)
+        self.size = self.original_size = original_size
+        self.here = self.original
+        scores = [
+            masked_scores(self.original.graph, x_nchw, {})
+            for x_nchw in _judges(self.original)[: len(labels)]
+        ]
+        self.folds = len(labels)
+        self.judge = Judge(torch.cat(scores), torch.cat(labels), mission)
+        nothing = np.zeros(self.original.channels.count, dtype=bool)
+        self.macs = class_macs(self.original.graph, self.original.channels, nothing)[1]
+        self.learns_from_original_size = True
+        self.orders: tuple[Order, ...] | None = None
+        self.teachers: dict[int, Teacher] = {}  # by fold, at the present size
+
+    def go_to(self, size: Size) -> None:
+        """Work at an input size; the orders of elimination are measured at the first."""
+        if size != self.size:
+            self.here = self.original if size == self.original_size else self.load(size)
+            self.size = size
+            self.teachers.clear()
+        if self.orders is None:
+            here = self.here
+            evidence = measure_evidence(
+                here.graph, here.channels, self.mission, here.x_statistics, self.seed
+            )
+            importance = None if self.importance is None else self.importance(evidence)
+            self.orders = elimination_orders(here.graph, here.channels, evidence, importance)
+
+    def choose_teacher(self) -> None:
+        """Learn from the original's size where that helps the uncut network at the present one."""
+        if self.size == self.original_size:
+            return
+        here = self.here
+        plan = Plan(outputs=self.mission.indices)
+        same = self.judge.verdict(self._scores(here.graph, plan, 0))
+        refitted = self.judge.verdict(self._scores(self._refit(plan, 0), plan, 0))
+        self.learns_from_original_size = refitted.expected_loss_pp < same.expected_loss_pp
+        self.teachers.clear()
+
+    def make(self, enough: Callable[[NDArray[np.bool_]], bool]) -> Candidate | None:
+        """A candidate at the present size, cut as little as ``enough`` of its gone classes allows.
+
+        None where nothing is enough.
+        """
+        gone = self._cut(enough)
+        return self._candidate(gone) if enough(gone) else None
+
+    def make_smallest(self) -> Candidate:
+        """The candidate at the present size with all gone that can be."""
+        return self._candidate(self._cut(lambda gone: False))
+
+    def _candidate(self, gone: NDArray[np.bool_]) -> Candidate:
+        """Refit and judge the network without the classes ``gone``, at the present size."""
+        here = self.here
+        plan = channel_plan(here.graph, here.channels, gone, self.mission.indices)
+        graph = self._refit(plan, 0)
+        scores = self._scores(graph, plan, 0)
+        macs = cost(here.graph, here.channels, plan).macs
+        return Candidate(self.size, plan, graph, macs, (scores,), self.judge.verdict(scores))
+
+    def judged_by_all(self, candidate: Candidate) -> Candidate:
+        """The candidate with the verdict of all folds."""
+        if len(candidate.scores) == self.folds:
+            return candidate
+        self.go_to(candidate.size)
+        refitted = self._refit(candidate.plan, 1)
+        scores = (*candidate.scores, self._scores(refitted, candidate.plan, 1))
+        return replace(candidate, scores=scores, verdict=self.judge.verdict(torch.cat(scores)))
+
+    def refit_on_all(self, candidate: Candidate) -> Graph:
+        """The candidate's network fitted on statistics and search images together."""
+        self.go_to(candidate.size)
+        self.teachers.clear()
+        # No more search images than statistics images: the fit is bounded in rows.
+        every = max(1, round(len(self.here.x_search) / len(self.here.x_statistics)))
+        x_original, x_here = (
+            torch.cat([s.x_statistics, s.x_search[::every]]) for s in self._both()
+        )
+        return compensate(
+            self.here.graph,
+            self.here.channels,
+            candidate.plan,
+            self._teacher(x_original, x_here),
+            x_here,
+            max_bytes=2 * _BYTES,
+        )
+
+    def _cut(self, enough: Callable[[NDArray[np.bool_]], bool]) -> NDArray[np.bool_]:
+        """The classes to remove so that ``enough`` is gone after rounding."""
+        graph, channels = self.here.graph, self.here.channels
+        assert self.orders is not None
+        orders = self.orders
+        ledger = open_ledger(graph, channels, orders, self.mission.indices, self.param_weight)
+
+        def rounded(gone: NDArray[np.bool_]) -> NDArray[np.bool_]:
+            return round_up(graph, channels, orders, gone, self.round_to)
+
+        return rounded(cut_to_size(channels, ledger, lambda gone: enough(rounded(gone))))
+
+    def _refit(self, plan: Plan, fold: int) -> Graph:
+        """The network at the present size, fitted on the images that do not judge in ``fold``."""
+        fitted_on = 1 - fold
+        if fold not in self.teachers:
+            self.teachers[fold] = self._teacher(*(_judges(s)[fitted_on] for s in self._both()))
+        return compensate(
+            self.here.graph,
+            self.here.channels,
+            plan,
+            self.teachers[fold],
+            _judges(self.here)[fitted_on],
+            max_bytes=2 * _BYTES,
+        )
+
+    def _scores(self, graph: Graph, plan: Plan, fold: int) -> Tensor:
+        """Of a refitted network on the images that judge in ``fold``."""
+        small = compact(graph, self.here.channels, Plan(plan.keep))
+        return masked_scores(small, _judges(self.here)[fold], {})
+
+    def _both(self) -> tuple[Sized, Sized]:
+        """The network at the original size and at the present one."""
+        return self.original, self.here
+
+    def _teacher(self, x_original: Tensor, x_here: Tensor) -> Teacher:
+        """What layers are to say of images, which come at the original and at the present size."""
+        here = self.here.graph
+        if self.learns_from_original_size:
+            return teach(self.original.graph, here, x_original, max_bytes=_BYTES, seed=self.seed)
+        return teach(here, here, x_here, max_bytes=_BYTES, seed=self.seed)
+
+
+def _judges(here: Sized) -> tuple[Tensor, Tensor]:
+    """The images that judge in each fold; a fold fits on those of the other."""
+    return here.x_search, here.x_statistics
