@@ -8,12 +8,13 @@ Torch-Pruning (https://github.com/VainF/Torch-Pruning) with Taylor and magnitude
 row is written to ``--out`` as a line of JSON when it is measured; at the end all are printed as a
 Markdown table.
 
-What is equal for all: the loss allowed on the same search images, the val images that only the
-final figures read, and the counting of MACs and parameters (``distillnet.cost``, with the scores of
-other classes gone). distillnet runs as its command does. Torch-Pruning runs as its documentation
-shows it: global pruning of the network without its last layer, no fine-tuning. Taylor's gradients
-are those of the cross-entropy among the mission's classes on the statistics images. A binary search
-over the pruning ratio plays the part of distillnet's search.
+What is equal for all: the loss allowed, the statistics and search images (which best lets change
+roles, and on which it goes by the expected loss, less what a light cut loses), the val images that
+only the final figures read, and the counting of MACs and parameters (``distillnet.cost``, with the
+scores of other classes gone). distillnet runs as its command does. Torch-Pruning runs as its
+documentation shows it: global pruning of the network without its last layer, no fine-tuning.
+Taylor's gradients are those of the cross-entropy among the mission's classes on the statistics
+images. A binary search over the pruning ratio plays the part of distillnet's search.
 """
 
 import argparse

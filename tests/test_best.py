@@ -256,8 +256,8 @@ def test_a_teacher_at_full_size_that_does_harm_is_not_asked_again(module, labels
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "teach", lie)
         search_best(sized(module), sizes, MISSION, labels, Budget(8.0))
-    assert asked[0]
-    assert not any(asked[1:])
+    assert asked.count(True) == 1
+    assert asked.count(False) > 3
 
 
 def test_the_budget_is_spent_at_one_price(known) -> None:
@@ -402,7 +402,7 @@ def test_the_judge_counts_by_hand() -> None:
     verdict = judge.verdict(after)
     assert verdict.loss_pp == 25.0  # one of four; class 1, outside the mission, does not count
     assert verdict.worst_class_loss_pp == 50.0  # one of two of the first class
-    assert judge.verdict(before) == Verdict(0.0, 0.0, (0.0, 0.0, 0.0), 0.0, 25.0, 0.0, 4)
+    assert judge.verdict(before) == Verdict(0.0, 0.0, (0.0, 0.0, 0.0), 0.0, 25.0, 0.0, 4, 1)
     assert judge.allows(Budget(30.0), verdict)
     # A class of one image cannot tell less than that one.
     assert judge.allows(Budget(30.0, max_class_loss_pp=40.0), verdict)
@@ -439,7 +439,7 @@ def test_what_a_light_cut_forgets_is_not_counted_up_to_the_budget() -> None:
 def test_the_expected_loss_decides_and_counted_errors_object(
     expected: float, counted: float, worst: float, within: bool
 ) -> None:
-    verdict = Verdict(counted, expected, (worst, 0.0), 0.0, 0.5, 0.3, 1000)
+    verdict = Verdict(counted, expected, (worst, 0.0), 0.0, 0.5, 0.3, 1000, 500)
     assert is_within(Budget(1.0), verdict) is within
     assert is_sure(Budget(1.0), verdict) is False  # all are within a standard error
     assert is_sure(Budget(1.0), replace(verdict, expected_loss_pp=3.0)) is True

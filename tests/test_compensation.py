@@ -83,7 +83,7 @@ def test_below_zero_anything_is_as_good_behind_a_relu() -> None:
     for name, flat in (("plain", ()), ("relu", relu)):
         weight, bias = fit_affine(x, z, torch.zeros(1, 1).double(), torch.zeros(1).double(), flat)
         errors[name] = float((torch.relu(x @ weight.T + bias) - torch.relu(z)).square().mean())
-    assert errors["relu"] < 0.4 * errors["plain"]
+    assert errors["relu"] < 0.5 * errors["plain"]
 
 
 class Redundant(nn.Module):

@@ -38,7 +38,7 @@ from distillnet.samples import patches_at
 from distillnet.surgery import compact
 from distillnet.teacher import Teacher, refittable
 
-__all__ = ["compensate", "fit_affine"]
+__all__ = ["compensate", "fit_affine", "with_biases"]
 
 _RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # in units of the inputs' mean variance
 _ROUNDS = 2  # of new aims behind a ReLU; more change nothing
@@ -73,7 +73,7 @@ def compensate(
     plan = Plan(plan.keep)  # all scores, so that the open set can be measured
     gone = removed_classes(channels, plan)
     left = {name: torch.from_numpy(np.flatnonzero(~gone[ids])) for name, ids in channels.of.items()}
-    small = _with_biases(compact(graph, channels, plan), [n.name for n in refittable(graph)])
+    small = with_biases(compact(graph, channels, plan), [n.name for n in refittable(graph)])
     params = dict(small.params)
     students = _Rolling(small, params, x_nchw, max_bytes)
     layers = [small[layer.name] for layer in refittable(graph)]
@@ -302,8 +302,14 @@ class _Rolling:
                 yield self.live[i][layer.inputs[0]]
 
 
-def _with_biases(graph: Graph, layers: Sequence[str]) -> Graph:
-    """The graph with a bias, zero at first, in each of the layers that had none."""
+def with_biases(graph: Graph, layers: Sequence[str] | None = None) -> Graph:
+    """The graph with a bias, zero at first, in each of the layers that had none.
+
+    Args:
+        layers: by name; None takes all that can be refitted.
+    """
+    if layers is None:
+        layers = [node.name for node in refittable(graph)]
     params, nodes = dict(graph.params), []
     for node in graph.nodes:
         if node.name in layers and "bias" not in node.params:
@@ -329,7 +335,7 @@ def _put_back(
     gone: NDArray[np.bool_],
 ) -> Graph:
     """The fitted weights in tensors of the original shapes."""
-    whole = _with_biases(graph, [layer.name for layer in layers])
+    whole = with_biases(graph, [layer.name for layer in layers])
     result = dict(whole.params)
     for layer in layers:
         weight, bias = (whole[layer.name].params[role] for role in ("weight", "bias"))

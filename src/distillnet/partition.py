@@ -39,7 +39,7 @@ def split_images(
     Raises:
         InputError: a set would have no image of some class, or two sets share an image.
     """
-    rest, alike = folders.train, search is None
+    rest, alike = folders.train, search is None and atlas is None
     if val is None:
         val = folders.val
     if val is None:

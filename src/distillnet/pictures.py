@@ -8,9 +8,9 @@ from torch import Tensor
 from distillnet.capture import capture
 from distillnet.channels import analyse
 from distillnet.classes import Mission
-from distillnet.errors import UnsupportedError
+from distillnet.errors import ImageError, UnsupportedError
 from distillnet.graph import Graph
-from distillnet.images import ImageSet, Loaded, limit, load_all
+from distillnet.images import ImageRef, ImageSet, Loaded, limit, load_all
 from distillnet.models import Model
 from distillnet.partition import Images
 from distillnet.search import Found, Sized
@@ -65,7 +65,9 @@ class Pictures:
         self.device, self.keep_input_size = device, keep_input_size
         self.seed, self.workers, self.on_read = seed, workers, on_read
         self.own_size = model.preprocessing.input_size
+        self.graphs: dict[Size, Graph] = {}
         self.loaded: dict[Size, tuple[Sized, Tensor, Tensor]] = {}
+        self.read: dict[str, tuple[ImageRef, ...]] = {}
         self.unreadable: tuple[str, ...] = ()
         self.n_search = 0
 
@@ -76,12 +78,16 @@ class Pictures:
             return (self.own_size,)
         height, width = self.own_size
         sizes = [(_share(height, share), _share(width, share)) for share in _SIDES]
-        sizes = [size for size in dict.fromkeys(sizes) if size != self.own_size]
-        try:  # one whose layers count on their input's size cannot be captured at another
-            capture_at(self.model, sizes[-1])
+        smaller = [size for size in dict.fromkeys(sizes) if size[0] < height and size[1] < width]
+        return (self.own_size, *(size for size in smaller if self._can_capture(size)))
+
+    def _can_capture(self, size: Size) -> bool:
+        """Whether there is the network at a size: layers may count on their input's."""
+        try:
+            self.graphs[size] = capture_at(self.model, size)
         except UnsupportedError:
-            return (self.own_size,)
-        return (self.own_size, *sizes)
+            return False
+        return True
 
     def sized(self, size: Size) -> Sized:
         """The network and its images at an input size; the original's and the latest are kept."""
@@ -109,11 +115,15 @@ class Pictures:
         if size not in self.loaded:
             for other in set(self.loaded) - {self.own_size}:
                 del self.loaded[other]
-            graph = capture_at(self.model, size).to(self.device)
+            if size not in self.graphs:
+                self.graphs[size] = capture_at(self.model, size)
+            graph = self.graphs[size].to(self.device)
             fitted_on = _to_fit_on(self.images.statistics, self.model, self.macs)
             statistics = self._read(fitted_on, size)
             searched_on = _to_search_on(self.images.search, self.model, self.seed)
             search = self._read(searched_on, size, tell=size == self.own_size)
+            self._check("statistics", statistics)
+            self._check("search", search)
             sized = Sized(
                 graph, analyse(graph), statistics.x_nchw.to(self.device),
                 search.x_nchw.to(self.device),
@@ -122,6 +132,21 @@ class Pictures:
                 self.unreadable, self.n_search = search.unreadable, len(search.refs)
             self.loaded[size] = sized, self._positions(search), self._positions(statistics)
         return self.loaded[size]
+
+    def _check(self, role: str, loaded: Loaded) -> None:
+        """Refuse images that lack a class, or are not those of the size before."""
+        seen = {int(c) for c in loaded.labels_n}
+        for index, name in zip(self.mission.indices, self.mission.names, strict=True):
+            if index not in seen:
+                raise ImageError(
+                    f"none of the {role} images shows {name}; expected some of each class of the "
+                    "mission, among those that can be read. Add images, or use another --atlas"
+                )
+        if self.read.setdefault(role, loaded.refs) != loaded.refs:
+            raise ImageError(
+                f"some {role} images could be read at first and cannot any more, or the other way "
+                "round; distill again while nothing changes them"
+            )
 
     def _positions(self, loaded: Loaded) -> Tensor:
         """The images' classes as positions in the mission."""
@@ -143,7 +168,7 @@ def _to_fit_on(images: ImageSet, model: Model, macs: int) -> ImageSet:
     per_image = 4 * len(how.mean) * how.input_size[0] * how.input_size[1]
     affordable = min(_FIT_BYTES // per_image, int(_FIT_MACS // macs))
     count = min(_FIT_MOST, max(_FIT_LEAST, affordable))
-    return limit(images, max(1, count // len(images.counts())), 0)
+    return limit(images, max(1, count // max(1, len(images.counts()))), 0)
 
 
 def _to_search_on(images: ImageSet, model: Model, seed: int) -> ImageSet:

@@ -50,7 +50,7 @@ __all__ = [
 # What tells a run folder, which may be replaced, from a folder of somebody else's results.
 RUN_MARKER = "mission.json"
 _FRONT = "front"
-_FORMAT = 1
+_FORMAT = 2
 _VERSIONS = ("distillnet", "torch", "torchvision", "numpy", "pillow")
 
 

@@ -1,9 +1,8 @@
 """What the original network says at sampled places: the aim of every refitted layer.
 
-The student may see the images smaller. The teacher always sees them at its own size, and each of
-the student's places is compared with the place of the teacher's map that shows the same part of the
-image. So a layer that is refitted for small images learns to answer as the original does on large
-ones.
+The student may see the images smaller than the teacher. Then each of the student's places is
+compared with the place of the teacher's map that shows the same part of the image. So a layer that
+is refitted for small images learns to answer as the original does on large ones.
 """
 
 from collections import Counter

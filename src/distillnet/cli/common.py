@@ -51,11 +51,11 @@ def print_run(done: Distillation, out: Path, as_json: bool) -> None:
     """Warnings, then the figures of a run, as a table or as JSON."""
     budget = done.options.budget
     warn_unreadable(done.unreadable)
-    if not done.found.met:
+    if not done.plan.keep and not done.found.met:
         warn(
-            f"Nothing could be removed within {budget.max_loss_pp:g} points on "
-            f"{done.n_images['search']} search images; this is the original network with its "
-            "scores cut to the mission. More search images or a larger --max-loss may help."
+            f"Nothing could be removed within {budget.max_loss_pp:g} points on the search images; "
+            "this is the original network with its scores cut to the mission. More search images "
+            "or a larger --max-loss may help."
         )
     for option, wanted, reached in (
         ("--target-macs", budget.target_macs, done.mac_ratio),

@@ -2,8 +2,8 @@
 
 A candidate is an input size and a number of MACs. Its channels follow from the orders of
 elimination at one price (``allocation``); its weights from a closed-form refit towards the original
-network at the original size (``compensation``), on the statistics images. It is judged on the
-search images, which nothing was fitted on.
+network (``compensation``), on the statistics images. It is judged on images that its weights were
+not fitted on.
 
 The sizes share the orders, which are measured once. For the first size the smallest network within
 the budget is sought by steps that double and then halve, on a grid of MACs. Every second size is
@@ -14,7 +14,8 @@ together: the judgement was made with half of the knowledge, and is on the safe 
 *Two folds.* 500 images tell an expected loss of one point to 0.3 or 0.4 points. Where that does not
 decide, and statistics and search images are drawn alike, they change roles: the candidate is fitted
 on the search images, too, and judged on the statistics images, so that each image judges weights
-that have not seen it.
+that have not seen it. (The orders have seen the statistics images; they ask for no label.) What is
+returned has been judged by both folds.
 
 *Whom to learn from.* A layer that sees a smaller image may be fitted to the original at its own
 size or at the small one. Refitting GoogLeNet, uncut, at 160 pixels to what it says at 224 takes the
@@ -37,7 +38,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distillnet.classes import Mission
+from distillnet.compensation import with_biases
 from distillnet.cost import class_macs, cost
+from distillnet.graph import Graph
 from distillnet.plan import Plan
 from distillnet.search.allocation import channel_plan
 from distillnet.search.budget import Budget
@@ -51,7 +54,7 @@ _STEP = 1.06  # between neighbouring numbers of MACs
 _STRIDE, _FINE = 8, 2  # of those steps, at first and at last; the best size is refined to one step
 _FIRST = 21  # steps: 3.4 times fewer MACs
 _LIGHT = 4  # steps: 1.26 times fewer MACs
-_TRIALS = 14  # about as many candidates are tried; for progress only
+_TRIALS = 18  # about as many candidates are tried; for progress only
 
 Progress = Callable[[int, int], None]
 
@@ -110,27 +113,33 @@ class _Search:
     def __init__(self, workshop: Workshop, budget: Budget, on_progress: Progress) -> None:
         self.workshop, self.budget, self.on_progress = workshop, budget, on_progress
         self.done: dict[tuple[Size, int], Candidate] = {}
+        self.impossible: set[tuple[Size, int]] = set()
         self.light: Verdict | None = None
+        self.missed = False  # a target that cannot be reached
 
     def smallest(self, sizes: Sequence[Size]) -> Candidate | None:
         """The candidate of fewest MACs within the budget, None where there is none."""
         coarse = sizes[::2]
         first = len(coarse) // 2  # neither the largest nor the smallest
         self.workshop.go_to(coarse[first])  # where the orders are measured
-        self.workshop.choose_teacher()
         lightly_cut = (self.workshop.original_size, _LIGHT)
         if self._try(*lightly_cut):
             self.light = self._judged_by_all(lightly_cut).verdict
-        level: int | None = self._climb(coarse[first], _FIRST)
+        self.workshop.go_to(coarse[first])
+        self.workshop.choose_teacher()
+        level = self._climb(coarse[first], _FIRST)
         for way in (coarse[first + 1 :], coarse[first - 1 :: -1] if first else ()):
             for size in way:
-                start = _FINE if level is None else level + _FINE
-                if not self._fits(size, start):
+                if level is None:  # nothing fits here: less so at smaller sizes, perhaps at larger
+                    if size > coarse[first]:
+                        level = self._climb(size, _STRIDE, 2 * _FINE)
+                    continue
+                if not self._fits(size, level + _FINE):
                     break
-                level = self._climb(size, start, 2 * _FINE)
+                level = self._climb(size, level + _FINE, 2 * _FINE)
         if level is not None:
             self._refine(sizes, level)
-        return self._smallest_so_far()
+        return self._confirmed()
 
     def _refine(self, sizes: Sequence[Size], level: int) -> None:
         """Try the sizes beside the best, and one last fine step."""
@@ -143,6 +152,14 @@ class _Search:
         best = self._smallest_so_far()
         assert best is not None
         self._fits(best.size, level + 1)
+
+    def _confirmed(self) -> Candidate | None:
+        """The smallest within the budget by the verdict of all folds: one fold may be lucky."""
+        while (best := self._smallest_so_far()) is not None:
+            key = next(key for key, candidate in self.done.items() if candidate is best)
+            if self._allows(confirmed := self._judged_by_all(key)):
+                return confirmed
+        return None
 
     def _smallest_so_far(self) -> Candidate | None:
         fitting = [c for c in self.done.values() if self._allows(c)]
@@ -181,6 +198,8 @@ class _Search:
 
     def _try(self, size: Size, level: int) -> Candidate | None:
         """The candidate of ``_STEP`` ** level times fewer MACs; None where it cannot be made."""
+        if (size, level) in self.impossible:
+            return None
         if (size, level) not in self.done:
             allowed = self.workshop.macs / _STEP**level
             self.workshop.go_to(size)
@@ -191,6 +210,7 @@ class _Search:
 
             candidate = self.workshop.make(enough)
             if candidate is None:
+                self.impossible.add((size, level))
                 return None
             self.done[size, level] = candidate
             self._forget_weights()
@@ -221,10 +241,11 @@ class _Search:
         for i, size in enumerate(sizes):
             workshop.go_to(size)
             here = workshop.here
+            fitted = with_biases(here.graph)
 
-            def enough(gone: NDArray[np.bool_], here: Sized = here) -> bool:
+            def enough(gone: NDArray[np.bool_], here: Sized = here, fitted: Graph = fitted) -> bool:
                 plan = channel_plan(here.graph, here.channels, gone, workshop.mission.indices)
-                left = cost(here.graph, here.channels, plan)
+                left = cost(fitted, here.channels, plan)
                 if budget.target_macs:
                     return total.macs / left.macs >= budget.target_macs
                 return total.params / left.params >= (budget.target_params or 1)
@@ -233,9 +254,11 @@ class _Search:
             if candidate is not None:
                 reached.append(candidate)
             self.done[size, 0] = candidate or workshop.make_smallest()
+            self._forget_weights()
             self.on_progress(min(i + 1, _TRIALS - 2), _TRIALS)
         if reached:
             return min(reached, key=lambda c: c.verdict.divergence)
+        self.missed = True
         return min(self.done.values(), key=lambda c: c.macs)
 
     def finish(self, chosen: Candidate | None) -> Found:
@@ -247,7 +270,7 @@ class _Search:
             found = Found(Plan(outputs=mission.indices), {}, {}, same, False, graph, (), self.light)
             return replace(found, front=(*self._front(None), found))
         graph = self.workshop.refit_on_all(chosen)
-        found = Found(chosen.plan, {}, {}, chosen.verdict, True, graph, (), self.light)
+        found = Found(chosen.plan, {}, {}, chosen.verdict, not self.missed, graph, (), self.light)
         return replace(found, front=self._front(chosen, found))
 
     def _front(self, chosen: Candidate | None, found: Found | None = None) -> tuple[Found, ...]:
@@ -261,7 +284,8 @@ class _Search:
             if found is not None and c is chosen:
                 result.append(found)
             elif c.graph is not None:
-                made = Found(c.plan, {}, {}, c.verdict, True, c.graph, light=self.light)
+                met = self._allows(c)
+                made = Found(c.plan, {}, {}, c.verdict, met, c.graph, light=self.light)
                 result.append(made)
         return tuple(result)
 

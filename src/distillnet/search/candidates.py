@@ -1,5 +1,6 @@
 """Candidates of the best search: made by cutting and refitting at an input size, and judged."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -24,7 +25,7 @@ from distillnet.teacher import Teacher, teach
 
 __all__ = ["Candidate", "Importance", "Size", "Sized", "Workshop"]
 
-_BYTES = 10**9  # of the teacher's answers, and of values kept between layers twice that
+_BYTES = 10**9  # of a fold's teacher's answers, and of values kept between layers twice that
 
 Size = tuple[int, int]
 Importance = Callable[[Evidence], NDArray[np.float64]]
@@ -127,8 +128,9 @@ class Workshop:
         plan = Plan(outputs=self.mission.indices)
         same = self.judge.verdict(self._scores(here.graph, plan, 0))
         refitted = self.judge.verdict(self._scores(self._refit(plan, 0), plan, 0))
-        self.learns_from_original_size = refitted.expected_loss_pp < same.expected_loss_pp
-        self.teachers.clear()
+        if refitted.expected_loss_pp >= same.expected_loss_pp:
+            self.learns_from_original_size = False
+            self.teachers.clear()
 
     def make(self, enough: Callable[[NDArray[np.bool_]], bool]) -> Candidate | None:
         """A candidate at the present size, cut as little as ``enough`` of its gone classes allows.
@@ -164,11 +166,7 @@ class Workshop:
         """The candidate's network fitted on statistics and search images together."""
         self.go_to(candidate.size)
         self.teachers.clear()
-        # No more search images than statistics images: the fit is bounded in rows.
-        every = max(1, round(len(self.here.x_search) / len(self.here.x_statistics)))
-        x_original, x_here = (
-            torch.cat([s.x_statistics, s.x_search[::every]]) for s in self._both()
-        )
+        x_original, x_here = (torch.cat([s.x_statistics, _fitted_on(s, 1)]) for s in self._both())
         return compensate(
             self.here.graph,
             self.here.channels,
@@ -192,20 +190,20 @@ class Workshop:
 
     def _refit(self, plan: Plan, fold: int) -> Graph:
         """The network at the present size, fitted on the images that do not judge in ``fold``."""
-        fitted_on = 1 - fold
+        x_original, x_here = (_fitted_on(s, fold) for s in self._both())
         if fold not in self.teachers:
-            self.teachers[fold] = self._teacher(*(_judges(s)[fitted_on] for s in self._both()))
+            self.teachers[fold] = self._teacher(x_original, x_here)
         return compensate(
             self.here.graph,
             self.here.channels,
             plan,
             self.teachers[fold],
-            _judges(self.here)[fitted_on],
+            x_here,
             max_bytes=2 * _BYTES,
         )
 
     def _scores(self, graph: Graph, plan: Plan, fold: int) -> Tensor:
-        """Of a refitted network on the images that judge in ``fold``."""
+        """Of a network, cut, on the images that judge in ``fold``."""
         small = compact(graph, self.here.channels, Plan(plan.keep))
         return masked_scores(small, _judges(self.here)[fold], {})
 
@@ -224,3 +222,10 @@ class Workshop:
 def _judges(here: Sized) -> tuple[Tensor, Tensor]:
     """The images that judge in each fold; a fold fits on those of the other."""
     return here.x_search, here.x_statistics
+
+
+def _fitted_on(here: Sized, fold: int) -> Tensor:
+    """The images that weights are fitted on in a fold: no more in the second than in the first."""
+    if fold == 0:
+        return here.x_statistics
+    return here.x_search[:: math.ceil(len(here.x_search) / len(here.x_statistics))]

@@ -45,6 +45,7 @@ class Verdict:
     uncertain_pp: float = 0.0
     expected_uncertain_pp: float = 0.0
     n_images: int = 0
+    n_images_of_rarest: int = 0
 
     @property
     def worst_class_loss_pp(self) -> float:
@@ -64,7 +65,10 @@ class Judge:
         self.reference = log_probabilities(scores_nk, mission)
 
     def verdict(self, scores_nk: Tensor) -> Verdict:
-        """What is lost with scores (N, classes) of another network on the first N images."""
+        """What is lost with scores (N, classes) of another network on the first N images.
+
+        N is the number of images of the first fold or of all.
+        """
         n = len(scores_nk)
         reference, labels_n = self.reference[:n], self.labels_n[:n]
         now = log_probabilities(scores_nk, self.mission)
@@ -81,6 +85,7 @@ class Judge:
             100 * max(1 / n, float(more.square().mean() / n) ** 0.5),
             100 * float(expected_more.square().mean() / n) ** 0.5,
             n,
+            min(torch.bincount(labels_n).tolist()),
         )
 
     def allows(self, budget: Budget, verdict: Verdict) -> bool:
@@ -90,7 +95,7 @@ class Judge:
         if not _is_countable(budget, n):
             loss = max(loss, verdict.expected_loss_pp)
         # One image more than the budget is no proof against a class that has few of them.
-        one_image = 100 / max(1, min(torch.bincount(self.labels_n[:n]).tolist()))
+        one_image = 100 / max(1, verdict.n_images_of_rarest)
         # Five errors of 500 are within 1 point, whatever the rounding.
         return (
             loss <= budget.max_loss_pp + _ROUNDING
@@ -131,13 +136,13 @@ def beyond_memory(budget: Budget, verdict: Verdict, light: Verdict | None) -> Be
 def is_within(budget: Budget, verdict: Verdict, light: Verdict | None = None) -> bool:
     """Whether a network is within the budget as far as the images can tell.
 
-    The expected loss decides: it is the same quantity as the counted one, with half of its noise
-    and nearer to what is then found on unseen images (docs/results.md). Counted errors object
-    where they are beyond the budget by more than their standard error, on average or, by one image
-    at least, in the worst class.
+    The expected loss decides: it estimates what is counted, with two thirds of the noise, and
+    comes nearer to what is then found on unseen images (docs/results.md). It trusts the networks'
+    confidence; so counted errors object where they are beyond the budget by more than their
+    standard error, on average or, by one image at least, in the worst class.
     """
     loss = beyond_memory(budget, verdict, light)
-    one_image = 100 * len(verdict.class_losses_pp) / max(1, verdict.n_images)
+    one_image = 100 / max(1, verdict.n_images_of_rarest)
     return (
         loss.expected_pp <= budget.max_loss_pp + _ROUNDING
         and loss.counted_pp <= budget.max_loss_pp + verdict.uncertain_pp + _ROUNDING
