@@ -6,20 +6,16 @@ For each exponent gamma: all sites cut for the same wanted saving, the sum of th
 have alone, the divergence they have together, and errors, on the search images.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import torch
+from laboratory import open_case, parser
 
-from distillnet.capture import capture
+from distillnet.capture import capture_model
 from distillnet.channels import analyse
-from distillnet.classes import parse_mission
 from distillnet.cost import cost
 from distillnet.distill import Options, measure_statistics
-from distillnet.images import load_all, open_images
-from distillnet.models import load_model
-from distillnet.partition import split_images
 from distillnet.plan import Plan
 from distillnet.replay import masked_scores
 from distillnet.search import SCORES, Findings
@@ -29,33 +25,25 @@ from distillnet.search.units import neuron_units
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model")
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--classes", required=True)
-    parser.add_argument("--saving", type=float, default=0.18, help="share of all MACs")
-    args = parser.parse_args()
-
-    model = load_model(args.model, weights=args.weights)
-    mission = parse_mission(args.classes, model.classes)
-    images = split_images(open_images(args.data, model.classes, mission.indices))
-    how = model.preprocessing
-    graph = capture(model.module, how.input_size, channels=len(how.mean))
+    options = parser(__doc__)
+    options.add_argument("--saving", type=float, default=0.18, help="share of all MACs")
+    args = options.parse_args()
+    case = open_case(args)
+    model, mission, images = case.model, case.mission, case.images
+    graph = capture_model(model)
     channels = analyse(graph)
     with tempfile.TemporaryDirectory() as folder:
         atlas, _ = measure_statistics(
             graph, channels, model, images.statistics, Path(folder), Options()
         )
         units = neuron_units(channels, SCORES["heat"](Findings(graph, channels, atlas, mission, 0)))
-        loaded = load_all(images.search, how)
-        labels = torch.tensor([mission.indices.index(int(c)) for c in loaded.labels_n])
+        x_nchw, labels = case.read(images.search)
         few = torch.cat([torch.where(labels == c)[0][:12] for c in labels.unique()])
         curves = measure(
-            graph, channels, mission, units, loaded.x_nchw[few],
+            graph, channels, mission, units, x_nchw[few],
             lambda c: c.macs_with_partial, lambda n: None,
         )  # fmt: skip
-        reference = log_probabilities(masked_scores(graph, loaded.x_nchw, {}), mission)
+        reference = log_probabilities(masked_scores(graph, x_nchw, {}), mission)
         print(f"errors before: {_errors(reference, labels):.2f} %")
         whole = cost(graph, channels).macs
         for gamma in (1.0, 0.75, 0.6, 0.5):
@@ -70,7 +58,7 @@ def main() -> None:
                 if share > 0
                 for site, cut in unit.cut(share).items()
             }
-            now = log_probabilities(masked_scores(graph, loaded.x_nchw, keep), mission)
+            now = log_probabilities(masked_scores(graph, x_nchw, keep), mission)
             left = cost(graph, channels, Plan(keep, mission.indices)).macs_with_partial
             print(
                 f"gamma {gamma:4}: MACs with partial removal {whole / left:.3f} x, alone "

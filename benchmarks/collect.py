@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from distillnet.atlas import collect
-from distillnet.capture import capture
+from distillnet.capture import capture_model
 from distillnet.channels import analyse
 from distillnet.graph import fast_layout, run
 from distillnet.images import Batch
@@ -65,7 +65,7 @@ def main() -> None:
 
     model = random_model(args.model)
     how = model.preprocessing
-    graph = capture(model.module, how.input_size, channels=len(how.mean))
+    graph = capture_model(model)
     channels = analyse(graph)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(args.images, len(how.mean), *how.input_size, generator=generator)

@@ -146,7 +146,7 @@ def test_another_budget_needs_no_search(run: Path, tmp_path: Path) -> None:
 def test_a_budget_that_no_network_of_the_front_meets_is_refused(run: Path, tmp_path: Path) -> None:
     from distillnet.runs import take_from_front
 
-    with pytest.raises(dn.InputError, match=r"on the search images; there are \d"):
+    with pytest.raises(dn.InputError, match=r"by the search images; there are: \d"):
         take_from_front(dn.open_run(run), dn.Budget(target_macs=10_000.0), tmp_path)
     (run_without := tmp_path / "paper").mkdir()
     for name in ("mission.json", "result.json"):

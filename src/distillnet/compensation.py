@@ -55,7 +55,6 @@ def compensate(
     x_nchw: Tensor,
     *,
     max_bytes: int = 2 * 10**9,
-    on_layer: Callable[[int, int], None] = lambda done, of: None,
 ) -> Graph:
     """The graph with the weights that make up for ``plan``'s cuts, in the original shapes.
 
@@ -68,7 +67,6 @@ def compensate(
         x_nchw: the images as the student sees them.
         max_bytes: of values kept between layers; where all images would take more, the layer is
             fitted on fewer.
-        on_layer: called with (layers done, of).
     """
     plan = Plan(plan.keep)  # all scores, so that the open set can be measured
     gone = removed_classes(channels, plan)
@@ -78,7 +76,7 @@ def compensate(
     students = _Rolling(small, params, x_nchw, max_bytes)
     layers = [small[layer.name] for layer in refittable(graph)]
     readers = consumers(small)
-    for done, layer in enumerate(layers):
+    for layer in layers:
         x_rd = students.patches(layer, teacher.places[layer.name])
         weight, bias = params[layer.params["weight"]], params[layer.params["bias"]]
         per_image = teacher.places[layer.name].shape[1]
@@ -87,7 +85,6 @@ def compensate(
             x_rd, aims, weight.flatten(1), bias, _flat_parts(readers[layer.name]), per_image
         )
         params[layer.params["weight"]] = fast_layout(fitted.reshape(weight.shape))
-        on_layer(done + 1, len(layers))
     return _put_back(graph, small, params, layers, left, channels, gone)
 
 

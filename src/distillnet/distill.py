@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from distillnet.atlas import Atlas, collect
+from distillnet.capture import capture_model
 from distillnet.channels import Channels, analyse
 from distillnet.classes import Mission
 from distillnet.cost import Cost, cost, inception_macs
@@ -30,7 +31,7 @@ from distillnet.images import ImageSet, load_batches
 from distillnet.layer_report import LayerReport, layer_reports
 from distillnet.models import Model
 from distillnet.partition import Images
-from distillnet.pictures import Pictures, capture_at
+from distillnet.pictures import Pictures
 from distillnet.plan import Plan
 from distillnet.preprocessing import Preprocessing
 from distillnet.search import (
@@ -255,7 +256,7 @@ def distill(
     options = options or Options()
     start = time.perf_counter()
     device = pick_device(options.device)
-    graph = capture_at(model, model.preprocessing.input_size)
+    graph = capture_model(model)
     channels = analyse(graph)
     if not channels.sites:
         raise InputError(f"{model.name} has no channel that could be removed; see inspect")

@@ -88,19 +88,13 @@ def _lrn(node: Node, p: Params, x: Tensor) -> Tensor:
     channels that are left used to be; those that are gone count as zeros, as in the mask.
     """
     a = node.attrs
-    square = x * x
-    if "positions" in p:
-        full = x.new_zeros(x.shape[0], a["channels"], *x.shape[2:])
-        square = full.index_copy(1, p["positions"], square)
-    # Slices added up: several times faster than the 3-D pooling of F.local_response_norm.
-    before = a["size"] // 2
-    padded = F.pad(square, (0, 0, 0, 0, before, a["size"] - 1 - before))
-    total = padded.narrow(1, 0, a["channels"])
-    for offset in range(1, a["size"]):
-        total = total + padded.narrow(1, offset, a["channels"])
-    if "positions" in p:
-        total = total.index_select(1, p["positions"])
-    base = total * (a["alpha"] / a["size"]) + a["k"]
+    here = p["positions"] if "positions" in p else torch.arange(a["channels"], device=x.device)
+    # A window is a 1 x 1 convolution of the squares with a band of equal weights: up to twice as
+    # fast as slices added up, several times as fast as F.local_response_norm's 3-D pooling, and
+    # without the channels that are gone.
+    offset = here[None, :] - here[:, None] + a["size"] // 2
+    band = ((offset >= 0) & (offset < a["size"])).to(x.dtype) * (a["alpha"] / a["size"])
+    base = F.conv2d(x * x, band[:, :, None, None], x.new_full((len(here),), a["k"]))
     if a["beta"] == 0.75:  # what every published network uses; roots are faster than powers
         root = base.rsqrt()
         return x * (root * root.sqrt())

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from distillnet.capture import capture
+from distillnet.capture import capture_model
 from distillnet.channels import analyse
 from distillnet.classes import Mission
 from distillnet.errors import ImageError, UnsupportedError
@@ -13,11 +13,10 @@ from distillnet.graph import Graph
 from distillnet.images import ImageRef, ImageSet, Loaded, limit, load_all
 from distillnet.models import Model
 from distillnet.partition import Images
+from distillnet.preprocessing import Size
 from distillnet.search import Found, Sized
 
-__all__ = ["Pictures", "capture_at"]
-
-Size = tuple[int, int]
+__all__ = ["Pictures"]
 
 # All search images stay in memory: 3,300 of 224 x 224, at most 5,000, on which a loss of one point
 # is known to a fifth of a point. More would take time and change nothing.
@@ -33,11 +32,6 @@ _DENSITY_IMAGES = 50  # search images that the dormant densities of the report a
 
 def _share(side: int, share: float) -> int:
     return max(1, round(side * share / _SIDE_STEP)) * _SIDE_STEP
-
-
-def capture_at(model: Model, size: Size) -> Graph:
-    """The network at an input size (H, W)."""
-    return capture(model.module, size, channels=len(model.preprocessing.mean))
 
 
 class Pictures:
@@ -84,7 +78,7 @@ class Pictures:
     def _can_capture(self, size: Size) -> bool:
         """Whether there is the network at a size: layers may count on their input's."""
         try:
-            self.graphs[size] = capture_at(self.model, size)
+            self.graphs[size] = capture_model(self.model, size)
         except UnsupportedError:
             return False
         return True
@@ -116,7 +110,7 @@ class Pictures:
             for other in set(self.loaded) - {self.own_size}:
                 del self.loaded[other]
             if size not in self.graphs:
-                self.graphs[size] = capture_at(self.model, size)
+                self.graphs[size] = capture_model(self.model, size)
             graph = self.graphs[size].to(self.device)
             fitted_on = _to_fit_on(self.images.statistics, self.model, self.macs)
             statistics = self._read(fitted_on, size)

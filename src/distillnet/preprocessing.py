@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-__all__ = ["Preprocessing", "preprocess"]
+__all__ = ["Preprocessing", "Size", "preprocess"]
+
+Size = tuple[int, int]  # height and width in pixels
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -25,7 +27,7 @@ class Preprocessing:
     ``(x / divisor - mean) / std`` with x in 0..255, per channel in the order of ``channels``.
     """
 
-    input_size: tuple[int, int]  # (H, W)
+    input_size: Size
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resize: int | None = None
@@ -33,7 +35,7 @@ class Preprocessing:
     channels: Literal["RGB", "BGR", "L"] = "RGB"
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
 
-    def with_input_size(self, input_size: tuple[int, int]) -> "Preprocessing":
+    def with_input_size(self, input_size: Size) -> "Preprocessing":
         """The same convention at another (H, W); the resize keeps its ratio to the crop."""
         if self.resize is None:
             return replace(self, input_size=input_size)

@@ -34,7 +34,7 @@ from distillnet.graph import Graph, GraphModule
 from distillnet.images import Batch
 from distillnet.preprocessing import Preprocessing
 from distillnet.programs import load_program
-from distillnet.search import Budget, Verdict, is_within
+from distillnet.search import Budget, Verdict, beyond_memory, is_within
 
 __all__ = [
     "RUN_MARKER",
@@ -202,15 +202,11 @@ def take_from_front(opened: "Run", budget: Budget, directory: Path) -> dict[str,
         and result["param_ratio"] >= (budget.target_params or 0)
     ]
     if not fitting:
-        losses = ", ".join(
-            f"{r['search']['loss_pp']:.2f} (worst class {r['search']['worst_class_loss_pp']:.2f}, "
-            f"{r['mac_ratio']:.2f}x)"
-            for _, r in points
-        )
         raise InputError(
             f"no network of {opened.directory} is within {budget.max_loss_pp:g} points (worst "
-            f"class {budget.class_limit_pp:g}) on the search images; there are {losses}. "
-            "Allow more, or distill again without --from"
+            f"class {budget.class_limit_pp:g}) by the search images; there are: "
+            + "; ".join(_losses(budget, result) for _, result in points)
+            + ". Allow more, or distill again without --from"
         )
     folder, result = max(fitting, key=lambda point: point[1]["mac_ratio"])
     result["budget"] = {
@@ -232,13 +228,26 @@ def take_from_front(opened: "Run", budget: Budget, directory: Path) -> dict[str,
 
 def _within(budget: Budget, search: dict[str, Any]) -> bool:
     """Whether a result's losses on the search images are within a budget, as the search counts."""
+    return is_within(budget, *_verdicts(search))
+
+
+def _losses(budget: Budget, result: dict[str, Any]) -> str:
+    """The losses that decide."""
+    loss = beyond_memory(budget, *_verdicts(result["search"]))
+    return (
+        f"{result['mac_ratio']:.2f}x with {loss.expected_pp:.2f} expected, {loss.counted_pp:.2f} "
+        f"counted, worst class {loss.worst_class_pp:.2f}"
+    )
+
+
+def _verdicts(search: dict[str, Any]) -> tuple[Verdict, Verdict | None]:
+    """Of the network itself and of the lightly cut one."""
 
     def verdict(values: dict[str, Any]) -> Verdict:
         known = {field.name: values[field.name] for field in fields(Verdict)}
         return Verdict(**known | {"class_losses_pp": tuple(known["class_losses_pp"])})
 
-    light = verdict(search["light"]) if search["light"] else None
-    return is_within(budget, verdict(search), light)
+    return verdict(search), verdict(search["light"]) if search["light"] else None
 
 
 @dataclass(frozen=True)

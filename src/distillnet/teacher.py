@@ -26,12 +26,10 @@ class Teacher:
     Attributes:
         rows: (N R, M) by layer, or (N, F).
         places: (N, R) by layer, in the student's output of that layer.
-        images: N.
     """
 
     rows: Mapping[str, Tensor]
     places: Mapping[str, Tensor]
-    images: int
 
 
 def refittable(graph: Graph) -> tuple[Node, ...]:
@@ -60,13 +58,14 @@ def teach(
     Args:
         student: the same network, captured at another input size or at the same.
         x_nchw: images as the original takes them.
-        max_bytes: how much to keep; it bounds the places per image, which are 20 at most.
+        max_bytes: how much to keep; it bounds the places per image, which are 20 at most and 2 at
+            least where the images are many.
     """
     layers = refittable(student)
     n = len(x_nchw)
     values = sum(layer.shape[0] for layer in layers if len(layer.shape) > 1)
     fitting = max_bytes // max(1, 4 * n * values)
-    per_image = max(1, min(_MOST_PLACES, _MOST_ROWS // n, fitting))
+    per_image = max(1, min(_MOST_PLACES, max(_LEAST_PLACES, _ROWS // n), fitting))
     places = {layer.name: choose_places(layer.shape, n, per_image, seed) for layer in layers}
     rows: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
     start = 0
@@ -81,9 +80,9 @@ def teach(
         for part in x_nchw.split(batch_size):
             run(original, {original.input.name: fast_layout(part)}, observe=observe)
             start += len(part)
-    return Teacher({name: torch.cat(parts) for name, parts in rows.items()}, places, n)
+    return Teacher({name: torch.cat(parts) for name, parts in rows.items()}, places)
 
 
 # Rows of one image resemble each other: more of them cost time and memory and tell little.
-_MOST_PLACES = 20
-_MOST_ROWS = 20_000
+_MOST_PLACES, _LEAST_PLACES = 20, 2
+_ROWS = 10_000

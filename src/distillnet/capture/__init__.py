@@ -16,8 +16,10 @@ from distillnet.capture.builder import Builder, example_input
 from distillnet.capture.patterns import fold_batch_norm
 from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph, run
+from distillnet.models import Model
+from distillnet.preprocessing import Size
 
-__all__ = ["capture"]
+__all__ = ["capture", "capture_model"]
 
 # Kept whole by the export, for they are one layer to us; everything else becomes core ATen.
 _WHOLE = frozenset(
@@ -37,7 +39,13 @@ _WHOLE = frozenset(
 )
 
 
-def capture(module: nn.Module, input_size: tuple[int, int], *, channels: int = 3) -> Graph:
+def capture_model(model: Model, size: Size | None = None) -> Graph:
+    """The graph of a model at an input size (H, W), its own by default; raises as ``capture``."""
+    how = model.preprocessing
+    return capture(model.module, size or how.input_size, channels=len(how.mean))
+
+
+def capture(module: nn.Module, input_size: Size, *, channels: int = 3) -> Graph:
     """The graph of a classification CNN in inference mode; the module is left as it was.
 
     Args:

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from distillnet.capture import capture
+from distillnet.capture import capture_model
 from distillnet.channels import analyse, groups
 from distillnet.classes import ClassTable, numbered_table, parse_mission
 from distillnet.cli.common import kept_apart, load, print_run
 from distillnet.cli.distilling import distill_command
 from distillnet.cli.failures import explain
+from distillnet.cli.memory import keep_freed_memory
 from distillnet.cli.options import (
     BatchOpt,
     DataOpt,
@@ -92,7 +93,7 @@ def inspect(
     with progress():
         loaded = load(model, weights, input_size, mean, std, class_names)
         how = loaded.preprocessing
-        graph = capture(loaded.module, how.input_size, channels=len(how.mean))
+        graph = capture_model(loaded)
     channels = analyse(graph)
     total = cost(graph, channels)
     tied = groups(graph, channels)
@@ -245,8 +246,7 @@ def collect(
         loaded = load(model, weights, input_size, mean, std, class_names)
         mission = parse_mission(classes, loaded.classes) if classes is not None else None
         images = open_images(data, loaded.classes, mission.indices if mission else None).train
-        how = loaded.preprocessing
-        graph = capture(loaded.module, how.input_size, channels=len(how.mean))
+        graph = capture_model(loaded)
         atlas, unreadable = measure_statistics(
             graph.to(pick_device(device.value)),
             analyse(graph),
@@ -312,6 +312,7 @@ def evaluate(
 
 def main() -> None:
     """Run the command line and end the process with status 0, 1, 2 or 130; see ``failures``."""
+    keep_freed_memory()
     try:
         app()
     except SystemExit as leaving:  # --help, wrong options and Ctrl-C are typer's

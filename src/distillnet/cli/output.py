@@ -198,6 +198,11 @@ def print_result(result: Mapping[str, Any]) -> None:
             f"{n} images are too few to tell whether the loss is within {budget:g} points."
             + _enough_images(n, low, high, budget)
         )
+    if result["loss_pp"] > budget >= result["search"]["loss_pp"]:
+        lines.append(
+            "More was lost than the search images had shown; a smaller --max-loss leaves room for "
+            "that" + (", with --from RUN in no time." if result["method"] == "best" else ".")
+        )
     if result["inception_mac_ratio"] is not None:
         lines.append(
             f"Inception modules alone, partial removal counted, as in the paper: "

@@ -26,8 +26,8 @@ is tried, uncut, at the middle size, and done where it helps.
 what is left of it does not, though on unseen images neither knew anything by heart. A network at
 the original size with a fifth of the MACs cut away and refitted is as good as the original on
 unseen images (docs/results.md), so what it loses on the search images is the price of forgetting.
-This loss, at most the budget itself, is taken off those of all candidates. On unseen images it is
-zero but for noise. What counts is the expected loss; see ``judge.is_within``.
+This loss, as far as it is beyond noise and at most the budget itself, is taken off those of all
+candidates. What counts is the expected loss; see ``judge.is_within``.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -42,9 +42,10 @@ from distillnet.compensation import with_biases
 from distillnet.cost import class_macs, cost
 from distillnet.graph import Graph
 from distillnet.plan import Plan
+from distillnet.preprocessing import Size
 from distillnet.search.allocation import channel_plan
 from distillnet.search.budget import Budget
-from distillnet.search.candidates import Candidate, Importance, Size, Sized, Workshop
+from distillnet.search.candidates import Candidate, Importance, Sized, Workshop
 from distillnet.search.found import Found
 from distillnet.search.judge import Verdict, is_sure, is_within
 
@@ -114,6 +115,7 @@ class _Search:
         self.workshop, self.budget, self.on_progress = workshop, budget, on_progress
         self.done: dict[tuple[Size, int], Candidate] = {}
         self.impossible: set[tuple[Size, int]] = set()
+        self.uncut: dict[Size, int] = {}  # MACs
         self.light: Verdict | None = None
         self.missed = False  # a target that cannot be reached
 
@@ -186,6 +188,8 @@ class _Search:
         return low if low >= 1 else None
 
     def _fits(self, size: Size, level: int) -> bool:
+        if self._uncut_macs(size) <= self._allowed(level):
+            level = 0  # the size alone gets there: one candidate for all such levels
         candidate = self._try(size, level)
         if candidate is None:
             return False
@@ -193,15 +197,27 @@ class _Search:
             candidate = self._judged_by_all((size, level))
         return self._allows(candidate)
 
+    def _allowed(self, level: int) -> float:
+        """MACs; level 0 are those of the network uncut at its own size."""
+        return self.workshop.macs / _STEP**level
+
+    def _uncut_macs(self, size: Size) -> int:
+        if size not in self.uncut:
+            self.workshop.go_to(size)
+            here = self.workshop.here
+            nothing = np.zeros(here.channels.count, dtype=bool)
+            self.uncut[size] = class_macs(here.graph, here.channels, nothing)[1]
+        return self.uncut[size]
+
     def _allows(self, candidate: Candidate) -> bool:
         return is_within(self.budget, candidate.verdict, self.light)
 
     def _try(self, size: Size, level: int) -> Candidate | None:
-        """The candidate of ``_STEP`` ** level times fewer MACs; None where it cannot be made."""
+        """The candidate with the MACs that a level allows; None where it cannot be made."""
         if (size, level) in self.impossible:
             return None
         if (size, level) not in self.done:
-            allowed = self.workshop.macs / _STEP**level
+            allowed = self._allowed(level)
             self.workshop.go_to(size)
             here = self.workshop.here
 

@@ -15,6 +15,7 @@ from distillnet.compensation import compensate
 from distillnet.cost import class_macs, cost
 from distillnet.graph import Graph
 from distillnet.plan import Plan
+from distillnet.preprocessing import Size
 from distillnet.replay import masked_scores
 from distillnet.search.allocation import channel_plan, cut_to_size, open_ledger, round_up
 from distillnet.search.evidence import Evidence, measure_evidence
@@ -23,11 +24,10 @@ from distillnet.search.orders import Order, elimination_orders
 from distillnet.surgery import compact
 from distillnet.teacher import Teacher, teach
 
-__all__ = ["Candidate", "Importance", "Size", "Sized", "Workshop"]
+__all__ = ["Candidate", "Importance", "Sized", "Workshop"]
 
 _BYTES = 10**9  # of a fold's teacher's answers, and of values kept between layers twice that
 
-Size = tuple[int, int]
 Importance = Callable[[Evidence], NDArray[np.float64]]
 
 

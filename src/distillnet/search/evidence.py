@@ -7,7 +7,7 @@ backward pass does for all of them and no labels are needed.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +67,6 @@ def measure_evidence(
     mission: Mission,
     x_nchw: Tensor,
     seed: int = 0,
-    on_images: Callable[[int], None] = lambda done: None,
 ) -> Evidence:
     """One forward and one backward pass over the images; see the module's text."""
     layers = refittable(graph)
@@ -99,7 +98,6 @@ def measure_evidence(
             for site in channels.sites:
                 gradients[site] += slopes[site].square().sum(0) / len(x_nchw)
         start += len(part)
-        on_images(start)
     views = tuple(
         View(group[0].inputs[0], tuple(layer.name for layer in group), sums[key].value())
         for key, group in members.items()

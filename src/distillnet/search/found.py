@@ -21,7 +21,8 @@ class Found:
         class_bitmaps: by site, bool (K, ...); fused they are plan.keep. Empty where the search
             looks at the mission as a whole.
         light: the verdict on a lightly cut network, whose losses are taken for the original's
-            memory of the search images; None where the search does not ask. See ``search.best``.
+            memory of the search images; None where the search does not ask. See
+            ``judge.beyond_memory``.
         met: whether the budget was met with anything removed at all.
         graph: with the weights, and at the input size, that the plan belongs to.
         front: the best networks at other losses, the smallest first; empty where the search keeps

@@ -115,18 +115,18 @@ class Beyond:
 def beyond_memory(budget: Budget, verdict: Verdict, light: Verdict | None) -> Beyond:
     """What is lost beyond the original's memory of the images that judge.
 
-    ``light`` is the verdict on a network that should have lost nothing: what it lost, up to the
-    budget, is taken for memory.
+    ``light`` is the verdict on a network that should have lost nothing: what it lost for certain,
+    that is beyond a standard error, is taken for memory, but no more than the budget.
     """
 
-    def memory(loss_pp: float) -> float:
-        return min(max(0.0, loss_pp), budget.max_loss_pp)
+    def memory(loss_pp: float, uncertain_pp: float) -> float:
+        return min(max(0.0, loss_pp - uncertain_pp), budget.max_loss_pp)
 
     if light is None:
         return Beyond(verdict.expected_loss_pp, verdict.loss_pp, verdict.worst_class_loss_pp)
-    counted = memory(light.loss_pp)
+    counted = memory(light.loss_pp, light.uncertain_pp)
     return Beyond(
-        verdict.expected_loss_pp - memory(light.expected_loss_pp),
+        verdict.expected_loss_pp - memory(light.expected_loss_pp, light.expected_uncertain_pp),
         verdict.loss_pp - counted,
         # The average's, for the worst class too: one class has too few images to tell its own.
         verdict.worst_class_loss_pp - counted,

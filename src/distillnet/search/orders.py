@@ -14,7 +14,7 @@ damages add up. The least damage per MAC saved goes first.
 Any other order of going (a score's, random) is charged the same damages, so that orders compare.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,6 @@ def elimination_orders(
     channels: Channels,
     evidence: Evidence,
     importance: NDArray[np.float64] | None = None,
-    on_order: Callable[[int, int], None] = lambda done, of: None,
 ) -> tuple[Order, ...]:
     """One order for each set of channel classes that share a view.
 
@@ -67,7 +66,6 @@ def elimination_orders(
     orders = []
     for views, classes in sets:
         orders.append(_order(graph, channels, evidence, views, classes, saving, importance))
-        on_order(len(orders), len(sets))
     return tuple(orders)
 
 

@@ -1,0 +1,103 @@
+"""What the benchmarks of single steps share: a network, a mission and its images, and cutting."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distillnet.channels import Channels, analyse
+from distillnet.classes import Mission, parse_mission
+from distillnet.compensation import compensate
+from distillnet.cost import class_macs
+from distillnet.graph import Graph
+from distillnet.images import ImageSet, limit, load_all, open_images
+from distillnet.models import Model, load_model
+from distillnet.partition import Images, split_images
+from distillnet.plan import Plan
+from distillnet.preprocessing import Size
+from distillnet.replay import masked_scores
+from distillnet.search import Judge
+from distillnet.search.allocation import channel_plan, cut_to_size, open_ledger
+from distillnet.search.evidence import measure_evidence
+from distillnet.search.orders import Order, elimination_orders
+from distillnet.surgery import compact
+from distillnet.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, a mission, and images for statistics, search and figures."""
+
+    model: Model
+    mission: Mission
+    images: Images
+
+    def read(
+        self, images: ImageSet, size: Size | None = None, count: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Images (N, C, H, W), all or about ``count``, and their positions in the mission (N,)."""
+        if count is not None:
+            images = limit(images, max(1, count // len(self.mission)), 0)
+        how = self.model.preprocessing
+        loaded = load_all(images, how.with_input_size(size or how.input_size))
+        positions = [self.mission.indices.index(int(c)) for c in loaded.labels_n]
+        return loaded.x_nchw, torch.tensor(positions)
+
+    def judge(self, graph: Graph, images: tuple[Tensor, Tensor]) -> Judge:
+        """Compares networks with ``graph`` on images and labels."""
+        x_nchw, labels_n = images
+        return Judge(masked_scores(graph, x_nchw, {}), labels_n, self.mission)
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The arguments that ``open_case`` reads."""
+    result = argparse.ArgumentParser(description=description.split("\n")[0])
+    result.add_argument("model")
+    result.add_argument("--weights", type=Path)
+    result.add_argument("--data", type=Path, required=True)
+    result.add_argument("--classes", required=True)
+    return result
+
+
+def open_case(args: argparse.Namespace) -> Case:
+    """The network, mission and images of a command line."""
+    model = load_model(args.model, weights=args.weights)
+    mission = parse_mission(args.classes, model.classes)
+    return Case(
+        model, mission, split_images(open_images(args.data, model.classes, mission.indices))
+    )
+
+
+class Bench:
+    """A graph that is cut to numbers of MACs in the surgeon's order, and refitted."""
+
+    def __init__(
+        self, graph: Graph, mission: Mission, x_nchw: Tensor, orders: tuple[Order, ...] | None
+    ) -> None:
+        self.graph, self.mission, self.x_nchw = graph, mission, x_nchw
+        self.channels: Channels = analyse(graph)
+        if orders is None:
+            evidence = measure_evidence(graph, self.channels, mission, x_nchw)
+            orders = elimination_orders(graph, self.channels, evidence)
+        self.orders = orders
+        self.ledger = open_ledger(graph, self.channels, orders, mission.indices)
+        self.macs = self._macs(np.zeros(self.channels.count, dtype=bool))
+
+    def _macs(self, gone: np.ndarray) -> int:
+        return class_macs(self.graph, self.channels, gone)[1]
+
+    def cut(self, most_macs: float) -> tuple[Plan, int]:
+        """Channels to keep for at most so many MACs, and how many MACs these are."""
+        gone = cut_to_size(self.channels, self.ledger, lambda gone: self._macs(gone) <= most_macs)
+        plan = channel_plan(self.graph, self.channels, gone, self.mission.indices)
+        return plan, self._macs(gone)
+
+    def fitted(self, plan: Plan, teacher: Teacher | None) -> Graph:
+        """The compact network with all scores, refitted to a teacher, or as it is without."""
+        graph = self.graph
+        if teacher is not None:
+            graph = compensate(graph, self.channels, plan, teacher, self.x_nchw)
+        return compact(graph, self.channels, Plan(plan.keep))
