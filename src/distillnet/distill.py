@@ -217,8 +217,10 @@ def measure_statistics(
     return atlas, stream.unreadable
 
 
-def check_atlas(atlas: Atlas, graph: Graph, channels: Channels, model: Model) -> None:
-    """Raise InputError when the atlas is of another network, other weights or another size."""
+def check_atlas(
+    atlas: Atlas, graph: Graph, channels: Channels, model: Model, mission: Mission
+) -> None:
+    """Raise InputError when the atlas is of another network, weights or size, or lacks a class."""
     for what, found, expected in (
         ("weights", atlas.weights_sha256, model.weights_sha256),
         ("input size", atlas.input_size, graph.input.shape[1:]),
@@ -230,6 +232,11 @@ def check_atlas(atlas: Atlas, graph: Graph, channels: Channels, model: Model) ->
                 f"({str(found)[:60]} instead of {str(expected)[:60]}); collect it again with this "
                 "model"
             )
+    if missing := [c for c in mission.indices if not atlas.counts.get(c)]:
+        raise InputError(
+            f"the atlas {atlas.directory} has no statistics of class {missing[0]}; collect it "
+            "with images of all classes of the mission"
+        )
 
 
 def distill(
@@ -266,13 +273,7 @@ def distill(
         atlas, unreadable = measure_statistics(
             on_device, channels, model, images.statistics, atlas_dir, options, on_progress
         )
-    else:
-        check_atlas(atlas, graph, channels, model)
-    if missing := [c for c in mission.indices if not atlas.counts.get(c)]:
-        raise InputError(
-            f"the atlas {atlas.directory} has no statistics of class {missing[0]}; collect it "
-            "with images of all classes of the mission"
-        )
+    check_atlas(atlas, graph, channels, model, mission)
     collected = time.perf_counter()
 
     pictures = Pictures(

@@ -163,13 +163,7 @@ def distill_command(
     """Cut a network down to a few classes within an accuracy budget; the main job."""
     budget = Budget(max_loss, target_macs, target_params, max_class_loss)
     if from_run is not None:
-        with new_folder(out, RUN_MARKER) as folder:
-            result = take_from_front(open_run(from_run), budget, folder)
-        if as_json:
-            print_json(result)
-        else:
-            print_result(result)
-            print_line(f"Written to {out}")
+        _take_from(from_run, budget, out, as_json)
         return
     if model is None or data is None or classes is None:
         given = {"MODEL": model, "--data": data, "--classes": classes}
@@ -219,3 +213,13 @@ def distill_command(
             done, folder, {name: str(path) if path else None for name, path in sources.items()}
         )
     print_run(done, out, as_json)
+
+
+def _take_from(run: Path, budget: Budget, out: Path, as_json: bool) -> None:
+    with new_folder(out, RUN_MARKER) as folder:
+        result = take_from_front(open_run(run), budget, folder)
+    if as_json:
+        print_json(result)
+    else:
+        print_result(result)
+        print_line(f"Written to {out}")
