@@ -14,7 +14,7 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -252,13 +252,19 @@ def _verdicts(search: dict[str, Any]) -> tuple[Verdict, Verdict | None]:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, read: the compact network and what it needs to be fed and understood."""
+    """A run folder, read: the compact network and what it needs to be fed and understood.
+
+    ``sources`` are paths as they were given: data, val, search, atlas, weights, class_names.
+    """
 
     directory: Path
     result: dict[str, Any]
     mission: Mission
     classes: ClassTable
     preprocessing: Preprocessing
+    weights_sha256: str
+    seed: int
+    sources: Mapping[str, str | None]
 
 
 def open_run(directory: Path) -> Run:
@@ -289,6 +295,9 @@ def open_run(directory: Path) -> Run:
             Mission(tuple(indices), tuple(names[i] for i in indices)),
             ClassTable(tuple(names), tuple(aliases)),
             Preprocessing(**how),
+            str(mission["weights_sha256"]),
+            int(mission["seed"]),
+            dict(mission["sources"]),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+from distillnet.atlas import open_atlas
+from distillnet.classes import ClassTable, Mission
 from distillnet.cli.output import print_json, print_line, print_result, warn, warn_unreadable
 from distillnet.distill import Distillation
 from distillnet.errors import InputError
-from distillnet.images import Folders, ImageSet
+from distillnet.images import Folders, ImageSet, open_images
 from distillnet.models import Model, load_model
+from distillnet.partition import Images, split_images
 from distillnet.runs import result_json
 
-__all__ = ["kept_apart", "load", "print_run"]
+__all__ = ["images_of", "kept_apart", "load", "print_run"]
 
 
 def load(
@@ -45,6 +48,26 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
 def kept_apart(folders: Folders) -> ImageSet:
     """The images to report on: those of val/ or test/ where there is one, else all."""
     return folders.val or folders.train
+
+
+def images_of(
+    classes: ClassTable,
+    mission: Mission,
+    data: Path,
+    *,
+    val: Path | None,
+    search: Path | None,
+    atlas: Path | None,
+    seed: int,
+) -> Images:
+    """Statistics, search and val images from the folders that ``distill`` takes."""
+    return split_images(
+        open_images(data, classes, mission.indices),
+        val=kept_apart(open_images(val, classes, mission.indices)) if val else None,
+        search=open_images(search, classes, mission.indices).train if search else None,
+        atlas=open_atlas(atlas) if atlas else None,
+        seed=seed,
+    )
 
 
 def print_run(done: Distillation, out: Path, as_json: bool) -> None:

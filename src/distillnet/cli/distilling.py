@@ -7,7 +7,7 @@ import typer
 
 from distillnet.atlas import Atlas, open_atlas
 from distillnet.classes import parse_mission
-from distillnet.cli.common import kept_apart, load, print_run
+from distillnet.cli.common import images_of, load, print_run
 from distillnet.cli.options import (
     BatchOpt,
     Device,
@@ -26,8 +26,6 @@ from distillnet.cli.options import (
 from distillnet.cli.output import print_json, print_line, print_result, progress
 from distillnet.distill import Options, distill
 from distillnet.files import new_folder
-from distillnet.images import open_images
-from distillnet.partition import split_images
 from distillnet.runs import RUN_MARKER, open_run, take_from_front, write_run
 from distillnet.search import Budget
 
@@ -191,12 +189,8 @@ def distill_command(
         loaded = load(model, weights, input_size, mean, std, class_names)
         mission = parse_mission(classes, loaded.classes)
         statistics: Atlas | None = open_atlas(atlas) if atlas else None
-        images = split_images(
-            open_images(data, loaded.classes, mission.indices),
-            val=kept_apart(open_images(val, loaded.classes, mission.indices)) if val else None,
-            search=open_images(search, loaded.classes, mission.indices).train if search else None,
-            atlas=statistics,
-            seed=seed,
+        images = images_of(
+            loaded.classes, mission, data, val=val, search=search, atlas=atlas, seed=seed
         )
         if statistics is None:
             (folder / "atlas").mkdir()

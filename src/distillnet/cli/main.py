@@ -13,6 +13,7 @@ from distillnet.capture import capture_model
 from distillnet.channels import analyse, groups
 from distillnet.classes import ClassTable, numbered_table, parse_mission
 from distillnet.cli.common import kept_apart, load, print_run
+from distillnet.cli.deploying import bench_command, export_command
 from distillnet.cli.distilling import distill_command
 from distillnet.cli.failures import explain
 from distillnet.cli.memory import keep_freed_memory
@@ -265,6 +266,8 @@ def collect(
 
 
 app.command("distill")(distill_command)
+app.command("export")(export_command)
+app.command("bench")(bench_command)
 
 
 @app.command()

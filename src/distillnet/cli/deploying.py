@@ -1,0 +1,276 @@
+"""The commands that bring a run to a device: export and bench."""
+
+import json
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from distillnet.cli.common import images_of
+from distillnet.cli.options import JsonOpt
+from distillnet.cli.output import print_json, print_line, print_table, progress, warn
+from distillnet.deploy import (
+    FORMATS,
+    RUNTIMES,
+    TOLERANCE,
+    Exported,
+    Form,
+    available_runtimes,
+    distilled_network,
+    export,
+    original_network,
+)
+from distillnet.deploy.bench import Settings, bench_json, time_networks
+from distillnet.deploy.picture import draw_bars
+from distillnet.deploy.profile import LayerTime, held_back, profile_onnx
+from distillnet.deploy.runtimes import file_format
+from distillnet.files import new_file
+from distillnet.runs import Run, open_run
+
+__all__ = ["bench_command", "export_command"]
+
+Format = StrEnum("Format", {name: name for name in FORMATS})  # type: ignore[misc]
+BenchRuntime = StrEnum("BenchRuntime", {name: name for name in RUNTIMES})  # type: ignore[misc]
+
+_RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+_FILE_NAMES = {"float32": "model.onnx", "float16": "model-fp16.onnx", "int8": "model-int8.onnx"}
+_WORST = 8  # layers that the profile names
+
+
+def export_command(
+    run: _RunArg,
+    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format("onnx"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file to write.",
+            show_default="RUN/model.onnx, model-fp16.onnx, model-int8.onnx or export.pt2",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Fix the images computed at once.", show_default="any number"),
+    ] = None,
+    with_preprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--with-preprocessing",
+            help="Take uint8 images (N, H, W, 3), RGB, of the input size.",
+            show_default="off",
+        ),
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantise to 8 bits (onnx).", show_default="off")
+    ] = False,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Store half precision (onnx).", show_default="off")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="The images that the run was distilled on, to check the file with.",
+            show_default="where they were",
+        ),
+    ] = None,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Points that --int8 or --fp16 may lose in all, from the original on.",
+            show_default="the run's",
+        ),
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Write the distilled network for another runtime, and check what was written."""
+    if int8 and fp16:
+        raise typer.BadParameter("--int8 and --fp16 together; expected one of them")
+    precision = "int8" if int8 else "float16" if fp16 else "float32"
+    form = Form(format_.value, precision, batch, with_preprocessing)
+    opened = open_run(run)
+    path = out or run / (_FILE_NAMES[precision] if form.format == "onnx" else "export.pt2")
+    images = _images(opened, data)
+    if images is None:
+        warn("The run's images are not where they were; comparing on noise. --data names them.")
+    with new_file(path) as work:
+        done = export(opened, work, form, images, max_loss)
+    values = _exported_json(done, path, opened)
+    if as_json:
+        print_json(values)
+    else:
+        _print_exported(values)
+
+
+def _images(run: Run, data: Path | None) -> Any:
+    """The run's images, split as the run split them; None where they are gone."""
+    sources = {name: Path(path) if path else None for name, path in run.sources.items()}
+    folder = data or sources.get("data")
+    if folder is None or (data is None and not folder.exists()):
+        return None
+    if data is not None:  # others of the run's folders may be gone with its data
+        sources = {name: path if path and path.exists() else None for name, path in sources.items()}
+    return images_of(
+        run.classes,
+        run.mission,
+        folder,
+        val=sources.get("val"),
+        search=sources.get("search"),
+        atlas=sources.get("atlas"),
+        seed=run.seed,
+    )
+
+
+def _exported_json(done: Exported, path: Path, run: Run) -> dict[str, Any]:
+    return {
+        "out": str(path),
+        "format": done.form.format,
+        "precision": done.form.precision,
+        "calibration": done.calibration,
+        "batch": done.form.batch,
+        "with_preprocessing": done.form.with_preprocessing,
+        "bytes": done.bytes,
+        "original_weight_bytes": 4 * run.result["baseline"]["params"],
+        "largest_difference": done.agreement.largest,
+        "tolerance": TOLERANCE,
+        "different_decisions": done.agreement.decisions,
+        "compared_on": done.agreement.images,
+        "real_images": done.real_images,
+        "accuracy": done.result.accuracy if done.result else None,
+        "loss_pp": done.loss_pp,
+    }
+
+
+def _print_exported(values: dict[str, Any]) -> None:
+    what = "val images" if values["real_images"] else "images of noise"
+    original = values["original_weight_bytes"]
+    rows = [
+        ["File", values["out"]],
+        ["Bytes", f"{values['bytes']:,}, 1/{original / values['bytes']:.1f} of the original's"],
+        [
+            "Largest difference from torch",
+            f"{values['largest_difference']:.1e} of the scores' range"
+            + (f", {TOLERANCE:.0e} allowed" if values["precision"] == "float32" else ""),
+        ],
+        [
+            "Different decisions",
+            f"{values['different_decisions']} of {values['compared_on']} {what}",
+        ],
+    ]
+    if values["accuracy"] is not None:
+        loss = f"{values['loss_pp']:+.2f} points lost from the original"
+        rows.append(["Accuracy", f"{100 * values['accuracy']:.1f} %, {loss}"])
+    if values["calibration"]:
+        rows.append(["Calibration", values["calibration"]])
+    print_table(f"{values['format']}, {values['precision']}", ["", ""], rows, 2)
+
+
+def bench_command(
+    run: _RunArg,
+    runtime: Annotated[
+        list[BenchRuntime] | None,
+        typer.Option(help="What runs the networks; may be repeated.", show_default="all installed"),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Images at once for throughput, beside 1.")
+    ] = 16,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="How long to measure each pair of networks.")
+    ] = 5.0,
+    profile: Annotated[
+        bool, typer.Option(help="Times by layer in ONNX Runtime as well.", show_default="on")
+    ] = True,
+    out: Annotated[
+        Path | None, typer.Option(help="The JSON file to write.", show_default="RUN/bench.json")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Time the original and the distilled network side by side, in turns."""
+    opened = open_run(run)
+    runtimes = [entry.value for entry in runtime] if runtime else list(available_runtimes())
+    for name in runtimes:
+        file_format(name)  # says what is missing before anything is measured
+    settings = Settings(threads, batch, seconds)
+    original, own_weights = original_network(opened)
+    if not own_weights:
+        warn("The original's weights are not where they were; random ones take as long.")
+    networks = (original, distilled_network(opened))
+    mac_ratio = float(opened.result["mac_ratio"])
+    path = out or run / "bench.json"
+    with progress() as on_progress, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        timing = time_networks(networks, runtimes, folder, settings, on_progress)
+        values = bench_json(timing, mac_ratio, settings)
+        if profile and "onnx" in runtimes:
+            before, after = (
+                profile_onnx(folder / f"{network.name}.onnx", folder, threads)
+                for network in networks
+            )
+            values["layers"] = _layers_json(before, after, mac_ratio)
+    with new_file(path) as work:
+        work.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    picture = path.with_suffix(".png")
+    drawn = draw_bars(values, picture)
+    if as_json:
+        print_json(values)
+        return
+    _print_bench(values)
+    print_line(f"Written to {path}" + (f" and {picture}" if drawn else ""))
+
+
+def _layers_json(
+    before: tuple[LayerTime, ...], after: tuple[LayerTime, ...], mac_ratio: float
+) -> dict[str, Any]:
+    def listed(layers: tuple[LayerTime, ...]) -> list[dict[str, Any]]:
+        return [{"name": t.name, "ms": t.ms, "macs": t.macs} for t in layers]
+
+    held = [{"name": name, "ms": ms} for name, ms in held_back(before, after, mac_ratio)]
+    return {"original": listed(before), "distilled": listed(after), "held_back": held}
+
+
+def _print_bench(values: dict[str, Any]) -> None:
+    rows = []
+    pairs = zip(values["entries"][::2], values["entries"][1::2], strict=True)
+    for before, after in pairs:
+        for entry in (before, after):
+            last = ""
+            if entry is after:
+                last = f"{before['median_ms'] / after['median_ms']:.2f} x"
+            peak = entry["peak_mb"]
+            rows.append(
+                [
+                    entry["runtime"],
+                    entry["network"],
+                    str(entry["batch"]),
+                    f"{entry['median_ms']:.2f}",
+                    f"{entry['p05_ms']:.2f} to {entry['p95_ms']:.2f}",
+                    f"{entry['bytes'] / 1e6:.2f}",
+                    "-" if peak is None else f"{peak:.0f}",
+                    last,
+                ]
+            )
+    print_table(
+        f"{values['machine']}, threads used: {values['threads']}",
+        ["runtime", "network", "batch", "median ms", "5 to 95 %", "MB", "peak MB", "faster"],
+        rows,
+        2,
+    )
+    ratio = values["mac_ratio"]
+    print_table(
+        f"Of a MAC ratio of {ratio:.2f}, how much became time (one image at once)",
+        ["runtime", "time ratio", "realised"],
+        [
+            [name, f"{time:.2f} x", f"{100 * values['realised'][name]:.0f} %"]
+            for name, time in values["time_ratio"].items()
+        ],
+        1,
+    )
+    if "layers" in values:
+        print_table(
+            "What takes longer than promised, in ONNX Runtime",
+            ["layer or kind", "ms beyond"],
+            [[e["name"], f"{e['ms']:.3f}"] for e in values["layers"]["held_back"][:_WORST]],
+            1,
+        )

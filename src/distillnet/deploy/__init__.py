@@ -1,0 +1,29 @@
+"""From a run to a device: files for other runtimes, int8, and times side by side."""
+
+from distillnet.deploy.agreement import TOLERANCE, Agreement, compare
+from distillnet.deploy.exporting import FORMATS, Exported, Form, export, onnx_scores
+from distillnet.deploy.networks import Deployable, distilled_network, original_network
+from distillnet.deploy.onnx_file import OnnxFile, open_onnx, write_onnx
+from distillnet.deploy.quantise import to_half, to_int8
+from distillnet.deploy.runtimes import RUNTIMES, available_runtimes
+
+__all__ = [
+    "FORMATS",
+    "RUNTIMES",
+    "TOLERANCE",
+    "Agreement",
+    "Deployable",
+    "Exported",
+    "Form",
+    "OnnxFile",
+    "available_runtimes",
+    "compare",
+    "distilled_network",
+    "export",
+    "onnx_scores",
+    "open_onnx",
+    "original_network",
+    "to_half",
+    "to_int8",
+    "write_onnx",
+]

@@ -1,0 +1,34 @@
+"""Libraries that only some commands need, and what to say where one is missing."""
+
+import importlib
+from importlib.util import find_spec
+from types import ModuleType
+
+from distillnet.errors import InputError
+
+__all__ = ["is_installed", "need"]
+
+
+def is_installed(*modules: str) -> bool:
+    """Whether modules can be imported, found without importing them."""
+    return all(find_spec(module) is not None for module in modules)
+
+
+def need(module: str, extra: str) -> ModuleType:
+    """Import a module of an optional dependency.
+
+    Raises:
+        InputError: it is not installed; the message names the extra that brings it.
+
+    >>> need("math", "onnx").pi > 3
+    True
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not module.startswith(str(error.name)):
+            raise
+        raise InputError(
+            f"this needs {error.name}, which is not installed; "
+            f"pip install 'distillnet[{extra}]' brings it"
+        ) from None

@@ -1,0 +1,134 @@
+"""The two networks of a run, as modules with what a device has to know of them."""
+
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from distillnet.capture import capture_model
+from distillnet.errors import InputError
+from distillnet.graph import GraphModule
+from distillnet.models import load_model, random_model
+from distillnet.preprocessing import Preprocessing
+from distillnet.programs import load_program
+from distillnet.runs import Run
+
+__all__ = ["Deployable", "distilled_network", "original_network"]
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """A network to bring to a device.
+
+    Attributes:
+        name: "original" or "distilled".
+        module: float32 (N, C, H, W), normalised -> scores (N, classes).
+        classes: names of the scores.
+        provenance: what the file says of where it comes from.
+    """
+
+    name: str
+    module: nn.Module
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    provenance: dict[str, str]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        height, width = self.preprocessing.input_size
+        return len(self.preprocessing.mean), height, width
+
+
+def distilled_network(run: Run) -> Deployable:
+    """The compact network of a run."""
+    module = load_program(run.directory / "model.pt2").module
+    result, mission = run.result, run.mission
+    provenance = {
+        "model": str(result["model"]),
+        "weights_sha256": run.weights_sha256,
+        "classes": json.dumps(result["classes"]),
+        "accuracy": f"{result['distilled']['accuracy']:.4f}",
+        "loss_pp": f"{result['loss_pp']:.2f}",
+        "loss_ci95_pp": json.dumps([round(x, 2) for x in result["loss_ci95_pp"]]),
+        "mac_ratio": f"{result['mac_ratio']:.3f}",
+    }
+    return _deployable("distilled", module, run.preprocessing, mission.names, provenance)
+
+
+def original_network(run: Run) -> tuple[Deployable, bool]:
+    """The network that a run came from, and whether its weights are the original's own.
+
+    Where the weights are not at hand any more, random ones take their place: the time is the same.
+    """
+    spec = str(run.result["model"])
+    height, width = run.result["baseline"]["input_size"]
+    weights = run.sources.get("weights")
+    own = True
+    try:
+        if weights is None and not spec.endswith(".pt2") and ".py:" not in spec:
+            raise InputError("downloading weights would tell nothing about time")
+        how = run.preprocessing
+        model = load_model(
+            spec,
+            weights=Path(weights) if weights else None,
+            input_size=height if height == width else None,
+            mean=[m / how.divisor for m in how.mean] if ".py:" in spec else None,
+            std=[s / how.divisor for s in how.std] if ".py:" in spec else None,
+        )
+    except InputError:
+        if ".py:" in spec or spec.endswith(".pt2"):
+            raise
+        own, model = False, random_model(spec, input_size=height)
+    module = GraphModule(capture_model(model, (height, width))).eval()
+    how = model.preprocessing.with_input_size((height, width))
+    provenance = {"model": spec, "weights_sha256": model.weights_sha256}
+    return _deployable("original", module, how, tuple(model.classes.names), provenance), own
+
+
+def _deployable(
+    name: str,
+    module: nn.Module,
+    how: Preprocessing,
+    classes: tuple[str, ...],
+    provenance: dict[str, str],
+) -> Deployable:
+    common = {
+        "network": name,
+        "producer": f"distillnet {version('distillnet')}",
+        "class_names": json.dumps(list(classes)),
+        "input_size": json.dumps(list(how.input_size)),
+        "preprocessing": json.dumps(asdict(how)),
+    }
+    return Deployable(name, module, how, classes, common | provenance)
+
+
+class WithPreprocessing(nn.Module):
+    """A network that takes images as they come: uint8 (N, H, W, 3) RGB, at the input size.
+
+    What ``preprocessing.preprocess`` does after resizing and cropping.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: Deployable) -> None:
+        super().__init__()
+        self.module, self.how = network.module, network.preprocessing
+        for name in ("mean", "std"):
+            values = Tensor(getattr(self.how, name)).reshape(-1, 1, 1)
+            self.register_buffer(name, values)
+
+    def forward(self, images_nhwc: Tensor) -> Tensor:
+        x = images_nhwc.permute(0, 3, 1, 2).float()
+        if self.how.channels == "BGR":
+            x = x.flip(1)
+        elif self.how.channels == "L":
+            # Pillow's integer arithmetic; every product is exact in float32.
+            red, green, blue = x.split(1, dim=1)
+            x = ((19595 * red + 38470 * green + 7471 * blue + 32768) / 65536).floor()
+        x = x / self.how.divisor
+        result: Tensor = self.module((x - self.mean) / self.std)
+        return result

@@ -1,0 +1,109 @@
+"""Running a network in one of the runtimes that ``bench`` and ``evaluate`` know."""
+
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distillnet.deploy.extras import is_installed, need
+from distillnet.deploy.onnx_file import open_onnx
+from distillnet.errors import InputError
+from distillnet.graph import fast_layout
+from distillnet.programs import load_program
+
+__all__ = ["RUNTIMES", "available_runtimes", "open_runtime"]
+
+Run = Callable[[NDArray[np.float32]], Any]
+
+
+@dataclass(frozen=True)
+class _Runtime:
+    """What a runtime reads, which modules it needs and which extra brings them."""
+
+    reads: str  # pt2 or onnx
+    modules: tuple[str, ...]
+    extra: str
+    open: Callable[[Path, int], Run]
+
+
+def _torch(path: Path, threads: int) -> Run:
+    torch.set_num_threads(threads)
+    module = load_program(path).module
+
+    def run(x_nchw: NDArray[np.float32]) -> Any:
+        with torch.inference_mode():
+            return module(fast_layout(torch.from_numpy(x_nchw)))
+
+    return run
+
+
+def _compiled(path: Path, threads: int) -> Run:
+    if not any(shutil.which(name) for name in ("g++", "c++", "clang++")):
+        raise InputError(
+            "the runtime compiled needs a C++ compiler, and there is none; install g++, or leave "
+            "this runtime out"
+        )
+    torch.set_num_threads(threads)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled = torch.compile(load_program(path).module, dynamic=False)
+
+    def run(x_nchw: NDArray[np.float32]) -> Any:
+        with torch.inference_mode():
+            return compiled(fast_layout(torch.from_numpy(x_nchw)))
+
+    return run
+
+
+def _onnx(path: Path, threads: int) -> Run:
+    return open_onnx(path, threads).scores
+
+
+def _openvino(path: Path, threads: int) -> Run:
+    core = need("openvino", "openvino").Core()
+    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = core.compile_model(str(path), "CPU", options)
+    request = compiled.create_infer_request()
+
+    def run(x_nchw: NDArray[np.float32]) -> Any:
+        return request.infer({0: x_nchw}, share_inputs=True)[0]
+
+    return run
+
+
+_KNOWN = {
+    "torch": _Runtime("pt2", (), "", _torch),
+    "compiled": _Runtime("pt2", (), "", _compiled),
+    "onnx": _Runtime("onnx", ("onnxruntime", "onnx", "onnxscript"), "onnx", _onnx),
+    "openvino": _Runtime("onnx", ("openvino", "onnx", "onnxscript"), "openvino", _openvino),
+}
+RUNTIMES = tuple(_KNOWN)
+
+
+def available_runtimes() -> tuple[str, ...]:
+    """Those whose libraries, and compiler, are installed."""
+    compiler = any(shutil.which(name) for name in ("g++", "c++", "clang++"))
+    return tuple(
+        name
+        for name, runtime in _KNOWN.items()
+        if is_installed(*runtime.modules) and (name != "compiled" or compiler)
+    )
+
+
+def file_format(runtime: str) -> str:
+    """The format of file that a runtime reads; InputError where its libraries are missing."""
+    known = _KNOWN[runtime]
+    for module in known.modules:
+        need(module, known.extra)
+    return known.reads
+
+
+def open_runtime(runtime: str, path: Path, threads: int) -> Run:
+    """A function from normalised images (N, C, H, W) to scores, with so many threads."""
+    return _KNOWN[runtime].open(path, threads)
