@@ -1,7 +1,8 @@
 """What the benchmarks of single steps share: a network, a mission and its images, and cutting."""
 
 import argparse
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from distillnet.plan import Plan
 from distillnet.preprocessing import Size
 from distillnet.replay import masked_scores
 from distillnet.search import Judge
-from distillnet.search.allocation import channel_plan, cut_to_size, open_ledger
+from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
 from distillnet.search.evidence import measure_evidence
 from distillnet.search.orders import Order, elimination_orders
+from distillnet.search.ranks import Spectrum, spectra
 from distillnet.surgery import compact
 from distillnet.teacher import Teacher
 
@@ -71,33 +73,49 @@ def open_case(args: argparse.Namespace) -> Case:
     )
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is measured once for all sizes: orders, spectra and needs."""
+
+    orders: tuple[Order, ...]
+    spectra: tuple[Spectrum, ...]
+    needs: Mapping[str, Tensor]
+
+
+def know(graph: Graph, mission: Mission, x_nchw: Tensor, split: bool = True) -> Known:
+    """Measure it on images."""
+    channels = analyse(graph)
+    evidence = measure_evidence(graph, channels, mission, x_nchw)
+    orders = elimination_orders(graph, channels, evidence)
+    return Known(orders, spectra(graph, channels, evidence) if split else (), evidence.needs)
+
+
 class Bench:
-    """A graph that is cut to numbers of MACs in the surgeon's order, and refitted."""
+    """A graph that is cut to numbers of MACs as the search would cut it, and refitted."""
 
-    def __init__(
-        self, graph: Graph, mission: Mission, x_nchw: Tensor, orders: tuple[Order, ...] | None
-    ) -> None:
-        self.graph, self.mission, self.x_nchw = graph, mission, x_nchw
+    def __init__(self, graph: Graph, mission: Mission, x_nchw: Tensor, known: Known) -> None:
+        self.graph, self.mission, self.x_nchw, self.known = graph, mission, x_nchw, known
         self.channels: Channels = analyse(graph)
-        if orders is None:
-            evidence = measure_evidence(graph, self.channels, mission, x_nchw)
-            orders = elimination_orders(graph, self.channels, evidence)
-        self.orders = orders
-        self.ledger = open_ledger(graph, self.channels, orders, mission.indices)
-        self.macs = self._macs(np.zeros(self.channels.count, dtype=bool))
+        self.ledger = open_ledger(
+            graph, self.channels, known.orders, mission.indices, 0.1, known.spectra
+        )
+        self.macs = self._macs(Cut(np.zeros(self.channels.count, dtype=bool)))
 
-    def _macs(self, gone: np.ndarray) -> int:
-        return class_macs(self.graph, self.channels, gone)[1]
+    def _macs(self, cut: Cut) -> int:
+        return class_macs(self.graph, self.channels, cut.gone, cut.ranks)[1]
 
     def cut(self, most_macs: float) -> tuple[Plan, int]:
-        """Channels to keep for at most so many MACs, and how many MACs these are."""
-        gone = cut_to_size(self.channels, self.ledger, lambda gone: self._macs(gone) <= most_macs)
-        plan = channel_plan(self.graph, self.channels, gone, self.mission.indices)
-        return plan, self._macs(gone)
+        """What stays for at most so many MACs, and how many MACs these are."""
+        cut = cut_to_size(
+            self.graph, self.channels, self.ledger, lambda cut: self._macs(cut) <= most_macs
+        )
+        plan = channel_plan(self.graph, self.channels, cut, self.mission.indices)
+        return plan, self._macs(cut)
 
     def fitted(self, plan: Plan, teacher: Teacher | None) -> Graph:
         """The compact network with all scores, refitted to a teacher, or as it is without."""
         graph = self.graph
-        if teacher is not None:
-            graph = compensate(graph, self.channels, plan, teacher, self.x_nchw)
-        return compact(graph, self.channels, Plan(plan.keep))
+        if teacher is None:
+            return compact(graph, self.channels, Plan(plan.keep))
+        graph = compensate(graph, self.channels, plan, teacher, self.x_nchw, needs=self.known.needs)
+        return compact(graph, self.channels, replace(plan, outputs=None))

@@ -8,11 +8,10 @@ that size, and refitted to what it says at its own size.
         --data DATA/imagenette --classes "French horn","garbage truck" --sides 192 160 --cuts 1 1.5
 """
 
-from laboratory import Bench, open_case, parser
+from laboratory import Bench, know, open_case, parser
 
 from distillnet.capture import capture_model
 from distillnet.replay import masked_scores
-from distillnet.search.orders import Order
 from distillnet.teacher import Teacher, teach
 
 
@@ -27,8 +26,8 @@ def main() -> None:
     original = capture_model(case.model)
     x_original, _ = case.read(case.images.statistics)
     judges = [case.judge(original, case.read(part)) for part in seen]
-    full = Bench(original, case.mission, x_original, ()).macs
-    orders: tuple[Order, ...] | None = None
+    known = know(original, case.mission, x_original)
+    full = Bench(original, case.mission, x_original, known).macs
     print(
         "| side | MAC ratio | fitted to | search, expected | counted | test, expected | counted |"
     )
@@ -38,8 +37,7 @@ def main() -> None:
         graph = capture_model(case.model, size)
         x_here, _ = case.read(case.images.statistics, size)
         x_seen = [case.read(part, size)[0] for part in seen]
-        bench = Bench(graph, case.mission, x_here, orders)
-        orders = bench.orders
+        bench = Bench(graph, case.mission, x_here, known)
         teachers: dict[str, Teacher | None] = {
             "nothing": None,
             "its size": teach(graph, graph, x_here, max_bytes=10**9),

@@ -9,7 +9,7 @@ cut network loses there, which is the search's signal, and both losses on test i
         --classes 0,1,2,3,4
 """
 
-from laboratory import Bench, open_case, parser
+from laboratory import Bench, know, open_case, parser
 
 from distillnet.capture import capture_model
 from distillnet.replay import masked_scores
@@ -27,7 +27,7 @@ def main() -> None:
     x_fit, _ = case.read(case.images.statistics, count=_FIT)
     search = case.read(case.images.search, count=_SEARCH)
     test = case.read(case.images.val, count=_TEST)
-    bench = Bench(graph, case.mission, x_fit, None)
+    bench = Bench(graph, case.mission, x_fit, know(graph, case.mission, x_fit))
     teacher = teach(graph, graph, x_fit, max_bytes=10**9)
     judges = [(case.judge(graph, images), images[0]) for images in (search, test)]
     print("| MAC ratio | search, counted | expected | beyond memory | test, counted | expected |")

@@ -29,10 +29,11 @@ from distillnet.search import (
     is_within,
     search_best,
 )
-from distillnet.search.allocation import channel_plan, cut_to_size, open_ledger, round_up
+from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger, round_up
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import is_sure
 from distillnet.search.orders import _RIDGE, Order, elimination_orders
+from distillnet.search.ranks import choose_ranks, spectra
 from distillnet.surgery import compact
 from distillnet.teacher import Teacher, teach
 
@@ -197,8 +198,9 @@ def test_every_removable_class_that_is_read_is_in_one_order(known) -> None:
         assert (np.diff(order.damages) >= 0).all()
 
 
+@pytest.mark.parametrize("split", [False, True], ids=["channels", "ranks"])
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
-def test_orders_and_ledger_follow_every_structure(name: str) -> None:
+def test_orders_and_ledger_follow_every_structure(name: str, split: bool) -> None:
     """The ledger's idea of MACs is that of ``class_macs``, and that one ``cost``'s."""
     graph = capture(build(name), (SIDE, SIDE))
     channels = analyse(graph)
@@ -206,23 +208,27 @@ def test_orders_and_ledger_follow_every_structure(name: str) -> None:
     mission = Mission((1, 4), ("b", "e"))
     evidence = measure_evidence(graph, channels, mission, x)
     orders = elimination_orders(graph, channels, evidence)
-    if not orders:
+    known = spectra(graph, channels, evidence) if split else ()
+    if not orders and not known:
         return
-    ledger = open_ledger(graph, channels, orders, mission.indices)
+    ledger = open_ledger(graph, channels, orders, mission.indices, spectra=known)
     full = class_macs(graph, channels, np.zeros(channels.count, dtype=bool))[1]
     left = []
     for share in (0.8, 0.5):
 
-        def fits(gone: np.ndarray, share: float = share) -> bool:
-            return class_macs(graph, channels, gone)[1] <= share * full
+        def fits(cut: Cut, share: float = share) -> bool:
+            return class_macs(graph, channels, cut.gone, cut.ranks)[1] <= share * full
 
-        gone = cut_to_size(channels, ledger, fits)
-        plan = channel_plan(graph, channels, gone, mission.indices)
+        cut = cut_to_size(graph, channels, ledger, fits)
+        gone = cut.gone
+        plan = channel_plan(graph, channels, cut, mission.indices)
         left.append(cost(graph, channels, plan).macs)
+        small = compact(graph, channels, plan)
+        assert left[-1] == cost(small, analyse(small)).macs
         if gone[list(removed_classes(channels, plan).nonzero()[0])].all() and not any(
             gone[ids].all() for ids in channels.of.values()
         ):
-            assert class_macs(graph, channels, gone)[1] == left[-1]
+            assert class_macs(graph, channels, gone, cut.ranks)[1] == left[-1]
     assert left[1] <= left[0]
 
 
@@ -265,7 +271,9 @@ def test_the_budget_is_spent_at_one_price(known) -> None:
     graph, channels, _, orders = known
     full = class_macs(graph, channels, np.zeros(channels.count, dtype=bool))[1]
     ledger = open_ledger(graph, channels, orders, MISSION.indices)
-    gone = cut_to_size(channels, ledger, lambda g: class_macs(graph, channels, g)[1] <= full / 2)
+    gone = cut_to_size(
+        graph, channels, ledger, lambda c: class_macs(graph, channels, c.gone)[1] <= full / 2
+    ).gone
     prices_on, prices_back = [], []
     macs = class_macs(graph, channels, gone)[1]
     for order in orders:
@@ -279,6 +287,37 @@ def test_the_budget_is_spent_at_one_price(known) -> None:
                 saved = macs - class_macs(graph, channels, changed)[1]
                 found.append((order.damages[other] - order.damages[step]) / saved)
     assert min(prices_on) > 0.5 * max(prices_back)  # steps are whole channels
+
+
+@pytest.mark.parametrize("price", [1e-9, 1e-7, 1e-5, 1e-3])
+def test_ranks_are_the_cheapest_of_all(known, price: float) -> None:
+    """By trying every rank of every layer."""
+    graph, channels, evidence, _ = known
+    nothing = np.zeros(channels.count, dtype=bool)
+    sizes = {"stem": (12, 3, 9), "inner": (20, 12, 9), "back": (12, 20, 9), "side": (10, 12, 1),
+             "last": (16, 22, 9)}  # fmt: skip
+    costs = dict.fromkeys(graph_layers(graph), 1.0)
+    seen = spectra(graph, channels, evidence)
+    assert {s.layer for s in seen} == set(sizes)
+    ranks = choose_ranks(graph, channels, seen, nothing, price, costs)
+    for spectrum in seen:
+        n_out, n_in, kernel = sizes[spectrum.layer]
+        whole = n_out * n_in  # in units of one filter on one channel
+        options = {n_out: price * whole}
+        for rank in range(1, n_out):
+            left = rank * (n_in + n_out / kernel)
+            if left <= 0.9 * whole:
+                options[rank] = spectrum.values[rank:].sum() + price * left
+        assert ranks.get(spectrum.layer, n_out) == min(options, key=options.__getitem__)
+
+
+def graph_layers(graph: Graph) -> list[str]:
+    return [node.name for node in graph.nodes if node.op in LAYERS]
+
+
+def test_without_splitting_no_layer_is_split(module, labels: Tensor) -> None:
+    assert find(module, labels, Budget(4.0)).plan.ranks != {}
+    assert find(module, labels, Budget(4.0), split=False).plan.ranks == {}
 
 
 @pytest.mark.parametrize("multiple", [2, 4, 8])
@@ -325,8 +364,8 @@ def test_rounded_networks_are_found_as_well(module, labels: Tensor, multiple: in
     widths = {node.name: node.shape[0] for node in small.nodes if node.op == "conv"}
     whole = {node.name: node.shape[0] for node in found.graph.nodes if node.op == "conv"}
     # A layer that is cut away altogether keeps one masked channel.
-    assert all(n % multiple == 0 or n in (1, whole[name]) for name, n in widths.items())
-    assert sum(widths.values()) < sum(whole.values())
+    assert all(n % multiple == 0 or n in (1, whole.get(name)) for name, n in widths.items())
+    assert cost(small, analyse(small)).macs < cost(found.graph, analyse(found.graph)).macs
 
 
 def test_the_front_falls_and_holds_what_is_returned(module, labels: Tensor) -> None:

@@ -1,6 +1,7 @@
 """Sampled places, the teacher, and refitting: right on every structure, or out of the way."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,14 +10,20 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from architectures import ARCHITECTURES, SIDE, build
+from distillnet.basis import output_basis
 from distillnet.capture import capture
 from distillnet.channels import Channels, analyse
+from distillnet.classes import Mission
 from distillnet.compensation import compensate, fit_affine
+from distillnet.cost import cost
 from distillnet.graph import Graph, run
 from distillnet.operators import Node
-from distillnet.plan import Plan
+from distillnet.plan import Plan, removed_classes
 from distillnet.samples import choose_places, outputs_at, patches_at, same_places
-from distillnet.search.allocation import channel_plan
+from distillnet.search.allocation import Cut, channel_plan
+from distillnet.search.evidence import measure_evidence
+from distillnet.search.ranks import spectra
+from distillnet.surgery import compact, split
 from distillnet.teacher import teach
 from plans import check_plan, deviation, random_plan, scores
 
@@ -111,7 +118,7 @@ def test_what_others_can_say_goes_without_loss() -> None:
     channels, x, unseen = analyse(graph), random(40, 3, 12, 12), random(5, 3, 12, 12, seed=1)
     gone = np.zeros(channels.count, dtype=bool)
     gone[channels.of["a"][4:]] = True
-    plan = channel_plan(graph, channels, gone, None)
+    plan = channel_plan(graph, channels, Cut(gone), None)
     teacher = teach(graph, graph, x, max_bytes=10**9)
     fitted = compensate(graph, channels, plan, teacher, x)
     bare, made_up = (
@@ -143,6 +150,77 @@ def test_every_structure_is_refitted_or_left_alone(name: str) -> None:
         fitted = compensate(graph, channels, plan, teacher, x, max_bytes=10**6)
         assert all(bool(torch.isfinite(p).all()) for p in fitted.params.values())
         check_plan(fitted, analyse(fitted), plan, x)
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_every_structure_is_split_or_left_alone(name: str) -> None:
+    """With ranks, too, masked equals compact, which costs what the plan says."""
+    graph, channels, x = captured(name)
+    evidence = measure_evidence(graph, channels, Mission((0, 1), ("a", "b")), x)
+    ranks = {s.layer: max(1, len(s.values) // 3) for s in spectra(graph, channels, evidence)}
+    plan = random_plan(graph, channels, "channels", 0)
+    left = removed_classes(channels, plan)
+    ranks = {name: min(r, int((~left[channels.of[name]]).sum())) for name, r in ranks.items()}
+    plan = replace(plan, ranks=ranks)
+    teacher = teach(graph, graph, x, max_bytes=10**7)
+    fitted = compensate(graph, channels, plan, teacher, x, needs=evidence.needs)
+    small = check_plan(fitted, analyse(fitted), plan, x)
+    for layer, rank in ranks.items():
+        assert small[f"{layer}:basis"].shape[0] == rank
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_a_layer_of_low_rank_is_split_exactly(geometry: str) -> None:
+    graph, layer = layer_of(nn.Conv2d(3, 8, **GEOMETRIES[geometry]), 11)
+    name = layer.params["weight"]
+    weight, x = graph.params[name], random(3, 3, 11, 11)
+    low = (random(8, 2, seed=1) @ random(2, weight[0].numel(), seed=2)).reshape(weight.shape)
+    graph = replace(graph, params={**graph.params, name: low})
+    small = split(graph, layer.name, 2)
+    assert deviation(scores(small, x), scores(graph, x)) < 1e-12
+    assert cost(small, analyse(small)).params == 2 * weight[0].numel() + 2 * 8 + 8
+    # One dimension less is the nearest there is, by numpy's decomposition.
+    values = np.linalg.svd(low.flatten(1).numpy(), compute_uv=False)
+    thin = split(graph, layer.name, 1).params
+    product = thin[f"{name}:combination"].flatten(1) @ thin[f"{name}:basis"].flatten(1)
+    missing = torch.linalg.norm(product - low.flatten(1)).item()
+    assert missing == pytest.approx(values[1], rel=1e-9)
+
+
+def test_the_basis_leaves_out_what_the_mission_feels_least() -> None:
+    """The eigenvalues left out are the felt error, and no other subspace does better."""
+    rows, mix = random(500, 6), random(6, 6, seed=1)
+    rows = (rows - rows.mean(0)) @ mix
+    need = random(4, 6, seed=2)
+    need = need.T @ need + torch.eye(6)
+    values, basis, back = output_basis(need, rows.T @ rows / len(rows))
+
+    def felt(error: Tensor) -> float:
+        return float(torch.einsum("ri,ij,rj->r", error, need, error).mean())
+
+    for rank in range(6):
+        projected = rows @ (back[:, :rank] @ basis[:rank]).T
+        assert felt(rows - projected) == pytest.approx(values[rank:].sum().item(), rel=0.01)
+        for seed in range(20):
+            other = torch.linalg.qr(random(6, max(rank, 1), seed=10 + seed))[0][:, :rank]
+            other_rows = rows @ other
+            again = torch.linalg.lstsq(other_rows, rows).solution if rank else None
+            rest = rows if again is None else rows - other_rows @ again
+            assert felt(rest) >= 0.99 * values[rank:].sum().item()
+
+
+def test_split_layers_are_fitted_better_than_their_weights_are_truncated() -> None:
+    graph, channels, x = captured("chain")
+    evidence = measure_evidence(graph, channels, Mission((0, 1), ("a", "b")), x)
+    ranks = {s.layer: 3 for s in spectra(graph, channels, evidence)}
+    plan = Plan(outputs=(0, 1), ranks=ranks)
+    teacher = teach(graph, graph, x, max_bytes=10**7)
+    fitted = compensate(graph, channels, plan, teacher, x, needs=evidence.needs)
+    want, unseen = scores(graph, y := random(40, 3, SIDE, SIDE, seed=5))[:, :2], y
+    fitted_error, cut_error = (
+        (scores(compact(g, channels, plan), unseen) - want).square().mean() for g in (fitted, graph)
+    )
+    assert fitted_error < 0.7 * cut_error
 
 
 @pytest.mark.parametrize("name", ["chain", "residual", "depthwise", "batch norm"])

@@ -15,10 +15,9 @@ ROOT = Path(distillnet.__file__).parent
 ORDER = (
     "errors", "files", "classes", "preprocessing", "images", "zoo", "weights", "program_schema",
     "programs", "sources", "models", "train", "operators", "graph", "capture", "channels",
-    "bitmaps", "plan", "cost", "surgery", "samples", "teacher", "compensation", "atlas", "replay",
-    "evaluate", "search", "partition", "pictures",
-    "layer_report", "distill",
-    "runs", "demo", "cli", "__main__",
+    "bitmaps", "plan", "cost", "surgery", "samples", "teacher", "basis", "compensation", "atlas",
+    "replay", "evaluate", "search", "partition", "pictures", "layer_report", "distill",
+    "runs", "demo", "deploy", "cli", "__main__",
 )  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
 

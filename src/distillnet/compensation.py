@@ -16,13 +16,17 @@ itself, cut off at zero, and the fit is repeated with the new aims, which needs 
 (after Zhang, Zou, He and Sun, Accelerating Very Deep Convolutional Networks, 2016, section 3.2).
 On GoogLeNet with 5.1 times fewer MACs this took the error on unseen images from 6.8 to 4.4 %.
 
+*Rank.* A layer that the plan splits in two is fitted whole, then its outputs are brought onto the
+directions that the mission feels most of (``basis.output_basis``), and the combination of the
+filters that make these is fitted once more.
+
 *Where it steps aside.* Depthwise and grouped convolutions and layers that share a parameter keep
 their weights: what is cut of them was fed by nothing else. Batch norm, gates, pools and adds are
 computed as they are; the layers behind them are fitted to what comes out.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +34,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distillnet.basis import output_basis
 from distillnet.channels import Channels
 from distillnet.graph import Graph, consumers, fast_layout, run
 from distillnet.operators import Node
@@ -54,6 +59,7 @@ def compensate(
     teacher: Teacher,
     x_nchw: Tensor,
     *,
+    needs: Mapping[str, Tensor] | None = None,
     max_bytes: int = 2 * 10**9,
 ) -> Graph:
     """The graph with the weights that make up for ``plan``'s cuts, in the original shapes.
@@ -65,9 +71,12 @@ def compensate(
         graph: the network at the student's input size, with the original weights.
         teacher: what the original says on the same images.
         x_nchw: the images as the student sees them.
+        needs: by layer (M, M), what the mission feels of its outputs (``search.evidence``); for
+            layers that the plan gives a rank. None feels all outputs alike.
         max_bytes: of values kept between layers; where all images would take more, the layer is
             fitted on fewer.
     """
+    ranks = plan.ranks
     plan = Plan(plan.keep)  # all scores, so that the open set can be measured
     gone = removed_classes(channels, plan)
     left = {name: torch.from_numpy(np.flatnonzero(~gone[ids])) for name, ids in channels.of.items()}
@@ -81,11 +90,33 @@ def compensate(
         weight, bias = params[layer.params["weight"]], params[layer.params["bias"]]
         per_image = teacher.places[layer.name].shape[1]
         aims = teacher.rows[layer.name][: len(x_rd)][:, left[layer.name].to(x_rd.device)]
-        fitted, params[layer.params["bias"]] = fit_affine(
-            x_rd, aims, weight.flatten(1), bias, _flat_parts(readers[layer.name]), per_image
-        )
+        flat = _flat_parts(readers[layer.name])
+        fitted, bias = fit_affine(x_rd, aims, weight.flatten(1), bias, flat, per_image)
+        if layer.name in ranks:
+            kept = left[layer.name].to(x_rd.device)
+            need = torch.eye(len(kept)) if needs is None else needs[layer.name][kept][:, kept]
+            filters, back = _best_filters(x_rd, fitted, need.to(x_rd.device), ranks[layer.name])
+            mean_d = x_rd.mean(0)
+            bias = bias + (fitted - back @ filters) @ mean_d
+            back, bias = fit_affine(x_rd @ filters.T, aims, back, bias, flat, per_image)
+            fitted = back @ filters
+        params[layer.params["bias"]] = bias
         params[layer.params["weight"]] = fast_layout(fitted.reshape(weight.shape))
     return _put_back(graph, small, params, layers, left, channels, gone)
+
+
+def _best_filters(
+    x_rd: Tensor, weight_md: Tensor, need_mm: Tensor, rank: int
+) -> tuple[Tensor, Tensor]:
+    """Filters (rank, D) whose outputs hold most of what the mission feels of a layer's.
+
+    And the combination (M, rank) that brings its outputs back.
+    """
+    y_rm = x_rd @ weight_md.T
+    spread = torch.cov(y_rm.T, correction=0).reshape(need_mm.shape)
+    _, basis, back = output_basis(need_mm, spread)
+    filters = basis[:rank].to(weight_md.dtype) @ weight_md
+    return filters, back[:, :rank].to(weight_md.dtype)
 
 
 def fit_affine(

@@ -47,7 +47,8 @@ def cost(graph: Graph, channels: Channels, plan: Plan | None = None) -> Cost:
     """Count the MACs and parameters that a plan leaves, without carrying it out.
 
     Removing a channel saves its filter, and its slice in every consumer (Eq. 9, 10). A neuron that
-    is removed partially saves its own N K K, provided nobody else needs it.
+    is removed partially saves its own N K K, provided nobody else needs it. A layer of rank r in
+    the plan costs r (N K K + M) at each place instead of M N K K.
     """
     plan = plan or Plan()
     gone = removed_classes(channels, plan)
@@ -55,9 +56,11 @@ def cost(graph: Graph, channels: Channels, plan: Plan | None = None) -> Cost:
     layers = {}
     for node in graph.nodes:
         if node.op in LAYERS:
-            layers[node.name] = _layer_cost(graph, node, channels, gone, needed[node.name])
+            layers[node.name] = _layer_cost(
+                graph, node, channels, gone, needed[node.name], plan.ranks.get(node.name)
+            )
     return Cost(
-        _params(graph, channels, gone),
+        _params(graph, channels, gone, plan.ranks),
         sum(c.macs for c in layers.values()),
         sum(c.macs_with_partial for c in layers.values()),
         layers,
@@ -65,14 +68,19 @@ def cost(graph: Graph, channels: Channels, plan: Plan | None = None) -> Cost:
 
 
 def class_macs(
-    graph: Graph, channels: Channels, gone: NDArray[np.bool_]
+    graph: Graph,
+    channels: Channels,
+    gone: NDArray[np.bool_],
+    ranks: Mapping[str, int] | None = None,
 ) -> tuple[NDArray[np.float64], int]:
     """MACs that each channel class's going would save, (classes,), and all MACs that are left.
 
     Whole channels only, and far quicker than ``cost``: for searches. ``gone`` is bool (classes,). A
     class that makes a layer's inputs and outputs both is counted for both, so the saving of several
-    is less than their sum where one reads another.
+    is less than their sum where one reads another. Savings are those of unsplit layers, what is
+    left is that of layers with ``ranks`` split.
     """
+    ranks = ranks or {}
     saving, total = np.zeros(channels.count), 0
     for node in graph.nodes:
         if node.op not in LAYERS:
@@ -88,12 +96,21 @@ def class_macs(
         n_inputs = int((~gone[inputs]).sum())
         np.add.at(saving, outputs, each * n_inputs)
         np.add.at(saving, inputs, each * n_outputs)
-        total += each * n_inputs * n_outputs
+        if node.name in ranks:
+            positions = math.prod(node.shape[1:])
+            total += ranks[node.name] * (each * n_inputs + positions * n_outputs)
+        else:
+            total += each * n_inputs * n_outputs
     return saving, total
 
 
 def _layer_cost(
-    graph: Graph, node: Node, channels: Channels, gone: NDArray[np.bool_], needed: Tensor
+    graph: Graph,
+    node: Node,
+    channels: Channels,
+    gone: NDArray[np.bool_],
+    needed: Tensor,
+    rank: int | None,
 ) -> LayerCost:
     outputs = int((~gone[channels.of[node.name]]).sum())
     inputs = int((~gone[channels.of[node.inputs[0]]]).sum())
@@ -104,6 +121,12 @@ def _layer_cost(
     per_neuron = per_filter * math.prod(weight.shape[2:])
     positions = math.prod(node.shape[1:])
     bias = outputs if "bias" in node.params else 0
+    if rank is not None:  # the filters everywhere, their combination where it is needed
+        return LayerCost(
+            params=rank * (per_neuron + outputs) + bias,
+            macs=rank * positions * (per_neuron + outputs),
+            macs_with_partial=rank * (positions * per_neuron + int(needed.sum())),
+        )
     return LayerCost(
         params=outputs * per_neuron + bias,
         macs=outputs * positions * per_neuron,
@@ -111,7 +134,9 @@ def _layer_cost(
     )
 
 
-def _params(graph: Graph, channels: Channels, gone: NDArray[np.bool_]) -> int:
+def _params(
+    graph: Graph, channels: Channels, gone: NDArray[np.bool_], ranks: Mapping[str, int]
+) -> int:
     """Parameters left; one that several layers share counts once."""
     total, counted = 0, set()
     for node in graph.nodes:
@@ -124,7 +149,11 @@ def _params(graph: Graph, channels: Channels, gone: NDArray[np.bool_]) -> int:
                 weight = graph.params[name]
                 grouped = node.attrs.get("groups", 1) > 1
                 inputs = int((~gone[channels.of[node.inputs[0]]]).sum())
-                total += left * (weight.shape[1] if grouped else inputs) * weight[0, 0].numel()
+                per_filter = (weight.shape[1] if grouped else inputs) * weight[0, 0].numel()
+                if node.name in ranks:
+                    total += ranks[node.name] * (per_filter + left)
+                else:
+                    total += left * per_filter
             else:
                 total += left
     return total

@@ -79,6 +79,7 @@ class Options:
     method: str = "best"
     score: str | None = None
     keep_input_size: bool = False
+    split: bool = True
     round_to: int = 1
     param_weight: float = 0.1
     complete_only: bool = False
@@ -375,6 +376,7 @@ def _search_best(
         options.budget,
         labels_statistics_n=pictures.labels_statistics(),
         importance=None if options.score_name == SURGEON else importance,
+        split=options.split,
         round_to=options.round_to,
         param_weight=options.param_weight,
         seed=options.seed,
@@ -408,7 +410,9 @@ def _evaluate(
     """
     networks = [graph]
     for point in points:
-        networks.append(compact(point.graph, analyse(point.graph), Plan(point.plan.keep)))
+        networks.append(
+            compact(point.graph, analyse(point.graph), replace(point.plan, outputs=None))
+        )
     results: list[Evaluation] = []
     unreadable: tuple[str, ...] = ()
     for i, network in enumerate(networks):

@@ -1,7 +1,7 @@
 """A plan: what stays of a network. Everything that changes a network takes one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,16 @@ __all__ = ["Plan", "complete_only", "removed_classes"]
 class Plan:
     """Keep maps by site, bool (C, H, W) or (F,); a site without one is kept whole.
 
-    ``outputs`` are the scores that stay, in this order; None keeps all of them.
+    Attributes:
+        outputs: the scores that stay, in this order; None keeps all of them.
+        ranks: layers to write as two thinner ones, and how many channels lie between the two. The
+            weights that the plan is carried out on have this rank on the channels that stay
+            (``compensation`` sees to it), so this changes cost and nothing else.
     """
 
     keep: Mapping[str, Tensor] = field(default_factory=dict)
     outputs: tuple[int, ...] | None = None
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
 
 def removed_classes(channels: Channels, plan: Plan) -> NDArray[np.bool_]:
@@ -61,4 +66,4 @@ def complete_only(channels: Channels, plan: Plan) -> Plan:
         whole = bits.clone().fill_(True)
         whole[np.flatnonzero(gone[channels.of[site]])] = False
         keep[site] = whole
-    return Plan(keep, plan.outputs)
+    return replace(plan, keep=keep)

@@ -94,9 +94,17 @@ _ScoreOpt = Annotated[
         show_default="surgeon for best, heat for paper",
     ),
 ]
+_SplitOpt = Annotated[
+    bool,
+    typer.Option(
+        "--split/--no-split",
+        help="Write layers as two thinner ones where that pays (best).",
+        show_default="split",
+    ),
+]
 _RoundToOpt = Annotated[
     int,
-    typer.Option(min=1, help="Round each layer's channels up to a multiple (best)."),
+    typer.Option(min=1, help="Round each layer's channels and ranks up to a multiple (best)."),
 ]
 _ParamWeightOpt = Annotated[
     float,
@@ -142,6 +150,7 @@ def distill_command(
     max_class_loss: _MaxClassLossOpt = None,
     method: _MethodOpt = Method("best"),
     score: _ScoreOpt = None,
+    split: _SplitOpt = True,
     round_to: _RoundToOpt = 1,
     param_weight: _ParamWeightOpt = 0.1,
     complete_only: _CompleteOnlyOpt = False,
@@ -175,6 +184,7 @@ def distill_command(
         method=method.value,
         score=score.value if score else None,
         keep_input_size=keep_input_size or input_size is not None,
+        split=split,
         round_to=round_to,
         param_weight=param_weight,
         complete_only=complete_only,

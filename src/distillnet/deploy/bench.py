@@ -22,7 +22,7 @@ from distillnet.deploy.peak import peak_mb
 from distillnet.deploy.pt2_file import write_pt2
 from distillnet.deploy.runtimes import file_format, open_runtime
 
-__all__ = ["Entry", "Settings", "Timing", "bench_json", "interleave", "time_networks"]
+__all__ = ["Entry", "Settings", "Timing", "bench_json", "interleave", "machine", "time_networks"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -79,7 +79,7 @@ def interleave(
     return np.array(rows)
 
 
-def write_for(network: Deployable, format_: str, folder: Path) -> Path:
+def _write_for(network: Deployable, format_: str, folder: Path) -> Path:
     """The network's file in a format, written once."""
     path = folder / f"{network.name}.{format_}"
     if not path.exists():
@@ -104,7 +104,7 @@ def time_networks(
     batches = tuple(dict.fromkeys((1, settings.batch)))
     done = 0
     for runtime in runtimes:
-        paths = [write_for(network, file_format(runtime), folder) for network in networks]
+        paths = [_write_for(network, file_format(runtime), folder) for network in networks]
         for batch in batches:
             calls, images = [], []
             for network, path in zip(networks, paths, strict=True):

@@ -15,7 +15,7 @@ from distillnet.preprocessing import Preprocessing
 from distillnet.programs import load_program
 from distillnet.runs import Run
 
-__all__ = ["Deployable", "distilled_network", "original_network"]
+__all__ = ["Deployable", "WithPreprocessing", "distilled_network", "original_network"]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from distillnet.deploy.extras import need
 from distillnet.deploy.networks import Deployable, WithPreprocessing
 from distillnet.errors import InputError
 
-__all__ = ["OnnxFile", "open_onnx", "write_onnx"]
+__all__ = ["OnnxFile", "class_names", "describe", "open_onnx", "write_onnx"]
 
 _INPUT, _OUTPUT = "images", "scores"
 

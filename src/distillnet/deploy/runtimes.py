@@ -17,7 +17,7 @@ from distillnet.errors import InputError
 from distillnet.graph import fast_layout
 from distillnet.programs import load_program
 
-__all__ = ["RUNTIMES", "available_runtimes", "open_runtime"]
+__all__ = ["RUNTIMES", "available_runtimes", "file_format", "open_runtime"]
 
 Run = Callable[[NDArray[np.float32]], Any]
 

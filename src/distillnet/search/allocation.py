@@ -1,14 +1,14 @@
-"""Where to spend the budget: how far each order of elimination is followed, at one price for all.
+"""Where to spend the budget: which channels go and which layers are split, at one price for all.
 
 A plan of least damage for its MACs minimises  sum of damages + price x MACs (and, at a small share,
-parameters). MACs are products of a
-layer's inputs and outputs, so what one order saves depends on the others: each order is followed to
-its own best while the others stand, in turn, until none moves.
+parameters). MACs are products of a layer's inputs and outputs, so what one order of elimination
+saves depends on the others: each order is followed to its own best while the others stand, in turn,
+until none moves. Then each layer's rank is chosen at the same price (``ranks``).
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,13 +19,25 @@ from distillnet.graph import Graph
 from distillnet.operators import LAYERS
 from distillnet.plan import Plan
 from distillnet.search.orders import Order
+from distillnet.search.ranks import Spectrum, choose_ranks
 
-__all__ = ["Ledger", "channel_plan", "cut_to_size", "open_ledger", "round_up"]
+__all__ = ["Cut", "Ledger", "channel_plan", "cut_to_size", "open_ledger", "round_up"]
 
 _TURNS = 8
 _HALVINGS = 40
 
 Gone = NDArray[np.bool_]
+# Channels pay this much of the price that ranks pay. The surgeon's damages are for small changes,
+# and add up to more than their sum; those of ranks are what is really left out.
+_CHANNELS = 0.1
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Channel classes that go, bool (classes,), and the ranks of layers that are split."""
+
+    gone: Gone
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,7 @@ class Ledger:
     """What each order can save, as matrices over layers: quick to ask again and again.
 
     Attributes:
+        layers: names (L,).
         each: (L,) MACs of one filter on one input channel, plus its share for parameters.
         outputs, inputs: by order (L, n), how often a class is among a layer's outputs and inputs,
             in the order of going. Grouped layers have all their cost on the outputs.
@@ -40,12 +53,14 @@ class Ledger:
     """
 
     orders: tuple[Order, ...]
+    layers: tuple[str, ...]
     each: NDArray[np.float64]
     outputs: tuple[NDArray[np.float64], ...]
     inputs: tuple[NDArray[np.float64], ...]
     all_outputs: NDArray[np.float64]
     all_inputs: NDArray[np.float64]
     others: NDArray[np.int64]  # classes that only make scores outside the mission
+    spectra: tuple[Spectrum, ...] = ()  # of layers that may be split
 
 
 def open_ledger(
@@ -54,6 +69,7 @@ def open_ledger(
     orders: Sequence[Order],
     outputs: tuple[int, ...],
     param_weight: float = 0.0,
+    spectra: Sequence[Spectrum] = (),
 ) -> Ledger:
     """The ledger of a graph and its orders, for the mission's ``outputs``.
 
@@ -79,28 +95,44 @@ def open_ledger(
     out[:, others] = 0.0
     return Ledger(
         tuple(orders),
+        tuple(node.name for node in layers),
         each,
         tuple(out[:, order.classes] for order in orders),
         tuple(into[:, order.classes] for order in orders),
         out.sum(1),
         n_in,
         others,
+        tuple(spectra),
     )
 
 
-def cut_to_size(channels: Channels, ledger: Ledger, fits: Callable[[Gone], bool]) -> Gone:
-    """The classes to remove, bool (classes,), at the lowest price at which ``fits`` holds.
+def cut_to_size(
+    graph: Graph,
+    channels: Channels,
+    ledger: Ledger,
+    fits: Callable[[Cut], bool],
+    round_to: int = 1,
+) -> Cut:
+    """What to cut at the lowest price at which ``fits`` holds.
 
-    ``fits`` tells whether so much is gone; it must hold whenever more is. If it never does, all is
-    gone that can be.
+    ``fits`` tells whether so much is cut; it must hold whenever more is. If it never does, all is
+    cut that can be. Channels and ranks are rounded up to multiples of ``round_to``.
     """
+    costs = dict(zip(ledger.layers, ledger.each.tolist(), strict=True))
+
+    def at(price: float) -> Cut:
+        gone = _at_price(channels, ledger, _CHANNELS * price if ledger.spectra else price)
+        gone = round_up(graph, channels, ledger.orders, gone, round_to)
+        ranks = choose_ranks(graph, channels, ledger.spectra, gone, price, costs, round_to)
+        return Cut(gone, ranks)
+
     low, high = -60.0, 20.0  # powers of two, in squared score units per MAC
-    best = _at_price(channels, ledger, 2.0**high)
+    best = at(2.0**high)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        gone = _at_price(channels, ledger, 2.0**middle)
-        if fits(gone):
-            best, high = gone, middle
+        cut = at(2.0**middle)
+        if fits(cut):
+            best, high = cut, middle
         else:
             low = middle
     return best
@@ -159,14 +191,14 @@ def round_up(
 
 
 def channel_plan(
-    graph: Graph, channels: Channels, gone: Gone, outputs: tuple[int, ...] | None
+    graph: Graph, channels: Channels, cut: Cut, outputs: tuple[int, ...] | None
 ) -> Plan:
-    """The plan that removes whole channel classes."""
-    keep = {}
+    """The plan that removes whole channel classes and splits layers."""
+    keep, gone = {}, cut.gone
     for site in channels.sites:
         stays = ~gone[channels.of[site]]
         if not stays.all():
             shape = graph[site].shape
             bits = torch.from_numpy(stays).reshape(-1, *[1] * (len(shape) - 1))
             keep[site] = bits.expand(shape).contiguous()
-    return Plan(keep, outputs)
+    return Plan(keep, outputs, cut.ranks)

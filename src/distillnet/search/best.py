@@ -34,7 +34,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from distillnet.classes import Mission
@@ -43,7 +42,7 @@ from distillnet.cost import class_macs, cost
 from distillnet.graph import Graph
 from distillnet.plan import Plan
 from distillnet.preprocessing import Size
-from distillnet.search.allocation import channel_plan
+from distillnet.search.allocation import Cut, channel_plan
 from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate, Importance, Sized, Workshop
 from distillnet.search.found import Found
@@ -69,6 +68,7 @@ def search_best(
     *,
     labels_statistics_n: Tensor | None = None,
     importance: Importance | None = None,
+    split: bool = True,
     round_to: int = 1,
     param_weight: float = 0.1,
     seed: int = 0,
@@ -85,7 +85,8 @@ def search_best(
         labels_statistics_n: of the statistics images, where they are drawn from the same place, so
             that they may judge, too; None leaves all judgement to the search images.
         importance: by channel class (classes,), what goes last; None asks the surgeon.
-        round_to: channels of each layer are rounded up to a multiple of this.
+        split: whether layers may be written as two thinner ones; see ``search.ranks``.
+        round_to: channels and ranks of each layer are rounded up to a multiple of this.
         param_weight: how much parameters count beside MACs; see ``allocation.open_ledger``.
     """
     labels = (labels_n,) if labels_statistics_n is None else (labels_n, labels_statistics_n)
@@ -95,6 +96,7 @@ def search_best(
         mission,
         labels,
         importance,
+        split=split,
         round_to=round_to,
         param_weight=param_weight,
         seed=seed,
@@ -221,8 +223,8 @@ class _Search:
             self.workshop.go_to(size)
             here = self.workshop.here
 
-            def enough(gone: NDArray[np.bool_]) -> bool:
-                return class_macs(here.graph, here.channels, gone)[1] <= allowed
+            def enough(cut: Cut) -> bool:
+                return class_macs(here.graph, here.channels, cut.gone, cut.ranks)[1] <= allowed
 
             candidate = self.workshop.make(enough)
             if candidate is None:
@@ -259,8 +261,8 @@ class _Search:
             here = workshop.here
             fitted = with_biases(here.graph)
 
-            def enough(gone: NDArray[np.bool_], here: Sized = here, fitted: Graph = fitted) -> bool:
-                plan = channel_plan(here.graph, here.channels, gone, workshop.mission.indices)
+            def enough(cut: Cut, here: Sized = here, fitted: Graph = fitted) -> bool:
+                plan = channel_plan(here.graph, here.channels, cut, workshop.mission.indices)
                 left = cost(fitted, here.channels, plan)
                 if budget.target_macs:
                     return total.macs / left.macs >= budget.target_macs

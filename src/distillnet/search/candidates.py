@@ -1,7 +1,7 @@
 """Candidates of the best search: made by cutting and refitting at an input size, and judged."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,10 +17,11 @@ from distillnet.graph import Graph
 from distillnet.plan import Plan
 from distillnet.preprocessing import Size
 from distillnet.replay import masked_scores
-from distillnet.search.allocation import channel_plan, cut_to_size, open_ledger, round_up
+from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.orders import Order, elimination_orders
+from distillnet.search.ranks import Spectrum, spectra
 from distillnet.surgery import compact
 from distillnet.teacher import Teacher, teach
 
@@ -71,6 +72,7 @@ class Workshop:
         original_size: of the network as it came.
         labels: of the search images and, where they may judge, too, of the statistics images.
         importance: by channel class, what goes last; None asks the surgeon.
+        split: whether layers may be written as two thinner ones.
 
     Attributes:
         original, here: the network at its original size, and at the present ``size``.
@@ -85,12 +87,14 @@ class Workshop:
         labels: tuple[Tensor, ...],
         importance: Importance | None = None,
         *,
+        split: bool = True,
         round_to: int = 1,
         param_weight: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.load, self.mission, self.seed = sized, mission, seed
-        self.importance, self.round_to, self.param_weight = importance, round_to, param_weight
+        self.importance, self.split = importance, split
+        self.round_to, self.param_weight = round_to, param_weight
         self.original = sized(original_size)
         self.size = self.original_size = original_size
         self.here = self.original
@@ -104,6 +108,8 @@ class Workshop:
         self.macs = class_macs(self.original.graph, self.original.channels, nothing)[1]
         self.learns_from_original_size = True
         self.orders: tuple[Order, ...] | None = None
+        self.spectra: tuple[Spectrum, ...] = ()
+        self.needs: Mapping[str, Tensor] = {}
         self.teachers: dict[int, Teacher] = {}  # by fold, at the present size
 
     def go_to(self, size: Size) -> None:
@@ -119,6 +125,9 @@ class Workshop:
             )
             importance = None if self.importance is None else self.importance(evidence)
             self.orders = elimination_orders(here.graph, here.channels, evidence, importance)
+            self.needs = evidence.needs
+            if self.split:
+                self.spectra = spectra(here.graph, here.channels, evidence)
 
     def choose_teacher(self) -> None:
         """Learn from the original's size where that helps the uncut network at the present one."""
@@ -132,22 +141,22 @@ class Workshop:
             self.learns_from_original_size = False
             self.teachers.clear()
 
-    def make(self, enough: Callable[[NDArray[np.bool_]], bool]) -> Candidate | None:
-        """A candidate at the present size, cut as little as ``enough`` of its gone classes allows.
+    def make(self, enough: Callable[[Cut], bool]) -> Candidate | None:
+        """A candidate at the present size, cut as little as ``enough`` allows.
 
         None where nothing is enough.
         """
-        gone = self._cut(enough)
-        return self._candidate(gone) if enough(gone) else None
+        cut = self._cut(enough)
+        return self._candidate(cut) if enough(cut) else None
 
     def make_smallest(self) -> Candidate:
         """The candidate at the present size with all gone that can be."""
-        return self._candidate(self._cut(lambda gone: False))
+        return self._candidate(self._cut(lambda cut: False))
 
-    def _candidate(self, gone: NDArray[np.bool_]) -> Candidate:
-        """Refit and judge the network without the classes ``gone``, at the present size."""
+    def _candidate(self, cut: Cut) -> Candidate:
+        """Refit and judge the network, cut, at the present size."""
         here = self.here
-        plan = channel_plan(here.graph, here.channels, gone, self.mission.indices)
+        plan = channel_plan(here.graph, here.channels, cut, self.mission.indices)
         graph = self._refit(plan, 0)
         scores = self._scores(graph, plan, 0)
         macs = cost(here.graph, here.channels, plan).macs
@@ -173,20 +182,22 @@ class Workshop:
             candidate.plan,
             self._teacher(x_original, x_here),
             x_here,
+            needs=self.needs,
             max_bytes=2 * _BYTES,
         )
 
-    def _cut(self, enough: Callable[[NDArray[np.bool_]], bool]) -> NDArray[np.bool_]:
-        """The classes to remove so that ``enough`` is gone after rounding."""
+    def _cut(self, enough: Callable[[Cut], bool]) -> Cut:
         graph, channels = self.here.graph, self.here.channels
         assert self.orders is not None
-        orders = self.orders
-        ledger = open_ledger(graph, channels, orders, self.mission.indices, self.param_weight)
-
-        def rounded(gone: NDArray[np.bool_]) -> NDArray[np.bool_]:
-            return round_up(graph, channels, orders, gone, self.round_to)
-
-        return rounded(cut_to_size(channels, ledger, lambda gone: enough(rounded(gone))))
+        ledger = open_ledger(
+            graph,
+            channels,
+            self.orders,
+            self.mission.indices,
+            self.param_weight,
+            self.spectra,
+        )
+        return cut_to_size(graph, channels, ledger, enough, self.round_to)
 
     def _refit(self, plan: Plan, fold: int) -> Graph:
         """The network at the present size, fitted on the images that do not judge in ``fold``."""
@@ -199,12 +210,13 @@ class Workshop:
             plan,
             self.teachers[fold],
             x_here,
+            needs=self.needs,
             max_bytes=2 * _BYTES,
         )
 
     def _scores(self, graph: Graph, plan: Plan, fold: int) -> Tensor:
         """Of a network, cut, on the images that judge in ``fold``."""
-        small = compact(graph, self.here.channels, Plan(plan.keep))
+        small = compact(graph, self.here.channels, replace(plan, outputs=None))
         return masked_scores(small, _judges(self.here)[fold], {})
 
     def _both(self) -> tuple[Sized, Sized]:

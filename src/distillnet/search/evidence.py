@@ -53,11 +53,13 @@ class Evidence:
         needs: by layer (M, M): E[sum over places g g^T], g the gradient of the scores by the
             layer's output at a place. An error e at every place, independent from place to place,
             changes the centred scores by e^T need e in mean square.
+        spreads: by layer (M, M): covariance of its outputs from place to place and image to image.
         gradients: by site (C, H, W): mean squared gradient of each neuron.
     """
 
     views: tuple[View, ...]
     needs: Mapping[str, Tensor]
+    spreads: Mapping[str, Tensor]
     gradients: Mapping[str, Tensor]
 
 
@@ -79,6 +81,7 @@ def measure_evidence(
     }
     like = next(iter(graph.params.values()))
     needs = {layer.name: like.new_zeros(*[layer.shape[0]] * 2) for layer in layers}
+    spreads = {layer.name: _Spread(needs[layer.name]) for layer in layers}
     gradients = {site: like.new_zeros(graph[site].shape) for site in channels.sites}
     generator = torch.Generator().manual_seed(seed)
     read = {layer.inputs[0] for layer in layers}
@@ -95,6 +98,7 @@ def measure_evidence(
                 # The sampled places stand for all.
                 weight = math.prod(layer.shape[1:]) / at.shape[1] / len(x_nchw)
                 needs[layer.name].addmm_(g.T, g, alpha=weight)
+                spreads[layer.name].add(outputs_at(values[layer.name], at))
             for site in channels.sites:
                 gradients[site] += slopes[site].square().sum(0) / len(x_nchw)
         start += len(part)
@@ -102,7 +106,8 @@ def measure_evidence(
         View(group[0].inputs[0], tuple(layer.name for layer in group), sums[key].value())
         for key, group in members.items()
     )
-    return Evidence(views, needs, gradients)
+    covariances = {name: spread.value() for name, spread in spreads.items()}
+    return Evidence(views, needs, covariances, gradients)
 
 
 def _view_key(graph: Graph, layer: Node) -> tuple[object, ...]:
@@ -144,7 +149,24 @@ def _forward_backward(
         name: torch.zeros_like(values[name]) if slope is None else slope
         for name, slope in zip(names, slopes, strict=True)
     }
-    return {name: values[name].detach() for name in read}, found
+    return {name: value.detach() for name, value in values.items()}, found
+
+
+class _Spread:
+    """Covariance of rows (R, M), summed up batch by batch."""
+
+    def __init__(self, like_mm: Tensor) -> None:
+        self.square, self.total = torch.zeros_like(like_mm), like_mm.new_zeros(len(like_mm))
+        self.count = 0
+
+    def add(self, rows: Tensor) -> None:
+        self.square.addmm_(rows.T, rows)
+        self.total += rows.sum(0)
+        self.count += len(rows)
+
+    def value(self) -> Tensor:
+        mean = self.total / self.count
+        return self.square / self.count - torch.outer(mean, mean)
 
 
 class _Covariance:
