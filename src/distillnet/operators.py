@@ -93,7 +93,8 @@ def _lrn(node: Node, p: Params, x: Tensor) -> Tensor:
     # fast as slices added up, several times as fast as F.local_response_norm's 3-D pooling, and
     # without the channels that are gone.
     offset = here[None, :] - here[:, None] + a["size"] // 2
-    band = ((offset >= 0) & (offset < a["size"])).to(x.dtype) * (a["alpha"] / a["size"])
+    inside = offset.clamp(0, a["size"] - 1) == offset
+    band = inside.to(x.dtype) * (a["alpha"] / a["size"])
     base = F.conv2d(x * x, band[:, :, None, None], x.new_full((len(here),), a["k"]))
     if a["beta"] == 0.75:  # what every published network uses; roots are faster than powers
         root = base.rsqrt()

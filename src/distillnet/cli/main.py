@@ -43,6 +43,7 @@ from distillnet.cli.output import (
 )
 from distillnet.cost import cost
 from distillnet.demo import run_demo
+from distillnet.deploy import evaluate_onnx, open_onnx
 from distillnet.distill import (
     Options,
     measure_statistics,
@@ -275,11 +276,17 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     data: DataOpt,
     runtime: Annotated[Runtime, typer.Option(help="What runs the network.")] = Runtime.torch,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="A file that `export` wrote (onnx).", show_default="RUN/model.onnx"),
+    ] = None,
     batch_size: BatchOpt = 32,
     workers: WorkersOpt = 0,
     as_json: JsonOpt = False,
 ) -> None:
     """Accuracy of a distilled network, whole and per class, on DATA/val or all of DATA."""
+    if file is not None and runtime is not Runtime.onnx:
+        raise typer.BadParameter("--file needs --runtime onnx; torch reads RUN/model.pt2")
     opened = open_run(run)
     folders = open_images(data, opened.classes, opened.mission.indices)
     with progress() as on_progress:
@@ -291,7 +298,10 @@ def evaluate(
             workers=workers,
             on_image=lambda n: on_progress("evaluate", n, len(images)),
         )
-        result = evaluate_run(opened, stream)
+        if runtime is Runtime.onnx:
+            result = evaluate_onnx(opened, open_onnx(file or run / "model.onnx"), stream)
+        else:
+            result = evaluate_run(opened, stream)
     warn_unreadable(stream.unreadable)
     if folders.val is None:
         warn(

@@ -33,6 +33,7 @@ class Runtime(StrEnum):
     """What runs a distilled network."""
 
     torch = "torch"
+    onnx = "onnx"
 
 
 class Device(StrEnum):

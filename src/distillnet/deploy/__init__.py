@@ -1,7 +1,7 @@
 """From a run to a device: files for other runtimes, int8, and times side by side."""
 
 from distillnet.deploy.agreement import TOLERANCE, Agreement, compare
-from distillnet.deploy.exporting import FORMATS, Exported, Form, export, onnx_scores
+from distillnet.deploy.exporting import FORMATS, Exported, Form, evaluate_onnx, export, onnx_scores
 from distillnet.deploy.networks import Deployable, distilled_network, original_network
 from distillnet.deploy.onnx_file import OnnxFile, open_onnx, write_onnx
 from distillnet.deploy.quantise import to_half, to_int8
@@ -19,6 +19,7 @@ __all__ = [
     "available_runtimes",
     "compare",
     "distilled_network",
+    "evaluate_onnx",
     "export",
     "onnx_scores",
     "open_onnx",

@@ -1,6 +1,6 @@
 """One exported file, checked: does it say what the network says, and what does it cost?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,16 +13,25 @@ from torch import Tensor
 
 from distillnet.deploy.agreement import TOLERANCE, Agreement, as_pixels, compare
 from distillnet.deploy.networks import Deployable, distilled_network
-from distillnet.deploy.onnx_file import OnnxFile, open_onnx, write_onnx
+from distillnet.deploy.onnx_file import OnnxFile, class_names, open_onnx, write_onnx
 from distillnet.deploy.pt2_file import write_pt2
 from distillnet.deploy.quantise import CALIBRATIONS, to_half, to_int8
 from distillnet.errors import DistillnetError, InputError
 from distillnet.evaluate import Evaluation, Scores, evaluation
-from distillnet.images import ImageSet, limit, load_all
+from distillnet.images import Batch, ImageSet, limit, load_all
 from distillnet.partition import Images
+from distillnet.preprocessing import Preprocessing
 from distillnet.runs import Run
 
-__all__ = ["FORMATS", "PRECISIONS", "Exported", "Form", "export", "onnx_scores"]
+__all__ = [
+    "FORMATS",
+    "PRECISIONS",
+    "Exported",
+    "Form",
+    "evaluate_onnx",
+    "export",
+    "onnx_scores",
+]
 
 FORMATS = ("onnx", "pt2")
 PRECISIONS = ("float32", "float16", "int8")
@@ -150,10 +159,13 @@ def _write_int8(network: Deployable, path: Path, form: Form, images: Images) -> 
         _write(network, whole, form)
         for calibration in CALIBRATIONS:
             quantised = Path(folder) / f"{calibration}.onnx"
-            to_int8(whole, quantised, x, calibration, form.batch or 16)
+            try:
+                to_int8(whole, quantised, x, calibration, form.batch or 16)
+            except ValueError:  # no histogram of a tensor that is nearly constant
+                continue
             harm = compare(network.module, _scores_of(quantised, form, network), judges)
             harms[calibration] = (harm.decisions, harm.largest)
-        best = min(CALIBRATIONS, key=lambda calibration: harms[calibration])
+        best = min(harms, key=lambda calibration: harms[calibration])
         path.write_bytes((Path(folder) / f"{best}.onnx").read_bytes())
     return best
 
@@ -163,7 +175,7 @@ def _scores_of(
 ) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
     """A function from normalised images to an exported file's scores."""
     if form.format == "onnx":
-        return onnx_scores(open_onnx(path), network)
+        return onnx_scores(open_onnx(path), network.preprocessing)
     program = torch.export.load(path).module()
 
     def scores(x_nchw: NDArray[Any]) -> NDArray[np.float32]:
@@ -182,12 +194,32 @@ def _scores_of(
 
 
 def onnx_scores(
-    file: OnnxFile, network: Deployable
+    file: OnnxFile, how: Preprocessing
 ) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
     """A function from normalised images to an ONNX file's scores, whatever form it takes."""
     if not file.takes_pixels:
         return file.scores
-    return lambda x_nchw: file.scores(as_pixels(x_nchw, network.preprocessing))
+    return lambda x_nchw: file.scores(as_pixels(x_nchw, how))
+
+
+def evaluate_onnx(run: Run, file: OnnxFile, batches: Iterable[Batch]) -> Evaluation:
+    """An exported file's closed-set accuracy on images of the mission's classes.
+
+    Raises:
+        InputError: the file is of other classes than the run.
+    """
+    expected = list(run.mission.names)
+    if (found := list(class_names(file))) != expected:
+        raise InputError(
+            f"{file.path} scores the classes {found}; expected those of the run, {expected}. "
+            "Export this run"
+        )
+    scores = onnx_scores(file, run.preprocessing)
+    parts, labels = [], []
+    for batch in batches:
+        parts.append(torch.from_numpy(scores(batch.x_nchw.numpy())))
+        labels += [run.mission.indices.index(int(label)) for label in batch.labels_n]
+    return evaluation(Scores(torch.cat(parts), torch.tensor(labels)), run.mission)
 
 
 def _pixels_or_not(x_nchw: NDArray[Any], form: Form, network: Deployable) -> NDArray[Any]:

@@ -153,5 +153,5 @@ def open_onnx(
 
 
 def class_names(file: OnnxFile) -> tuple[str, ...]:
-    """The names of the scores."""
-    return tuple(json.loads(file.metadata["class_names"]))
+    """The names of the scores; empty in a file that does not tell."""
+    return tuple(json.loads(file.metadata.get("class_names", "[]")))
