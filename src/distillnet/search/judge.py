@@ -24,7 +24,7 @@ __all__ = [
 # error has to stay within the budget, too.
 _COUNTABLE = 3
 # Standard errors between the loss and the budget from which more images would change nothing.
-_SURE = 1.0
+_SURE = 0.5
 _ROUNDING = 1e-9
 
 
