@@ -12,7 +12,7 @@ from architectures import ARCHITECTURES, SIDE, build
 from distillnet.capture import capture
 from distillnet.channels import Channels, analyse
 from distillnet.classes import Mission
-from distillnet.cost import class_macs, cost
+from distillnet.cost import class_macs, class_work, cost
 from distillnet.graph import Graph, run
 from distillnet.operators import LAYERS
 from distillnet.plan import removed_classes
@@ -309,6 +309,33 @@ def test_ranks_are_the_cheapest_of_all(known, price: float) -> None:
             if left <= 0.9 * whole:
                 options[rank] = spectrum.values[rank:].sum() + price * left
         assert ranks.get(spectrum.layer, n_out) == min(options, key=options.__getitem__)
+
+
+@pytest.mark.parametrize("element", [0.0, 7.0])
+def test_work_counts_macs_and_numbers_written(known, element: float) -> None:
+    """By hand, for the whole network and for one channel and one rank less."""
+    graph, channels, _, _ = known
+    gone = np.zeros(channels.count, dtype=bool)
+    numbers = 12 + 20 + 12 + 12 + 10 + 22 + 16  # convolutions, the add and the concat
+    macs = 256 * (12 * 27 + 20 * 108 + 12 * 180 + 10 * 12 + 16 * 198) + 16 * 5
+    want = macs + element * (256 * numbers + 16 + 5)
+    assert class_work(graph, channels, gone, {}, element) == want
+    gone[channels.of["inner"][3]] = True
+    want -= 256 * (108 + 12 * 9) + element * 256
+    assert class_work(graph, channels, gone, {}, element) == want
+    want += 256 * (4 * (198 + 16) - 16 * 198) + element * 256 * 4
+    assert class_work(graph, channels, gone, {"last": 4}, element) == want
+
+
+def test_a_search_for_time_spends_less_on_writing(module, labels: Tensor) -> None:
+    """With numbers dear, fewer of them are written than by the network of fewest MACs."""
+    written = []
+    for element in (0.0, 300.0):
+        found = find(module, labels, Budget(8.0), element=element)
+        assert found.met
+        small = compact(found.graph, analyse(found.graph), found.plan)
+        written.append(sum(node.shape[0] for node in small.nodes if node.op == "conv"))
+    assert written[1] < written[0]
 
 
 def graph_layers(graph: Graph) -> list[str]:

@@ -27,6 +27,7 @@ from distillnet.deploy import (
     onnx_scores,
     open_onnx,
     original_network,
+    timings,
     write_onnx,
 )
 from distillnet.deploy.agreement import as_pixels
@@ -286,6 +287,47 @@ def test_the_profile_knows_layers_by_their_names_and_macs(run: Path, tmp_path: P
     assert layers["a"].macs == 48 * 27 * SIDE * SIDE
     assert layers["b"].macs == 96 * 48 * 9 * (SIDE // 2) ** 2
     assert layers["a"].ms > 0
+
+
+def test_timings_are_measured_once_and_remembered(tmp_path: Path) -> None:
+    measured = []
+
+    def table(runtime: str, threads: int) -> dict[int, float]:
+        measured.append(runtime)
+        return {1: 3.0, 2: 2.0, 4: 1.0, 8: 2.0}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        patch.setattr(timings, "time_of_multiples", table)
+        assert [timings.best_multiple(), timings.best_multiple()] == [4, 4]
+        assert len(measured) == 1
+        (tmp_path / "distillnet" / "timings.json").write_text("not JSON")
+        assert timings.best_multiple() == 4
+        assert len(measured) == 2
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_the_cost_of_a_number_is_what_the_times_were_made_of(runtime: str, tmp_path: Path) -> None:
+    """Of made-up times of 2 ns a MAC and 50 ns a number, it is 25 MACs."""
+
+    def made_up(_: str, chains: list, threads: int) -> np.ndarray:
+        places = 28 * 28
+        return np.array(
+            [sum(places * o * (2e-9 * i * k * k + 50e-9) for i, o, k in chain) for chain in chains]
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        patch.setattr(timings, "_medians", made_up)
+        patch.setattr(timings, "is_installed", lambda *_: runtime == "onnxruntime")
+        assert timings.element_cost() == pytest.approx(25.0)
+
+
+def test_real_timings_are_of_both_runtimes() -> None:
+    for runtime in ("onnxruntime", "torch"):
+        times = timings.time_of_multiples(runtime, 1)
+        assert set(times) == set(timings.MULTIPLES)
+        assert all(t > 0 for t in times.values())
 
 
 FAMILIES = (

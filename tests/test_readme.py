@@ -2,12 +2,19 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
+import distillnet as dn
 from distillnet.cli import main
+from distillnet.preprocessing import preprocess
+from distillnet.programs import load_program
 
 README = Path(__file__).parents[1] / "README.md"
 _BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.M | re.S)
@@ -80,3 +87,54 @@ def test_examples(
 def _needs_photos(source: str) -> bool:
     """Whether an example works on the user's own photos, which are linked to real data."""
     return any(word in source for word in ("photos", "squeezenet1_0.safetensors"))
+
+
+RECIPE = README.parent / "docs" / "raspberry-pi.md"
+
+
+def test_the_recipe_for_a_device_runs_without_torch(
+    folder: Path, photos: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its service says of photos what the run's own network says; torch and distillnet are away."""
+    monkeypatch.chdir(folder)
+    blocks = _BLOCK.findall(RECIPE.read_text(encoding="utf-8"))
+    distill, export = next(text for kind, text in blocks if kind == "bash").splitlines()
+    assert distill in README.read_text(encoding="utf-8")
+    if not Path("fish-dog-church").exists():
+        pytest.skip("the README's examples, which leave the run, did not run here")
+    monkeypatch.setattr(sys, "argv", shlex.split(export))
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    assert not leaving.value.code
+    Path("service.py").write_text(next(text for kind, text in blocks if kind == "python"))
+    Path("inbox").mkdir()
+    opened = dn.open_run(Path("fish-dog-church"))
+    want = {}
+    module = load_program(Path("fish-dog-church/model.pt2")).module
+    for i, path in enumerate(sorted(Path("photos/val").rglob("*.JPEG"))):
+        if not path.parent.name.startswith(("n01440764", "n02102040", "n03028079")):
+            continue
+        shutil.copyfile(path, f"inbox/{i}.jpg")
+        with Image.open(path) as image:
+            x = preprocess(image, opened.preprocessing)
+        with torch.inference_mode():
+            best = int(module(x[None]).argmax())
+        want[f"{i}.jpg"] = opened.mission.names[best]
+    assert want
+    alone = (
+        "import sys; sys.modules.update(torch=None, distillnet=None); sys.argv = ['', 'inbox']; "
+    )
+    service = subprocess.Popen(
+        [sys.executable, "-c", alone + "exec(open('service.py').read())"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert service.stdout is not None
+        lines = [service.stdout.readline() for _ in want]
+    finally:
+        service.kill()
+        service.wait()
+    got = {line.split()[0]: line.split(maxsplit=1)[1].rsplit(maxsplit=1)[0] for line in lines}
+    assert got == want
+    assert not list(Path("inbox").iterdir())

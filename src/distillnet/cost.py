@@ -21,7 +21,18 @@ from distillnet.graph import Graph, consumers
 from distillnet.operators import LAYERS, POINTWISE, Node
 from distillnet.plan import Plan, removed_classes
 
-__all__ = ["Cost", "LayerCost", "class_macs", "cost", "inception_macs", "is_inception"]
+__all__ = [
+    "Cost",
+    "LayerCost",
+    "class_macs",
+    "class_work",
+    "cost",
+    "inception_macs",
+    "is_inception",
+    "node_overhead",
+]
+
+_LRN_PASSES = 5  # squares, two roots, two products
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,38 @@ def class_macs(
         else:
             total += each * n_inputs * n_outputs
     return saving, total
+
+
+def class_work(
+    graph: Graph,
+    channels: Channels,
+    gone: NDArray[np.bool_],
+    ranks: Mapping[str, int] | None = None,
+    element: float = 0.0,
+) -> float:
+    """MACs that are left, and ``element`` MACs more for each number that an operator writes.
+
+    With what a machine was seen to take for writing a number (``deploy.timings``) this stands for
+    time. Activations are fused into what they follow. A normalisation across channels is computed
+    as a convolution of all channels with all.
+    """
+    work = float(class_macs(graph, channels, gone, ranks)[1])
+    if element == 0:
+        return work
+    for node in graph.nodes:
+        places, left = math.prod(node.shape[1:]), int((~gone[channels.of[node.name]]).sum())
+        work += node_overhead(node, left, element) * places * left
+        work += element * places * (ranks or {}).get(node.name, 0)
+    return work
+
+
+def node_overhead(node: Node, left: int, element: float) -> float:
+    """MACs that stand for the time to make one number of a node's output, beside a layer's own."""
+    if node.op in ("input", "act", "flatten", "unflatten", "gather", "mask"):
+        return 0.0
+    if node.op == "lrn":
+        return _LRN_PASSES * element + (left if element else 0)
+    return element
 
 
 def _layer_cost(

@@ -72,7 +72,9 @@ def _silent(stage: str, done: int, total: int) -> None:
 class Options:
     """How to distill; all that changes the result beside the model and the images.
 
-    ``score`` None is the method's own: the surgeon for best, heat for paper.
+    ``score`` None is the method's own: the surgeon for best, heat for paper. ``element_cost`` tells
+    how many MACs take as long as writing one number of a layer's output: 0 searches for the fewest
+    MACs, another value for the least time.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -82,6 +84,7 @@ class Options:
     split: bool = True
     round_to: int = 1
     param_weight: float = 0.1
+    element_cost: float = 0.0
     complete_only: bool = False
     seed: int = 0
     batch_size: int = 32
@@ -100,6 +103,8 @@ class Options:
             raise InputError(f"found --round-to {self.round_to}; expected 1 or more")
         if not 0 <= self.param_weight < float("inf"):
             raise InputError(f"found --param-weight {self.param_weight}; expected 0 or more")
+        if not 0 <= self.element_cost < float("inf"):
+            raise InputError(f"found an element cost of {self.element_cost}; expected 0 or more")
 
     @property
     def score_name(self) -> str:
@@ -379,6 +384,7 @@ def _search_best(
         split=options.split,
         round_to=options.round_to,
         param_weight=options.param_weight,
+        element=options.element_cost,
         seed=options.seed,
         on_progress=lambda done, total: on_progress("search", done, total),
     )

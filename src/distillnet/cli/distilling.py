@@ -1,5 +1,6 @@
 """The command that does the main job: its options, and one call of ``distillnet.distill``."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -24,12 +25,22 @@ from distillnet.cli.options import (
     WorkersOpt,
 )
 from distillnet.cli.output import print_json, print_line, print_result, progress
+from distillnet.deploy.timings import best_multiple, element_cost
 from distillnet.distill import Options, distill
+from distillnet.errors import InputError
 from distillnet.files import new_folder
 from distillnet.runs import RUN_MARKER, open_run, take_from_front, write_run
 from distillnet.search import Budget
 
-__all__ = ["distill_command"]
+__all__ = ["Aim", "distill_command"]
+
+
+class Aim(StrEnum):
+    """What a search makes small."""
+
+    macs = "macs"
+    latency = "latency"
+
 
 _OutOpt = Annotated[Path, typer.Option(help="The run folder to write.")]
 _AnyModelArg = Annotated[
@@ -103,8 +114,19 @@ _SplitOpt = Annotated[
     ),
 ]
 _RoundToOpt = Annotated[
-    int,
-    typer.Option(min=1, help="Round each layer's channels and ranks up to a multiple (best)."),
+    str,
+    typer.Option(
+        metavar="N|auto",
+        help="Round each layer's channels and ranks up to a multiple; auto measures which is "
+        "fastest here (best).",
+    ),
+]
+_OptimiseOpt = Annotated[
+    Aim,
+    typer.Option(
+        help="What to make small; latency weighs MACs against writing results, as measured here "
+        "(best)."
+    ),
 ]
 _ParamWeightOpt = Annotated[
     float,
@@ -151,7 +173,8 @@ def distill_command(
     method: _MethodOpt = Method("best"),
     score: _ScoreOpt = None,
     split: _SplitOpt = True,
-    round_to: _RoundToOpt = 1,
+    round_to: _RoundToOpt = "1",
+    optimise: _OptimiseOpt = Aim.macs,
     param_weight: _ParamWeightOpt = 0.1,
     complete_only: _CompleteOnlyOpt = False,
     keep_input_size: _KeepInputSizeOpt = False,
@@ -185,7 +208,8 @@ def distill_command(
         score=score.value if score else None,
         keep_input_size=keep_input_size or input_size is not None,
         split=split,
-        round_to=round_to,
+        round_to=_multiple(round_to),
+        element_cost=element_cost() if optimise is Aim.latency else 0.0,
         param_weight=param_weight,
         complete_only=complete_only,
         seed=seed,
@@ -217,6 +241,15 @@ def distill_command(
             done, folder, {name: str(path) if path else None for name, path in sources.items()}
         )
     print_run(done, out, as_json)
+
+
+def _multiple(text: str) -> int:
+    """What --round-to says."""
+    if text == "auto":
+        return best_multiple()
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"found --round-to {text!r}; expected a number from 1 on, or auto")
+    return int(text)
 
 
 def _take_from(run: Path, budget: Budget, out: Path, as_json: bool) -> None:

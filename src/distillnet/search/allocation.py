@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from distillnet.channels import MAKES_SCORES, Channels
+from distillnet.cost import node_overhead
 from distillnet.graph import Graph
 from distillnet.operators import LAYERS
 from distillnet.plan import Plan
@@ -60,7 +61,9 @@ class Ledger:
     all_outputs: NDArray[np.float64]
     all_inputs: NDArray[np.float64]
     others: NDArray[np.int64]  # classes that only make scores outside the mission
+    beside: NDArray[np.float64]  # (classes,) what a channel's going saves beside products
     spectra: tuple[Spectrum, ...] = ()  # of layers that may be split
+    element: float = 0.0  # what writing one number costs
 
 
 def open_ledger(
@@ -70,11 +73,13 @@ def open_ledger(
     outputs: tuple[int, ...],
     param_weight: float = 0.0,
     spectra: Sequence[Spectrum] = (),
+    element: float = 0.0,
 ) -> Ledger:
     """The ledger of a graph and its orders, for the mission's ``outputs``.
 
     With a ``param_weight`` of 1, all parameters together cost as much as all MACs together. Late
-    layers hold most parameters and take little time; at a small price they shrink, too.
+    layers hold most parameters and take little time; at a small price they shrink, too. ``element``
+    is what writing a number costs, in MACs; see ``cost.class_work``.
     """
     others = np.setdiff1d(channels.outputs, channels.outputs[list(outputs)])
     others = np.array([c for c in others if channels.pinned[c] == MAKES_SCORES], dtype=np.int64)
@@ -93,6 +98,10 @@ def open_ledger(
     macs, params = (kernels * places * n_out * n_in).sum(), (kernels * n_out * n_in).sum()
     each = kernels * (places + param_weight * macs / params)
     out[:, others] = 0.0
+    beside = np.zeros(channels.count)
+    for node in graph.nodes:
+        per_number = node_overhead(node, node.shape[0], element)
+        np.add.at(beside, channels.of[node.name], per_number * math.prod(node.shape[1:]))
     return Ledger(
         tuple(orders),
         tuple(node.name for node in layers),
@@ -102,7 +111,9 @@ def open_ledger(
         out.sum(1),
         n_in,
         others,
+        beside,
         tuple(spectra),
+        element,
     )
 
 
@@ -123,7 +134,9 @@ def cut_to_size(
     def at(price: float) -> Cut:
         gone = _at_price(channels, ledger, _CHANNELS * price if ledger.spectra else price)
         gone = round_up(graph, channels, ledger.orders, gone, round_to)
-        ranks = choose_ranks(graph, channels, ledger.spectra, gone, price, costs, round_to)
+        ranks = choose_ranks(
+            graph, channels, ledger.spectra, gone, price, costs, round_to, ledger.element
+        )
         return Cut(gone, ranks)
 
     low, high = -60.0, 20.0  # powers of two, in squared score units per MAC
@@ -149,6 +162,7 @@ def _at_price(channels: Channels, ledger: Ledger, price: float) -> Gone:
             n_in += inputs[:, : reached[i]].sum(1)
             # Exact where no layer has classes of this order on both sides.
             saving = (ledger.each * n_in) @ outputs + (ledger.each * n_out) @ inputs
+            saving += ledger.beside[order.classes]
             saved = np.concatenate([[0.0], np.cumsum(saving)])
             counts, damages = order.counts, order.damages
             reached[i] = int(counts[np.argmin(damages - price * saved[counts])])

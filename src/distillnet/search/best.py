@@ -38,7 +38,7 @@ from torch import Tensor
 
 from distillnet.classes import Mission
 from distillnet.compensation import with_biases
-from distillnet.cost import class_macs, cost
+from distillnet.cost import cost
 from distillnet.graph import Graph
 from distillnet.plan import Plan
 from distillnet.preprocessing import Size
@@ -71,6 +71,7 @@ def search_best(
     split: bool = True,
     round_to: int = 1,
     param_weight: float = 0.1,
+    element: float = 0.0,
     seed: int = 0,
     on_progress: Progress = lambda done, total: None,
 ) -> Found:
@@ -88,6 +89,8 @@ def search_best(
         split: whether layers may be written as two thinner ones; see ``search.ranks``.
         round_to: channels and ranks of each layer are rounded up to a multiple of this.
         param_weight: how much parameters count beside MACs; see ``allocation.open_ledger``.
+        element: MACs that take as long as writing one number; see ``cost.class_work``. 0 makes the
+            network of fewest MACs, another value that of least time.
     """
     labels = (labels_n,) if labels_statistics_n is None else (labels_n, labels_statistics_n)
     workshop = Workshop(
@@ -99,6 +102,7 @@ def search_best(
         split=split,
         round_to=round_to,
         param_weight=param_weight,
+        element=element,
         seed=seed,
     )
     search = _Search(workshop, budget, on_progress)
@@ -117,7 +121,7 @@ class _Search:
         self.workshop, self.budget, self.on_progress = workshop, budget, on_progress
         self.done: dict[tuple[Size, int], Candidate] = {}
         self.impossible: set[tuple[Size, int]] = set()
-        self.uncut: dict[Size, int] = {}  # MACs
+        self.uncut: dict[Size, float] = {}  # work
         self.light: Verdict | None = None
         self.missed = False  # a target that cannot be reached
 
@@ -167,7 +171,7 @@ class _Search:
 
     def _smallest_so_far(self) -> Candidate | None:
         fitting = [c for c in self.done.values() if self._allows(c)]
-        return min(fitting, key=lambda c: (c.macs, c.verdict.divergence), default=None)
+        return min(fitting, key=lambda c: (c.work, c.verdict.divergence), default=None)
 
     def _climb(self, size: Size, start: int, stride: int = _STRIDE) -> int | None:
         """The highest level that fits at a size, sought from ``start``; None where none does."""
@@ -190,7 +194,7 @@ class _Search:
         return low if low >= 1 else None
 
     def _fits(self, size: Size, level: int) -> bool:
-        if self._uncut_macs(size) <= self._allowed(level):
+        if self._uncut_work(size) <= self._allowed(level):
             level = 0  # the size alone gets there: one candidate for all such levels
         candidate = self._try(size, level)
         if candidate is None:
@@ -200,15 +204,14 @@ class _Search:
         return self._allows(candidate)
 
     def _allowed(self, level: int) -> float:
-        """MACs; level 0 are those of the network uncut at its own size."""
-        return self.workshop.macs / _STEP**level
+        """MACs, or what stands for time; level 0 is the network uncut at its own size."""
+        return self.workshop.work / _STEP**level
 
-    def _uncut_macs(self, size: Size) -> int:
+    def _uncut_work(self, size: Size) -> float:
         if size not in self.uncut:
             self.workshop.go_to(size)
-            here = self.workshop.here
-            nothing = np.zeros(here.channels.count, dtype=bool)
-            self.uncut[size] = class_macs(here.graph, here.channels, nothing)[1]
+            nothing = np.zeros(self.workshop.here.channels.count, dtype=bool)
+            self.uncut[size] = self.workshop.work_left(Cut(nothing))
         return self.uncut[size]
 
     def _allows(self, candidate: Candidate) -> bool:
@@ -221,12 +224,7 @@ class _Search:
         if (size, level) not in self.done:
             allowed = self._allowed(level)
             self.workshop.go_to(size)
-            here = self.workshop.here
-
-            def enough(cut: Cut) -> bool:
-                return class_macs(here.graph, here.channels, cut.gone, cut.ranks)[1] <= allowed
-
-            candidate = self.workshop.make(enough)
+            candidate = self.workshop.make(lambda cut: self.workshop.work_left(cut) <= allowed)
             if candidate is None:
                 self.impossible.add((size, level))
                 return None
@@ -277,7 +275,7 @@ class _Search:
         if reached:
             return min(reached, key=lambda c: c.verdict.divergence)
         self.missed = True
-        return min(self.done.values(), key=lambda c: c.macs)
+        return min(self.done.values(), key=lambda c: c.work)
 
     def finish(self, chosen: Candidate | None) -> Found:
         """What is returned: the chosen candidate refitted on all images, and the front."""
@@ -296,7 +294,7 @@ class _Search:
         points = _front(self.done.values())
         if chosen is not None and not any(c is chosen for c in points):
             # One that is smaller and loses less on average, but too much of one class, beats it.
-            points = sorted([*points, chosen], key=lambda c: c.macs)
+            points = sorted([*points, chosen], key=lambda c: c.work)
         result = []
         for c in points:
             if found is not None and c is chosen:
@@ -311,7 +309,7 @@ class _Search:
 def _front(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Those that no other beats in both MACs and loss, the smallest network first."""
     best: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda c: (c.macs, _harm(c))):
+    for candidate in sorted(candidates, key=lambda c: (c.work, _harm(c))):
         if not best or _harm(candidate) < _harm(best[-1]):
             best.append(candidate)
     return best

@@ -12,7 +12,7 @@ from torch import Tensor
 from distillnet.channels import Channels
 from distillnet.classes import Mission
 from distillnet.compensation import compensate
-from distillnet.cost import class_macs, cost
+from distillnet.cost import class_work
 from distillnet.graph import Graph
 from distillnet.plan import Plan
 from distillnet.preprocessing import Size
@@ -51,7 +51,7 @@ class Candidate:
 
     Attributes:
         graph: refitted, in the original shapes; None once its weights are not needed any more.
-        macs: what is left.
+        work: what is left of MACs, or of what stands for time; see ``cost.class_work``.
         scores: on the search images; then, where asked, on the statistics images.
         verdict: on all images that there are scores of.
     """
@@ -59,7 +59,7 @@ class Candidate:
     size: Size
     plan: Plan
     graph: Graph | None
-    macs: int
+    work: float
     scores: tuple[Tensor, ...]
     verdict: Verdict
 
@@ -73,10 +73,11 @@ class Workshop:
         labels: of the search images and, where they may judge, too, of the statistics images.
         importance: by channel class, what goes last; None asks the surgeon.
         split: whether layers may be written as two thinner ones.
+        element: MACs that take as long as writing one number; 0 counts MACs alone.
 
     Attributes:
         original, here: the network at its original size, and at the present ``size``.
-        macs: of the original, by the rules of ``cost.class_macs``.
+        work: of the original; see ``work_left``.
     """
 
     def __init__(
@@ -90,11 +91,12 @@ class Workshop:
         split: bool = True,
         round_to: int = 1,
         param_weight: float = 0.0,
+        element: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.load, self.mission, self.seed = sized, mission, seed
         self.importance, self.split = importance, split
-        self.round_to, self.param_weight = round_to, param_weight
+        self.round_to, self.param_weight, self.element = round_to, param_weight, element
         self.original = sized(original_size)
         self.size = self.original_size = original_size
         self.here = self.original
@@ -105,7 +107,7 @@ class Workshop:
         self.folds = len(labels)
         self.judge = Judge(torch.cat(scores), torch.cat(labels), mission)
         nothing = np.zeros(self.original.channels.count, dtype=bool)
-        self.macs = class_macs(self.original.graph, self.original.channels, nothing)[1]
+        self.work = self.work_left(Cut(nothing), self.original)
         self.learns_from_original_size = True
         self.orders: tuple[Order, ...] | None = None
         self.spectra: tuple[Spectrum, ...] = ()
@@ -159,8 +161,13 @@ class Workshop:
         plan = channel_plan(here.graph, here.channels, cut, self.mission.indices)
         graph = self._refit(plan, 0)
         scores = self._scores(graph, plan, 0)
-        macs = cost(here.graph, here.channels, plan).macs
-        return Candidate(self.size, plan, graph, macs, (scores,), self.judge.verdict(scores))
+        verdict = self.judge.verdict(scores)
+        return Candidate(self.size, plan, graph, self.work_left(cut), (scores,), verdict)
+
+    def work_left(self, cut: Cut, here: Sized | None = None) -> float:
+        """What a cut leaves to do, at the present size."""
+        here = here or self.here
+        return class_work(here.graph, here.channels, cut.gone, cut.ranks, self.element)
 
     def judged_by_all(self, candidate: Candidate) -> Candidate:
         """The candidate with the verdict of all folds."""
@@ -196,6 +203,7 @@ class Workshop:
             self.mission.indices,
             self.param_weight,
             self.spectra,
+            self.element,
         )
         return cut_to_size(graph, channels, ledger, enough, self.round_to)
 

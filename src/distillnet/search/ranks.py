@@ -53,6 +53,7 @@ def choose_ranks(
     price: float,
     costs: Mapping[str, float],
     multiple: int = 1,
+    element: float = 0.0,
 ) -> dict[str, int]:
     """The rank of each layer that is worth splitting: least damage + price x cost.
 
@@ -61,6 +62,7 @@ def choose_ranks(
         price: in squared score units.
         costs: by layer, of one filter on one input channel.
         multiple: ranks are rounded up to one.
+        element: cost of writing a number between the two layers.
     """
     ranks = {}
     for spectrum in known:
@@ -72,7 +74,8 @@ def choose_ranks(
         # damage[r] of rank r, for r = 0 ... n_out
         damage = np.append(np.cumsum(values[::-1])[::-1], 0.0)
         rank = np.arange(n_out + 1)
-        cost = costs[layer.name] * rank * (n_in + n_out / kernel)
+        between = element * math.prod(layer.shape[1:])
+        cost = rank * (costs[layer.name] * (n_in + n_out / kernel) + between)
         whole = costs[layer.name] * n_out * n_in
         best = max(1, int(np.argmin(damage + price * cost)))
         best = -(-best // multiple) * multiple
