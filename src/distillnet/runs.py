@@ -254,7 +254,7 @@ def _verdicts(search: dict[str, Any]) -> tuple[Verdict, Verdict | None]:
 class Run:
     """A run folder, read: the compact network and what it needs to be fed and understood.
 
-    ``sources`` are paths as they were given: data, val, search, atlas, weights, class_names.
+    ``options`` are those of ``distill.Options`` by name; ``sources`` are paths as they were given: data, val, search, atlas, weights, class_names.
     """
 
     directory: Path
@@ -264,6 +264,7 @@ class Run:
     preprocessing: Preprocessing
     weights_sha256: str
     seed: int
+    options: Mapping[str, Any]
     sources: Mapping[str, str | None]
 
 
@@ -297,6 +298,7 @@ def open_run(directory: Path) -> Run:
             Preprocessing(**how),
             str(mission["weights_sha256"]),
             int(mission["seed"]),
+            dict(mission["options"]),
             dict(mission["sources"]),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

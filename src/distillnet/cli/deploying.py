@@ -36,6 +36,7 @@ BenchRuntime = StrEnum("BenchRuntime", {name: name for name in RUNTIMES})  # typ
 
 _RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 _FILE_NAMES = {"float32": "model.onnx", "float16": "model-fp16.onnx", "int8": "model-int8.onnx"}
+_REALISED = 0.85  # of the MAC ratio; below it, rounding is worth a word
 _WORST = 8  # layers that the profile names
 
 
@@ -217,6 +218,11 @@ def bench_command(
         print_json(values)
         return
     _print_bench(values)
+    if min(values["realised"].values()) < _REALISED and opened.options.get("round_to") == 1:
+        print_line(
+            "Part of the saving is lost on layers whose channels do not fill the runtime's blocks; "
+            "`distill --round-to auto` fills them, for more accuracy in the same time."
+        )
     print_line(f"Written to {path}" + (f" and {picture}" if drawn else ""))
 
 

@@ -1,9 +1,9 @@
-"""The best method: whole channels by optimal brain surgeon, refitted, at the best input size.
+"""The best method: fewer channels, thinner layers, refitted, at the best input size.
 
-A candidate is an input size and a number of MACs. Its channels follow from the orders of
-elimination at one price (``allocation``); its weights from a closed-form refit towards the original
-network (``compensation``), on the statistics images. It is judged on images that its weights were
-not fitted on.
+A candidate is an input size and a number of MACs. Its channels and ranks follow from the orders of
+elimination and the spectra of layers at one price (``allocation``); its weights from a closed-form
+refit towards the original network (``compensation``), on the statistics images. It is judged on
+images that its weights were not fitted on.
 
 The sizes share the orders, which are measured once. For the first size the smallest network within
 the budget is sought by steps that double and then halve, on a grid of MACs. Every second size is
