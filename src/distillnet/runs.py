@@ -254,7 +254,8 @@ def _verdicts(search: dict[str, Any]) -> tuple[Verdict, Verdict | None]:
 class Run:
     """A run folder, read: the compact network and what it needs to be fed and understood.
 
-    ``options`` are those of ``distill.Options`` by name; ``sources`` are paths as they were given: data, val, search, atlas, weights, class_names.
+    ``options`` are those of ``distill.Options`` by name; ``sources`` are paths as they were given:
+    data, val, search, atlas, weights, class_names.
     """
 
     directory: Path
