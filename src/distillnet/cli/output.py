@@ -39,8 +39,9 @@ _LABELS = {
     "search": "Searching",
     "evaluate": "Evaluating",
     "train": "Training",
+    "bench": "Timing",
 }
-_UNITS = {"search": "steps", "train": "epochs"}  # of the others, images
+_UNITS = {"search": "steps", "train": "epochs", "bench": "pairs"}  # of the others, images
 _LINE_EVERY_S = 10.0
 _SHOWN_UNREADABLE = 10
 
