@@ -398,7 +398,9 @@ def test_rounded_networks_are_found_as_well(module, labels: Tensor, multiple: in
 def test_the_front_falls_and_holds_what_is_returned(module, labels: Tensor) -> None:
     found = find(module, labels, Budget(3.0))
     macs = [cost(p.graph, analyse(p.graph), p.plan).macs for p in found.front]
-    losses = [p.verdict.expected_loss_pp for p in found.front]
+    # What is returned may be beaten by one that loses less, but too much where errors are counted.
+    others = [p for p in found.front if p.plan is not found.plan]
+    losses = [p.verdict.expected_loss_pp for p in others]
     assert macs == sorted(macs)
     assert losses == sorted(losses, reverse=True)
     assert sum(p.plan is found.plan for p in found.front) == 1

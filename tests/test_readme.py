@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,10 @@ def test_the_recipe_for_a_device_runs_without_torch(
     try:
         assert service.stdout is not None
         lines = [service.stdout.readline() for _ in want]
+        for _ in range(100):  # the last picture goes after its line
+            if not list(Path("inbox").iterdir()):
+                break
+            time.sleep(0.1)
     finally:
         service.kill()
         service.wait()
