@@ -1,6 +1,7 @@
 """The demo from end to end: what it leaves behind is complete, true and repeatable."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import distillnet as dn
-from distillnet.cli import main
+from commands import run_command
 from distillnet.images import load_all
 from distillnet.weights import read_weights
 
@@ -25,13 +26,6 @@ assert not any(name.startswith("distillnet") for name in sys.modules)
 """
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, *args: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["distillnet", *args])
-    with pytest.raises(SystemExit) as leaving:
-        main()
-    assert not leaving.value.code
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a demo that took the place of an earlier one."""
@@ -40,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("mission.json", "report.html"):
         (out / name).write_text("of an earlier run")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        _run(monkeypatch, "demo", "--out", str(out))
+        run_command(monkeypatch, "demo", "--out", str(out))
     return out
 
 
@@ -87,12 +81,26 @@ def test_evaluate_repeats_the_figures(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for data in ("data", "data/val"):
-        _run(monkeypatch, "evaluate", str(run), "--data", str(run / data), "--json")
+        run_command(monkeypatch, "evaluate", str(run), "--data", str(run / data), "--json")
         printed = json.loads(capsys.readouterr().out)
         result = dn.open_run(run).result
         assert printed["accuracy"] == pytest.approx(result["distilled"]["accuracy"])
         assert printed["per_class"] == pytest.approx(result["distilled"]["per_class"])
         assert printed["n"] == result["n_images"]["val"]
+
+
+def test_the_run_finds_its_images_and_weights_from_anywhere(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(run, moved)
+    monkeypatch.chdir(tmp_path)
+    for opened in (dn.open_run(run), dn.open_run(moved), dn.open_run(Path("elsewhere"))):
+        for name in ("data", "weights"):
+            source = opened.sources[name]
+            assert source is not None
+            assert Path(source).resolve() == (opened.directory / Path(source).name).resolve()
+            assert Path(source).exists()
 
 
 def test_the_network_runs_without_this_package(run: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import distillnet as dn
+from commands import run_command
 from distillnet.bitmaps import complete_removal
 from distillnet.capture import capture_model
 from distillnet.channels import analyse
@@ -58,13 +59,6 @@ class Net(nn.Module):
         x = self.norm(self.a(x).relu())
         return self.c(self.b(nn.functional.max_pool2d(x, 2)).relu().mean((2, 3)))
 """
-
-
-def run_command(monkeypatch: pytest.MonkeyPatch, *args: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["distillnet", *args])
-    with pytest.raises(SystemExit) as leaving:
-        main()
-    assert not leaving.value.code
 
 
 @pytest.fixture(scope="module")

@@ -155,7 +155,8 @@ class GraphModule(nn.Module):
                 attr += "_"
             taken.add(attr)
             self._names[name] = attr
-            self.register_buffer(attr, tensor)
+            # A programme is written tensor by tensor, which warns of those in another layout.
+            self.register_buffer(attr, tensor.contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
         params = {name: getattr(self, attr) for name, attr in self._names.items()}

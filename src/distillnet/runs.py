@@ -254,8 +254,8 @@ def _verdicts(search: dict[str, Any]) -> tuple[Verdict, Verdict | None]:
 class Run:
     """A run folder, read: the compact network and what it needs to be fed and understood.
 
-    ``options`` are those of ``distill.Options`` by name; ``sources`` are paths as they were given:
-    data, val, search, atlas, weights, class_names.
+    ``options`` are those of ``distill.Options`` by name; ``sources`` are paths as they were given,
+    or within the run where they lie there: data, val, search, atlas, weights, class_names.
     """
 
     directory: Path
@@ -300,13 +300,19 @@ def open_run(directory: Path) -> Run:
             str(mission["weights_sha256"]),
             int(mission["seed"]),
             dict(mission["options"]),
-            dict(mission["sources"]),
+            {name: _beside(directory, path) for name, path in mission["sources"].items()},
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(
             f"{directory} is not a run folder ({type(error).__name__}: {error}); expected a folder "
             "that `distillnet distill` wrote"
         ) from error
+
+
+def _beside(directory: Path, path: str | None) -> str | None:
+    """A source that lies in the run's own folder, as the demo's do, wherever that was moved to."""
+    inside = directory / path if path else directory
+    return str(inside) if path and not Path(path).exists() and inside.exists() else path
 
 
 def evaluate_run(opened: Run, batches: Iterable[Batch]) -> Evaluation:

@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from distillnet.capture import capture_model
 from distillnet.errors import InputError
@@ -40,6 +42,23 @@ class Deployable:
         """(C, H, W) of an image."""
         height, width = self.preprocessing.input_size
         return len(self.preprocessing.mean), height, width
+
+    def exported(
+        self, batch: int | None = None, with_preprocessing: bool = False
+    ) -> ExportedProgram:
+        """The network as a ``torch.export`` programme, which all other formats are made of.
+
+        Args:
+            batch: images at once; None leaves their number open.
+            with_preprocessing: take uint8 (N, H, W, 3) RGB instead of normalised (N, C, H, W).
+        """
+        channels, height, width = self.shape
+        module, x = self.module, torch.zeros(batch or 2, channels, height, width)
+        if with_preprocessing:
+            module = WithPreprocessing(self)
+            x = torch.zeros(batch or 2, height, width, 3, dtype=torch.uint8)
+        shapes = None if batch else ({0: torch.export.Dim("batch", min=1)},)
+        return torch.export.export(module, (x,), dynamic_shapes=shapes)
 
 
 def distilled_network(run: Run) -> Deployable:

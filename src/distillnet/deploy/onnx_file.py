@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from distillnet.deploy.extras import need
-from distillnet.deploy.networks import Deployable, WithPreprocessing
+from distillnet.deploy.networks import Deployable
 from distillnet.errors import InputError
 
 __all__ = ["OnnxFile", "class_names", "describe", "open_onnx", "write_onnx"]
@@ -37,20 +37,10 @@ def write_onnx(
     """
     onnx = need("onnx", "onnx")
     need("onnxscript", "onnx")
-    channels, height, width = network.shape
-    module: torch.nn.Module = network.module
-    x = torch.zeros(batch or 2, channels, height, width)
-    if with_preprocessing:
-        module = WithPreprocessing(network)
-        x = torch.zeros(batch or 2, height, width, 3, dtype=torch.uint8)
-    dynamic = None if batch else ({0: torch.export.Dim("batch", min=1)},)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own libraries
         program = torch.onnx.export(
-            module,
-            (x,),
-            dynamo=True,
-            dynamic_shapes=dynamic,
+            network.exported(batch, with_preprocessing),
             input_names=[_INPUT],
             output_names=[_OUTPUT],
             verbose=False,

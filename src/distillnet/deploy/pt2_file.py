@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from distillnet.deploy.networks import Deployable, WithPreprocessing
+from distillnet.deploy.networks import Deployable
 
 __all__ = ["write_pt2"]
 
@@ -26,14 +26,7 @@ def write_pt2(
         batch: images at once; None leaves their number open.
         with_preprocessing: take uint8 (N, H, W, 3) RGB instead of normalised (N, C, H, W).
     """
-    channels, height, width = network.shape
-    module: torch.nn.Module = network.module
-    x = torch.zeros(batch or 2, channels, height, width)
-    if with_preprocessing:
-        module = WithPreprocessing(network)
-        x = torch.zeros(batch or 2, height, width, 3, dtype=torch.uint8)
-    shapes = None if batch else ({0: torch.export.Dim("batch", min=1)},)
-    program = torch.export.export(module, (x,), dynamic_shapes=shapes)
+    program = network.exported(batch, with_preprocessing)
     # Through memory: where the disk is full, PyTorch's own writer ends the process (2.9).
     archive = io.BytesIO()
     torch.export.save(program, archive, extra_files={_EXTRA: json.dumps(network.provenance)})

@@ -8,7 +8,6 @@ small networks in ONNX Runtime where it is installed, else in torch.
 
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from distillnet.deploy.bench import machine
+from distillnet.deploy.bench import interleave, machine
 from distillnet.deploy.extras import is_installed, need
 
 __all__ = ["MULTIPLES", "best_multiple", "element_cost", "time_of_multiples"]
@@ -78,15 +77,7 @@ def _medians(runtime: str, chains: Sequence[Chain], threads: int) -> np.ndarray:
     """Median seconds of each chain, run in turns: what else the machine does falls on all."""
     make = _in_onnx if runtime == "onnxruntime" else _in_torch
     calls = [make(chain, threads) for chain in chains]
-    rows = []
-    for _ in range(_RUNS + 2):
-        row = []
-        for call in calls:
-            start = time.perf_counter()
-            call()
-            row.append(time.perf_counter() - start)
-        rows.append(row)
-    return np.median(rows[2:], axis=0)
+    return np.median(interleave(calls, 0, _RUNS, warm_up=2), axis=0)
 
 
 def _in_torch(chain: Chain, threads: int) -> Call:
