@@ -30,6 +30,7 @@ from distillnet.search import (
     search_best,
 )
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger, round_up
+from distillnet.search.candidates import make_folds
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import is_sure
 from distillnet.search.orders import _RIDGE, Order, elimination_orders
@@ -78,7 +79,7 @@ def sized(net: nn.Module) -> Callable[[tuple[int, int]], Sized]:
         graph = capture(net, size)
         x, y = random(80, 3, 16, 16, seed=2), random(150, 3, 16, 16, seed=3)
         smaller = [nn.functional.interpolate(t, size, mode="area") for t in (x, y)]
-        return Sized(graph, analyse(graph), *smaller)
+        return Sized(graph, analyse(graph), torch.cat(smaller), 80)
 
     return at
 
@@ -230,6 +231,16 @@ def test_orders_and_ledger_follow_every_structure(name: str, split: bool) -> Non
         ):
             assert class_macs(graph, channels, gone, cut.ranks)[1] == left[-1]
     assert left[1] <= left[0]
+
+
+@pytest.mark.parametrize(("n", "n_statistics"), [(1000, 500), (230, 80), (90, 80), (4, 2), (3, 1)])
+def test_each_image_judges_once_and_nothing_that_it_fitted(n: int, n_statistics: int) -> None:
+    folds = make_folds(n, n_statistics, alike=True)
+    assert torch.cat([fold.judge for fold in folds]).sort().values.tolist() == list(range(n))
+    for fold in folds:
+        assert not set(fold.fit.tolist()) & set(fold.judge.tolist())
+        assert 1 <= len(fold.fit) <= max(1, 4 * n_statistics / 3)
+        assert len(fold.fit) == len(fold.fit.unique())
 
 
 def test_statistics_images_judge_as_well_where_they_may(module, labels: Tensor) -> None:

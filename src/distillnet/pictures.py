@@ -118,10 +118,8 @@ class Pictures:
             search = self._read(searched_on, size, tell=size == self.own_size)
             self._check("statistics", statistics)
             self._check("search", search)
-            sized = Sized(
-                graph, analyse(graph), statistics.x_nchw.to(self.device),
-                search.x_nchw.to(self.device),
-            )  # fmt: skip
+            x_nchw = torch.cat([statistics.x_nchw, search.x_nchw]).to(self.device)
+            sized = Sized(graph, analyse(graph), x_nchw, len(statistics.x_nchw))
             if size == self.own_size:
                 self.unreadable, self.n_search = search.unreadable, len(search.refs)
             self.loaded[size] = sized, self._positions(search), self._positions(statistics)

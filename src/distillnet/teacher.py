@@ -85,4 +85,4 @@ def teach(
 
 # Rows of one image resemble each other: more of them cost time and memory and tell little.
 _MOST_PLACES, _LEAST_PLACES = 20, 2
-_ROWS = 10_000
+_ROWS = 13_000

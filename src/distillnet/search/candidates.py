@@ -1,6 +1,11 @@
-"""Candidates of the best search: made by cutting and refitting at an input size, and judged."""
+"""Candidates of the best search: made by cutting and refitting at an input size, and judged.
 
-import math
+Where statistics and search images are drawn alike, candidates are judged by cross-validation: in
+each of three folds two thirds of all images fit the weights and the others judge them, so that each
+image judges weights that have not seen it. (The orders have seen the statistics images; they ask
+for no label.) Otherwise there is one fold: statistics fit, search images judge.
+"""
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -25,8 +30,9 @@ from distillnet.search.ranks import Spectrum, spectra
 from distillnet.surgery import compact
 from distillnet.teacher import Teacher, teach
 
-__all__ = ["Candidate", "Importance", "Sized", "Workshop"]
+__all__ = ["Candidate", "Fold", "Importance", "Sized", "Workshop", "make_folds"]
 
+_FOLDS = 3
 _BYTES = 10**9  # of a fold's teacher's answers, and of values kept between layers twice that
 
 Importance = Callable[[Evidence], NDArray[np.float64]]
@@ -36,13 +42,31 @@ Importance = Callable[[Evidence], NDArray[np.float64]]
 class Sized:
     """The original network captured at one input size, and the images at that size.
 
-    x_statistics and x_search are (N, C, H, W), the same images at every size.
+    Attributes:
+        x_nchw: statistics images, then search images; the same at every size.
     """
 
     graph: Graph
     channels: Channels
-    x_statistics: Tensor
-    x_search: Tensor
+    x_nchw: Tensor
+    n_statistics: int
+
+    @property
+    def x_statistics(self) -> Tensor:
+        """What orders of elimination are measured on."""
+        return self.x_nchw[: self.n_statistics]
+
+    @property
+    def x_search(self) -> Tensor:
+        return self.x_nchw[self.n_statistics :]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Positions in ``Sized.x_nchw`` of the images that fit weights, and of those that judge."""
+
+    fit: Tensor
+    judge: Tensor
 
 
 @dataclass(frozen=True)
@@ -52,7 +76,7 @@ class Candidate:
     Attributes:
         graph: refitted, in the original shapes; None once its weights are not needed any more.
         work: what is left of MACs, or of what stands for time; see ``cost.class_work``.
-        scores: on the search images; then, where asked, on the statistics images.
+        scores: on the images that judge in the first fold and, where asked, in others.
         verdict: on all images that there are scores of.
     """
 
@@ -70,7 +94,7 @@ class Workshop:
     Args:
         sized: the network and its images at an input size.
         original_size: of the network as it came.
-        labels: of the search images and, where they may judge, too, of the statistics images.
+        labels_n: of the search images, or of all images where the statistics images may judge, too.
         importance: by channel class, what goes last; None asks the surgeon.
         split: whether layers may be written as two thinner ones.
         element: MACs that take as long as writing one number; 0 counts MACs alone.
@@ -85,7 +109,7 @@ class Workshop:
         sized: Callable[[Size], Sized],
         original_size: Size,
         mission: Mission,
-        labels: tuple[Tensor, ...],
+        labels_n: Tensor,
         importance: Importance | None = None,
         *,
         split: bool = True,
@@ -100,12 +124,13 @@ class Workshop:
         self.original = sized(original_size)
         self.size = self.original_size = original_size
         self.here = self.original
-        scores = [
-            masked_scores(self.original.graph, x_nchw, {})
-            for x_nchw in _judges(self.original)[: len(labels)]
-        ]
-        self.folds = len(labels)
-        self.judge = Judge(torch.cat(scores), torch.cat(labels), mission)
+        n = len(self.original.x_nchw)
+        alike = len(labels_n) == n
+        self.folds = make_folds(n, self.original.n_statistics, alike=alike)
+        judging = torch.cat([fold.judge for fold in self.folds])
+        scores = masked_scores(self.original.graph, self.original.x_nchw[judging], {})
+        first = n - len(labels_n)
+        self.judge = Judge(scores, labels_n[judging - first], mission)
         nothing = np.zeros(self.original.channels.count, dtype=bool)
         self.work = self.work_left(Cut(nothing), self.original)
         self.learns_from_original_size = True
@@ -169,23 +194,28 @@ class Workshop:
         here = here or self.here
         return class_work(here.graph, here.channels, cut.gone, cut.ranks, self.element)
 
-    def judged_by_all(self, candidate: Candidate) -> Candidate:
-        """The candidate with the verdict of all folds."""
-        if len(candidate.scores) == self.folds:
-            return candidate
+    def is_judged_by_all(self, candidate: Candidate) -> bool:
+        """Whether a candidate has the verdict of all folds."""
+        return len(candidate.scores) == len(self.folds)
+
+    def judged_by_one_more(self, candidate: Candidate) -> Candidate:
+        """The candidate with the verdict of the next fold, too."""
+        fold = len(candidate.scores)
         self.go_to(candidate.size)
-        refitted = self._refit(candidate.plan, 1)
-        scores = (*candidate.scores, self._scores(refitted, candidate.plan, 1))
+        refitted = self._refit(candidate.plan, fold)
+        scores = (*candidate.scores, self._scores(refitted, candidate.plan, fold))
         return replace(candidate, scores=scores, verdict=self.judge.verdict(torch.cat(scores)))
 
     def refit_on_all(self, candidate: Candidate) -> Graph:
         """The candidate's network fitted on statistics and search images together."""
         self.go_to(candidate.size)
         self.teachers.clear()
-        x_original, x_here = (torch.cat([s.x_statistics, _fitted_on(s, 1)]) for s in self._both())
+        here = self.here
+        both = _evenly(torch.arange(len(here.x_nchw)), 2 * here.n_statistics)
+        x_original, x_here = (s.x_nchw[both] for s in self._both())
         return compensate(
-            self.here.graph,
-            self.here.channels,
+            here.graph,
+            here.channels,
             candidate.plan,
             self._teacher(x_original, x_here),
             x_here,
@@ -209,7 +239,7 @@ class Workshop:
 
     def _refit(self, plan: Plan, fold: int) -> Graph:
         """The network at the present size, fitted on the images that do not judge in ``fold``."""
-        x_original, x_here = (_fitted_on(s, fold) for s in self._both())
+        x_original, x_here = (s.x_nchw[self.folds[fold].fit] for s in self._both())
         if fold not in self.teachers:
             self.teachers[fold] = self._teacher(x_original, x_here)
         return compensate(
@@ -225,7 +255,7 @@ class Workshop:
     def _scores(self, graph: Graph, plan: Plan, fold: int) -> Tensor:
         """Of a network, cut, on the images that judge in ``fold``."""
         small = compact(graph, self.here.channels, replace(plan, outputs=None))
-        return masked_scores(small, _judges(self.here)[fold], {})
+        return masked_scores(small, self.here.x_nchw[self.folds[fold].judge], {})
 
     def _both(self) -> tuple[Sized, Sized]:
         """The network at the original size and at the present one."""
@@ -239,13 +269,25 @@ class Workshop:
         return teach(here, here, x_here, max_bytes=_BYTES, seed=self.seed)
 
 
-def _judges(here: Sized) -> tuple[Tensor, Tensor]:
-    """The images that judge in each fold; a fold fits on those of the other."""
-    return here.x_search, here.x_statistics
+def make_folds(n: int, n_statistics: int, *, alike: bool) -> tuple[Fold, ...]:
+    """Who fits and who judges of ``n`` images, the statistics images first.
+
+    >>> [fold.judge.tolist() for fold in make_folds(5, 3, alike=True)]
+    [[0, 3], [1, 4], [2]]
+    >>> [fold.judge.tolist() for fold in make_folds(5, 3, alike=False)]
+    [[3, 4]]
+    """
+    everyone = torch.arange(n)
+    if not alike:
+        return (Fold(everyone[:n_statistics], everyone[n_statistics:]),)
+    # Time grows with the images that fit: no more of them where many are searched on.
+    most = max(1, 2 * n_statistics * (_FOLDS - 1) // _FOLDS)
+    parts = [everyone % _FOLDS == i for i in range(_FOLDS)]
+    return tuple(Fold(_evenly(everyone[~part], most), everyone[part]) for part in parts)
 
 
-def _fitted_on(here: Sized, fold: int) -> Tensor:
-    """The images that weights are fitted on in a fold: no more in the second than in the first."""
-    if fold == 0:
-        return here.x_statistics
-    return here.x_search[:: math.ceil(len(here.x_search) / len(here.x_statistics))]
+def _evenly(positions: Tensor, most: int) -> Tensor:
+    """At most so many of them, in equal distances: of all classes, which follow each other."""
+    if len(positions) <= most:
+        return positions
+    return positions[torch.arange(most) * len(positions) // most]
