@@ -14,7 +14,7 @@ from distillnet.basis import output_basis
 from distillnet.capture import capture
 from distillnet.channels import Channels, analyse
 from distillnet.classes import Mission
-from distillnet.compensation import compensate, fit_affine
+from distillnet.compensation import Thin, compensate, fit_affine, fit_thin
 from distillnet.cost import cost
 from distillnet.graph import Graph, run
 from distillnet.operators import Node
@@ -108,6 +108,27 @@ class Redundant(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.c(self.b(self.a(x)).relu().mean((2, 3)))
+
+
+def test_a_thin_fit_is_reduced_rank_regression() -> None:
+    """With nothing to hide behind and equal needs: Izenman's, 1975, by least squares and an SVD."""
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(400, 9, generator=generator).double()
+    aims = x @ torch.randn(9, 6, generator=generator).double() + 0.5
+    aims += 0.1 * torch.randn(400, 6, generator=generator).double()
+    weight, bias = torch.zeros(6, 9).double(), torch.zeros(6).double()
+    thin = Thin(torch.eye(6).double(), rank=3)
+    filters, back, offset = fit_thin(x, aims, weight, bias, thin)
+    assert (filters.shape, back.shape) == ((3, 9), (6, 3))
+    centred, wanted = x - x.mean(0), aims - aims.mean(0)
+    fitted = centred @ torch.linalg.lstsq(centred, wanted).solution
+    u, values, v = torch.linalg.svd(fitted, full_matrices=False)
+    best = u[:, :3] * values[:3] @ v[:3] + aims.mean(0)
+    assert torch.allclose(x @ (back @ filters).T + offset, best, atol=2e-3)
+    whole = fit_thin(x, aims, weight, bias, Thin(torch.eye(6).double(), rank=6))
+    affine = fit_affine(x, aims, weight, bias)
+    assert torch.allclose(whole[1] @ whole[0], affine[0], atol=1e-9)
+    assert torch.allclose(whole[2], affine[1], atol=1e-9)
 
 
 def test_what_others_can_say_goes_without_loss() -> None:

@@ -43,12 +43,13 @@ from distillnet.samples import patches_at
 from distillnet.surgery import compact
 from distillnet.teacher import Teacher, refittable
 
-__all__ = ["compensate", "fit_affine", "with_biases"]
+__all__ = ["Thin", "compensate", "fit_affine", "fit_thin", "with_biases"]
 
 _RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # in units of the inputs' mean variance
 _ROUNDS, _THIN_ROUNDS = 2, 4  # of new aims behind a ReLU; more change nothing
 _CHUNK = 32  # images computed at once
 _HOLD = 5  # one image of this many chooses the ridge
+_GRAM_BLOCKED = 512  # columns from which blocks are worth their overhead
 _SAME = 1e-9  # share of the aims' variance under which a layer's answers are unchanged
 
 
@@ -91,40 +92,33 @@ def compensate(
         per_image = teacher.places[layer.name].shape[1]
         aims = teacher.rows[layer.name][: len(x_rd)][:, left[layer.name].to(x_rd.device)]
         flat = _flat_parts(readers[layer.name])
-        thin = None
         if layer.name in ranks:
             kept = left[layer.name].to(x_rd.device)
             need = torch.eye(len(kept)) if needs is None else needs[layer.name][kept][:, kept]
-            thin = _Thin(need.to(x_rd.device), ranks[layer.name])
-        fitted, bias = fit_affine(x_rd, aims, weight.flatten(1), bias, flat, per_image, thin)
-        if thin is not None:
-            filters, back = thin.split(x_rd, fitted)
+            thin = Thin(need.to(x_rd.device), ranks[layer.name])
+            filters, back, bias = fit_thin(
+                x_rd, aims, weight.flatten(1), bias, thin, flat, per_image
+            )
             back, bias = fit_affine(x_rd @ filters.T, aims, back, bias, flat, per_image)
             fitted = back @ filters
+        else:
+            fitted, bias = fit_affine(x_rd, aims, weight.flatten(1), bias, flat, per_image)
         params[layer.params["bias"]] = bias
         params[layer.params["weight"]] = fast_layout(fitted.reshape(weight.shape))
     return _put_back(graph, small, params, layers, left, channels, gone)
 
 
 @dataclass(frozen=True)
-class _Thin:
-    """Brings weights to a rank: what the mission feels most of a layer's outputs stays."""
+class Thin:
+    """The outputs' directions that a thin layer keeps: those that the mission feels most of."""
 
     need_mm: Tensor
     rank: int
 
-    def split(self, x_rd: Tensor, weight_md: Tensor) -> tuple[Tensor, Tensor]:
-        """Filters (rank, D), and the combination (M, rank) that brings the outputs back."""
-        y_rm = x_rd @ weight_md.T
-        spread = torch.cov(y_rm.T, correction=0).reshape(self.need_mm.shape)
-        _, basis, back = output_basis(self.need_mm, spread)
-        filters = basis[: self.rank].to(weight_md.dtype) @ weight_md
-        return filters, back[:, : self.rank].to(weight_md.dtype)
-
-    def nearest(self, x_rd: Tensor, weight_md: Tensor) -> Tensor:
-        """The weight of this rank that does nearest the same on the rows (R, D)."""
-        filters, back = self.split(x_rd, weight_md)
-        return back @ filters
+    def directions(self, y_rm: Tensor) -> tuple[Tensor, Tensor]:
+        """Of centred outputs: a basis (rank, M), and what brings its coordinates back (M, rank)."""
+        _, basis, back = output_basis(self.need_mm, y_rm.T @ y_rm / len(y_rm))
+        return basis[: self.rank].to(y_rm.dtype), back[:, : self.rank].to(y_rm.dtype)
 
 
 def fit_affine(
@@ -134,7 +128,6 @@ def fit_affine(
     bias_m: Tensor,
     flat: Sequence[tuple[float, float]] = (),
     rows_per_image: int = 1,
-    thin: _Thin | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The weight (M, D) and bias (M,) that give ``aims_rm`` from ``x_rd``, by ridge regression.
 
@@ -145,8 +138,6 @@ def fit_affine(
         flat: intervals in which the activation behind is constant, so that an aim within is met by
             any value within.
         rows_per_image: rows that come from one image, which are held out together.
-        thin: the rank that the weight is to have. Aims behind an activation are then those that
-            are left when such a weight has done its best, round by round.
 
     >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
     >>> weight, bias = fit_affine(x, 2 * x + 1, torch.zeros(1, 1), torch.zeros(1))
@@ -155,30 +146,58 @@ def fit_affine(
     """
     before_rm = torch.addmm(bias_m, x_rd, weight_md.T)
     missing_rm = _aims(aims_rm, before_rm, flat) - before_rm
-    if thin is None and missing_rm.square().mean() <= _SAME * aims_rm.square().mean():
+    if missing_rm.square().mean() <= _SAME * aims_rm.square().mean():
         return weight_md, bias_m
     mean_d = x_rd.mean(0)
     missing_rm = aims_rm - before_rm
     offset_m = missing_rm.mean(0)
     system = _Ridge(x_rd - mean_d, _held_out(len(x_rd), rows_per_image))
     solve = system.solver(missing_rm - offset_m)
-
-    def best_change() -> Tensor:
-        change_dm = torch.zeros_like(weight_md.T)
-        if solve is not None:
-            change_dm = solve(missing_rm - offset_m)
-        if thin is not None:
-            change_dm = (thin.nearest(system.x_rd, weight_md + change_dm.T) - weight_md).T
-        return change_dm
-
-    change_dm = best_change()
-    rounds = _THIN_ROUNDS if thin is not None else _ROUNDS
-    for _ in range(rounds if flat and solve is not None else 0):
+    if solve is None:
+        return weight_md, bias_m + offset_m
+    change_dm = solve(missing_rm - offset_m)
+    for _ in range(_ROUNDS if flat else 0):
         now_rm = torch.addmm(before_rm + offset_m, system.x_rd, change_dm)
         missing_rm = _aims(aims_rm, now_rm, flat) - before_rm
         offset_m = missing_rm.mean(0)
-        change_dm = best_change()
+        change_dm = solve(missing_rm - offset_m)
     return weight_md + change_dm.T, bias_m + offset_m - mean_d @ change_dm
+
+
+def fit_thin(
+    x_rd: Tensor,
+    aims_rm: Tensor,
+    weight_md: Tensor,
+    bias_m: Tensor,
+    thin: Thin,
+    flat: Sequence[tuple[float, float]] = (),
+    rows_per_image: int = 1,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As ``fit_affine``, for a weight of low rank: filters (rank, D), combination (M, rank), bias.
+
+    Aims behind an activation are those that are left when such a weight has done its best, round
+    by round.
+    """
+    before_rm = torch.addmm(bias_m, x_rd, weight_md.T)
+    mean_m, mean_d = before_rm.mean(0), x_rd.mean(0)
+    missing_rm = aims_rm - before_rm
+    offset_m = missing_rm.mean(0)
+    system = _Ridge(x_rd - mean_d, _held_out(len(x_rd), rows_per_image))
+    solve = system.solver(missing_rm - offset_m)
+    whole_md, y_rm = weight_md, before_rm - mean_m
+    if solve is not None:
+        for left in reversed(range(_THIN_ROUNDS + 1 if flat else 1)):
+            change_dm = solve(missing_rm - offset_m)
+            whole_md = weight_md + change_dm.T
+            y_rm = torch.addmm(before_rm - mean_m, system.x_rd, change_dm)
+            if left:  # what is left of the outputs tells the next aims
+                basis, back = thin.directions(y_rm)
+                now_rm = torch.addmm(mean_m + offset_m, y_rm @ basis.T, back.T)
+                missing_rm = _aims(aims_rm, now_rm, flat) - before_rm
+                offset_m = missing_rm.mean(0)
+    basis, back = thin.directions(y_rm)
+    filters = basis @ whole_md
+    return filters, back, mean_m + offset_m - back @ (filters @ mean_d)
 
 
 def _aims(z_rm: Tensor, now_rm: Tensor, flat: Sequence[tuple[float, float]]) -> Tensor:
@@ -202,11 +221,11 @@ class _Ridge:
         self.fit_r, self.hold_r = ~hold_r.to(x_rd.device), hold_r.to(x_rd.device)
         self.by_rows = len(x_rd) < x_rd.shape[1]
         if self.by_rows:
-            self.gram = (x_rd @ x_rd.T).double()
+            self.gram = _gram(x_rd.T).double()
         else:
             x_fit, x_hold = x_rd[self.fit_r], x_rd[self.hold_r]
-            self.gram_fit = (x_fit.T @ x_fit).double()
-            self.gram_hold = (x_hold.T @ x_hold).double()
+            self.gram_fit = _gram(x_fit).double()
+            self.gram_hold = _gram(x_hold).double()
             self.gram = self.gram_fit + self.gram_hold
         self.unit = self.gram.diagonal().sum().clamp_min(1e-30) / x_rd.shape[1]
 
@@ -262,6 +281,18 @@ def _lowest(error: Callable[[float], float], ridges: Sequence[float]) -> tuple[f
             break
         at += step
     return known[at], ridges[at]
+
+
+def _gram(x_rd: Tensor) -> Tensor:
+    """x^T x by blocks, those below the diagonal mirrored: two thirds of the time of all of them."""
+    if x_rd.shape[1] < _GRAM_BLOCKED:
+        return x_rd.T @ x_rd
+    parts = x_rd.tensor_split(4, 1)
+    rows: list[list[Tensor]] = []
+    for i, part in enumerate(parts):
+        above = [row[i].T for row in rows]
+        rows.append([*above, *(part.T @ other for other in parts[i:])])
+    return torch.cat([torch.cat(row, 1) for row in rows])
 
 
 def _factor(gram: Tensor, ridge: Tensor | float) -> Tensor:
