@@ -15,7 +15,8 @@ from laboratory import open_case, parser
 from distillnet.capture import capture_model
 from distillnet.channels import analyse
 from distillnet.cost import cost
-from distillnet.distill import Options, measure_statistics
+from distillnet.distill import measure_statistics
+from distillnet.distillation import Options
 from distillnet.plan import Plan
 from distillnet.replay import masked_scores
 from distillnet.search import SCORES, Findings

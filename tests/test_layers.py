@@ -16,7 +16,8 @@ ORDER = (
     "errors", "files", "classes", "preprocessing", "images", "zoo", "weights", "program_schema",
     "programs", "sources", "models", "train", "operators", "graph", "capture", "channels",
     "bitmaps", "plan", "cost", "surgery", "samples", "teacher", "basis", "compensation", "atlas",
-    "replay", "evaluate", "search", "partition", "pictures", "layer_report", "distill",
+    "replay", "evaluate", "search", "partition", "pictures", "layer_report",
+    "distillation", "distill",
     "runs", "demo", "deploy", "cli", "__main__",
 )  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))

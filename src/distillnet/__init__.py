@@ -18,7 +18,8 @@ from distillnet.classes import (
     read_class_table,
 )
 from distillnet.cost import Cost, cost
-from distillnet.distill import Distillation, Options, distill
+from distillnet.distill import distill
+from distillnet.distillation import Distillation, Options
 from distillnet.errors import DistillnetError, ImageError, InputError, UnsupportedError
 from distillnet.evaluate import Evaluation
 from distillnet.graph import Graph, GraphModule, run

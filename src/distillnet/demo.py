@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from distillnet.classes import parse_mission
-from distillnet.distill import Distillation, Options, distill
+from distillnet.distill import distill
+from distillnet.distillation import Distillation, Options
 from distillnet.images import open_images
 from distillnet.models import load_model
 from distillnet.partition import split_images

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from distillnet.bitmaps import pack
 from distillnet.classes import ClassTable, Mission
 from distillnet.cost import Cost
-from distillnet.distill import Distillation
+from distillnet.distillation import Distillation
 from distillnet.errors import InputError
 from distillnet.evaluate import Evaluation, Scores, evaluation
 from distillnet.files import write_tensors
@@ -254,8 +254,8 @@ def _verdicts(search: dict[str, Any]) -> tuple[Verdict, Verdict | None]:
 class Run:
     """A run folder, read: the compact network and what it needs to be fed and understood.
 
-    ``options`` are those of ``distill.Options`` by name; ``sources`` are paths as they were given,
-    or within the run where they lie there: data, val, search, atlas, weights, class_names.
+    ``options`` are those of ``distillation.Options`` by name; ``sources`` are paths as they were
+    given, or within the run where they lie there: data, val, search, atlas, weights, class_names.
     """
 
     directory: Path

@@ -5,7 +5,7 @@ from pathlib import Path
 from distillnet.atlas import open_atlas
 from distillnet.classes import ClassTable, Mission
 from distillnet.cli.output import print_json, print_line, print_result, warn, warn_unreadable
-from distillnet.distill import Distillation
+from distillnet.distillation import Distillation
 from distillnet.errors import InputError
 from distillnet.images import Folders, ImageSet, open_images
 from distillnet.models import Model, load_model

@@ -26,7 +26,8 @@ from distillnet.cli.options import (
 )
 from distillnet.cli.output import print_json, print_line, print_result, progress
 from distillnet.deploy.timings import best_multiple, element_cost
-from distillnet.distill import Options, distill
+from distillnet.distill import distill
+from distillnet.distillation import Options
 from distillnet.errors import InputError
 from distillnet.files import new_folder
 from distillnet.runs import RUN_MARKER, open_run, take_from_front, write_run

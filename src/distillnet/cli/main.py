@@ -44,11 +44,8 @@ from distillnet.cli.output import (
 from distillnet.cost import cost
 from distillnet.demo import run_demo
 from distillnet.deploy import evaluate_onnx, open_onnx
-from distillnet.distill import (
-    Options,
-    measure_statistics,
-    pick_device,
-)
+from distillnet.distill import measure_statistics, pick_device
+from distillnet.distillation import Options
 from distillnet.errors import InputError
 from distillnet.files import check_writable, new_file, new_folder
 from distillnet.images import load_batches, open_images

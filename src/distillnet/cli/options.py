@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from distillnet.distill import METHODS, SURGEON
+from distillnet.distillation import METHODS, SURGEON
 from distillnet.search import SCORES
 
 __all__ = [
