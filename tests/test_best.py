@@ -522,3 +522,23 @@ def test_the_expected_loss_decides_and_counted_errors_object(
     assert is_within(Budget(1.0), verdict) is within
     assert is_sure(Budget(1.0), verdict) is False  # all are within a standard error
     assert is_sure(Budget(1.0), replace(verdict, expected_loss_pp=3.0)) is True
+
+
+@pytest.mark.parametrize(
+    ("expected", "uncertain", "within", "sure"),
+    [
+        (0.9, 0.1, True, True),  # two standard errors more are 1.1, of 1.5 allowed
+        (0.9, 0.25, True, False),
+        (0.9, 0.35, False, False),  # 1.6
+        (0.7, 0.35, True, False),
+        (0.1, 0.35, True, True),
+        (1.3, 0.35, False, True),
+    ],
+)
+def test_few_images_allow_little(
+    expected: float, uncertain: float, within: bool, sure: bool
+) -> None:
+    """More images may turn what is not sure; two standard errors stay within 1.5 budgets."""
+    verdict = Verdict(0.0, expected, (0.0, 0.0), 0.0, 0.5, uncertain, 1000, 500)
+    assert is_within(Budget(1.0), verdict) is within
+    assert is_sure(Budget(1.0), verdict) is sure

@@ -25,6 +25,8 @@ __all__ = [
 _COUNTABLE = 3
 # Standard errors between the loss and the budget from which more images would change nothing.
 _SURE = 0.5
+# One can be sure, as far as two standard errors go, that no more is lost than so many budgets.
+_SURELY, _TWO_SIGMA = 1.5, 2.0
 _ROUNDING = 1e-9
 
 
@@ -137,14 +139,15 @@ def is_within(budget: Budget, verdict: Verdict, light: Verdict | None = None) ->
     """Whether a network is within the budget as far as the images can tell.
 
     The expected loss decides: it estimates what is counted, with two thirds of the noise, and
-    comes nearer to what is then found on unseen images (docs/results.md). It trusts the networks'
-    confidence; so counted errors object where they are beyond the budget by more than their
-    standard error, on average or, by one image at least, in the worst class.
+    comes nearer to what is then found on unseen images (docs/results.md). Two standard errors more
+    may not be beyond one and a half budgets, so that few images allow little. The expected loss
+    trusts the networks' confidence; so counted errors object where they are beyond the budget by
+    more than their standard error, on average or, by one image at least, in the worst class.
     """
     loss = beyond_memory(budget, verdict, light)
     one_image = 100 / max(1, verdict.n_images_of_rarest)
     return (
-        loss.expected_pp <= budget.max_loss_pp + _ROUNDING
+        loss.expected_pp <= _limit(budget, verdict) + _ROUNDING
         and loss.counted_pp <= budget.max_loss_pp + verdict.uncertain_pp + _ROUNDING
         and loss.worst_class_pp <= max(budget.class_limit_pp, one_image) + _ROUNDING
     )
@@ -152,11 +155,20 @@ def is_within(budget: Budget, verdict: Verdict, light: Verdict | None = None) ->
 
 def is_sure(budget: Budget, verdict: Verdict, light: Verdict | None = None) -> bool:
     """Whether more images would hardly say otherwise of the budget than these."""
-    loss = beyond_memory(budget, verdict, light)
-    distance = abs(loss.expected_pp - budget.max_loss_pp)
-    return distance > _SURE * verdict.expected_uncertain_pp and _is_countable(
-        budget, verdict.n_images
+    expected = beyond_memory(budget, verdict, light).expected_pp
+    margin = _SURE * verdict.expected_uncertain_pp
+    # With more images the limit may only rise, to the budget at most.
+    fails, fits = (
+        expected > budget.max_loss_pp + margin,
+        expected < _limit(budget, verdict) - margin,
     )
+    return (fails or fits) and _is_countable(budget, verdict.n_images)
+
+
+def _limit(budget: Budget, verdict: Verdict) -> float:
+    """The most that may be expected to be lost, in percentage points."""
+    most = _SURELY * budget.max_loss_pp - _TWO_SIGMA * verdict.expected_uncertain_pp
+    return min(budget.max_loss_pp, most)
 
 
 def _is_countable(budget: Budget, n_images: int) -> bool:
