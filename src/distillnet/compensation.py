@@ -47,6 +47,7 @@ __all__ = ["Thin", "compensate", "fit_affine", "fit_thin", "with_biases"]
 
 _RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # in units of the inputs' mean variance
 _ROUNDS, _THIN_ROUNDS = 2, 4  # of new aims behind a ReLU; more change nothing
+_ROWS_PER_COLUMN, _LEAST_ROWS = 16, 4000  # that a layer is fitted on, of those that there are
 _CHUNK = 32  # images computed at once
 _HOLD = 5  # one image of this many chooses the ridge
 _GRAM_BLOCKED = 512  # columns from which blocks are worth their overhead
@@ -87,10 +88,11 @@ def compensate(
     layers = [small[layer.name] for layer in refittable(graph)]
     readers = consumers(small)
     for layer in layers:
-        x_rd = students.patches(layer, teacher.places[layer.name])
+        per_image = _rows_per_image(params[layer.params["weight"]], teacher.places[layer.name])
+        x_rd = students.patches(layer, teacher.places[layer.name][:, :per_image])
         weight, bias = params[layer.params["weight"]], params[layer.params["bias"]]
-        per_image = teacher.places[layer.name].shape[1]
-        aims = teacher.rows[layer.name][: len(x_rd)][:, left[layer.name].to(x_rd.device)]
+        aims = _rows_of(teacher, layer.name, per_image)[: len(x_rd)]
+        aims = aims[:, left[layer.name].to(x_rd.device)]
         flat = _flat_parts(readers[layer.name])
         if layer.name in ranks:
             kept = left[layer.name].to(x_rd.device)
@@ -106,6 +108,19 @@ def compensate(
         params[layer.params["bias"]] = bias
         params[layer.params["weight"]] = fast_layout(fitted.reshape(weight.shape))
     return _put_back(graph, small, params, layers, left, channels, gone)
+
+
+def _rows_per_image(weight: Tensor, places_nr: Tensor) -> int:
+    """Enough for the weights of a filter; more of them cost time and change little."""
+    n_images, most = places_nr.shape
+    rows = max(_LEAST_ROWS, _ROWS_PER_COLUMN * weight[0].numel())
+    return min(most, math.ceil(rows / n_images))
+
+
+def _rows_of(teacher: Teacher, layer: str, per_image: int) -> Tensor:
+    """What the original says (N R, M) at the first R of the places of each image."""
+    rows = teacher.rows[layer].unflatten(0, teacher.places[layer].shape)
+    return rows[:, :per_image].flatten(0, 1)
 
 
 @dataclass(frozen=True)

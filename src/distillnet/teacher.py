@@ -58,7 +58,7 @@ def teach(
     Args:
         student: the same network, captured at another input size or at the same.
         x_nchw: images as the original takes them.
-        max_bytes: how much to keep; it bounds the places per image, which are 20 at most and 2 at
+        max_bytes: how much to keep; it bounds the places per image, which are 40 at most and 2 at
             least where the images are many.
     """
     layers = refittable(student)
@@ -84,5 +84,5 @@ def teach(
 
 
 # Rows of one image resemble each other: more of them cost time and memory and tell little.
-_MOST_PLACES, _LEAST_PLACES = 20, 2
-_ROWS = 13_000
+_MOST_PLACES, _LEAST_PLACES = 40, 2
+_ROWS = 26_000  # layers of few columns are fitted on a part of them

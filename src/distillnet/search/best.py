@@ -9,11 +9,11 @@ The sizes share the orders, which are measured once. For the first size the smal
 the budget is sought by steps that double and then halve, on a grid of MACs. Every second size is
 tried, outwards until one fails to begin one step beyond the best so far, and at last the neighbours
 of the best. The network that is returned is refitted once more, on statistics and search images
-together: the judgement was made with two thirds of them, and is on the safe side.
+together: the judgement was made with half of them, and is on the safe side.
 
-*Three folds.* 333 images tell an expected loss of one point to 0.4 points. Where that does not
-decide, and statistics and search images are drawn alike, the candidate is fitted and judged in two
-more folds (see ``candidates``). What is returned has been judged by all.
+*Two folds.* 500 images tell an expected loss of one point to 0.3 or 0.4 points. Where that does not
+decide, and statistics and search images are drawn alike, the candidate is fitted and judged the
+other way round, too (see ``candidates``). What is returned has been judged by both folds.
 
 *Whom to learn from.* A layer that sees a smaller image may be fitted to the original at its own
 size or at the small one. Refitting GoogLeNet, uncut, at 160 pixels to what it says at 224 takes the
