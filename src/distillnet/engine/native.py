@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from distillnet.errors import DistillnetError, InputError
 
-__all__ = ["COMPILERS", "FLAGS", "Native", "build", "compiler"]
+__all__ = ["COMPILERS", "FLAGS", "Native", "build_native", "compiler"]
 
 Floats = NDArray[np.float32]
 
@@ -109,7 +109,7 @@ class Native:
         return y
 
 
-def build(
+def build_native(
     folder: Path,
     prefix: str,
     shape: tuple[int, int, int],

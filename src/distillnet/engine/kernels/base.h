@@ -58,8 +58,9 @@ INLINE void store_some(float *p, vec v, ptrdiff_t n)
     }
     float all[LANES];
     store(all, v);
-    for (ptrdiff_t i = 0; i < n; i++)
-        p[i] = all[i];
+    for (ptrdiff_t i = 0; i < LANES; i++)
+        if (i < n)
+            p[i] = all[i];
 }
 
 INLINE vec larger(vec a, vec b)
