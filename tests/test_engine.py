@@ -1,10 +1,7 @@
 """The C engine says what torch says of masked networks, whatever the structure and the target."""
 
 import functools
-import shutil
-import subprocess
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +18,15 @@ from distillnet.engine import (
     build_native,
     compact_mission,
     compile_graph,
+    noise_image,
     switchable,
     switchable_mission,
-    test_image as noise,
     write_folder,
 )
 from distillnet.graph import Graph
-from distillnet.models import random_model
 from distillnet.plan import Plan
 from distillnet.surgery import compact, mask
 from plans import STYLES, random_plan, scores
-from test_families import FAMILIES
 
 TOLERANCE = 1e-4  # of the outputs' range
 STRICT = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
@@ -106,7 +101,7 @@ def within(program: Program) -> bool:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_both_forms_equal_the_mask(name: str, tmp_path: Path) -> None:
     graph, channels = small(name)
-    image = noise((3, SIDE, SIDE), 1.5)
+    image = noise_image((3, SIDE, SIDE), 1.5)
     width = list(WIDTHS)[sum(map(ord, name)) % len(WIDTHS)]
     plans = {style: random_plan(graph, channels, style, 5) for style in STYLES}
     plans["dense"] = Plan()

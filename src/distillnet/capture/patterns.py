@@ -89,7 +89,7 @@ def _match_band(node: fx.Node) -> Lrn | None:
     inside = _args(share[0], "_to_copy") if share else None
     equal = _args(inside[0], "eq") if inside else None
     window = _args(equal[0], "clamp") if equal else None
-    if not window or window[0] is not equal[1] or window[1] != 0:
+    if not equal or not share or not window or window[0] is not equal[1] or window[1] != 0:
         return None
     offset = _args(window[0], "add")
     distance = _args(offset[0], "sub") if offset else None

@@ -6,13 +6,14 @@ the kernels in ``kernels/``, ``native`` compiles and calls it.
 """
 
 from distillnet.engine.emit import MissionBits
-from distillnet.engine.folder import check_prefix, identifier, test_image, write_folder
+from distillnet.engine.folder import check_prefix, identifier, noise_image, write_folder
 from distillnet.engine.missions import compact_mission, switchable, switchable_mission
-from distillnet.engine.native import Native, build_native, compiler
+from distillnet.engine.native import COMPILERS, Native, build_native, compiler
 from distillnet.engine.placing import compile_graph
 from distillnet.engine.steps import Program
 
 __all__ = [
+    "COMPILERS",
     "MissionBits",
     "Native",
     "Program",
@@ -22,8 +23,8 @@ __all__ = [
     "compile_graph",
     "compiler",
     "identifier",
+    "noise_image",
     "switchable",
     "switchable_mission",
-    "test_image",
     "write_folder",
 ]

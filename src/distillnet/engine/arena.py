@@ -18,9 +18,7 @@ def _room(buffer: Buffer) -> int:
 def alive_at_once(buffers: Sequence[Buffer]) -> int:
     """The largest sum of buffers that are alive at one step, in floats: no arena is smaller."""
     steps = {buffer.first for buffer in buffers}
-    return max(
-        sum(b.size for b in buffers if b.first <= step <= b.last) for step in steps or {0}
-    )
+    return max(sum(b.size for b in buffers if b.first <= step <= b.last) for step in steps or {0})
 
 
 def plan_arena(buffers: Sequence[Buffer]) -> tuple[dict[str, int], int]:

@@ -1,4 +1,4 @@
-"""C source of a program and of its missions: the kernels as they are, tables and calls generated."""
+"""C source of a program and its missions: kernels as they are, tables and calls generated."""
 
 import math
 import re
@@ -79,9 +79,7 @@ def _float(x: float) -> str:
 
 
 def _array(kind: str, name: str, values: Sequence[object], per_line: int = 16) -> str:
-    lines = [
-        ", ".join(map(str, values[i : i + per_line])) for i in range(0, len(values), per_line)
-    ]
+    lines = [", ".join(map(str, values[i : i + per_line])) for i in range(0, len(values), per_line)]
     return f"static const {kind} {name}[] = {{\n    " + ",\n    ".join(lines) + "};\n"
 
 
@@ -126,7 +124,7 @@ class _Tables:
         (kh, kw), (dh, dw) = s["kernel"], s["dilation"]
         start = self.at(x) - s["padding"][0] * row - s["padding"][1] * pixel
         rows, row_step, segments, segment_step, run = kh, dh * row, kw, dw * pixel, s["source"]
-        if s["source"] == pixel and dw == 1 or kw == 1:  # a row's taps lie side by side
+        if (s["source"] == pixel and dw == 1) or kw == 1:  # a row's taps lie side by side
             segments, segment_step, run = 1, 0, kw * run
             if row_step == run or kh == 1:
                 rows, row_step, run = 1, 0, kh * run
@@ -181,8 +179,8 @@ class _Tables:
             case "adaptive_avg" | "adaptive_max":
                 return "adaptive", self.pair(step)
             case "affine":
-                bounds = _float(s["lo"]), _float(s["hi"])
-                return "affine", self.pair(step, str(s["scale"]), str(s["shift"]), *bounds)
+                at = str(s["scale"]), str(s["shift"])
+                return "affine", self.pair(step, *at, _float(s["lo"]), _float(s["hi"]))
             case "binary":
                 shape = self.program.places[step.writes].shape
                 a, b = (self.operand(name, shape) for name in step.reads)
@@ -218,7 +216,9 @@ class _Tables:
 
 def _strip_rows(active: Sequence[ActiveStrip]) -> tuple[list[str], list[str], list[int]]:
     """Rows of a layer's strips, of its spans, and the words of its bits."""
-    strips, spans, bits = [], [], []
+    strips: list[str] = []
+    spans: list[str] = []
+    bits: list[int] = []
     for part in active:
         s = part.strip
         first, count, words = -1, 0, -1
@@ -241,13 +241,13 @@ def model_source(program: Program, common: Mapping[str, object]) -> dict[str, st
     writer = _Tables(program)
     slots = {name: i for i, name in enumerate(program.slots)}
     for i, step in enumerate(program.steps[:-1]):
-        kind, values = writer.struct(step, str(i))
+        kind, numbers = writer.struct(step, str(i))
         if "index" in step.settings:
             tables.append(_array("uint16_t", f"index_{i}", step.settings["index"]))
-        tables.append(f"static const {kind} step_{i} = {values}; /* {step.name} */\n")
+        tables.append(f"static const {kind} step_{i} = {numbers}; /* {_comment(step.name)} */\n")
         arguments = [f"&step_{i}"]
         if step.slot is not None:
-            arguments.append(f"missions_layers + {slots[step.slot]}")
+            arguments.append(f"layers + {slots[step.slot]}")
         elif step.strips:
             rows, _, _ = _strip_rows([ActiveStrip(strip) for strip in step.strips])
             tables.append(_array("strip", f"strips_{i}", rows, 1))
@@ -260,7 +260,7 @@ def model_source(program: Program, common: Mapping[str, object]) -> dict[str, st
             arguments.append("weights")
         if step.kernel == "input":
             arguments.append("in")
-        calls.append(f"    run_{step.kernel}({', '.join(arguments)});\n")
+        calls.append(f"    STEP({i}, run_{step.kernel}({', '.join(arguments)}));\n")
     scores = writer.at(program.places[program.output])
     values = dict(common) | {
         "KERNELS": _kernels(program),

@@ -12,13 +12,13 @@ from distillnet.engine.emit import MissionBits, fill_template, mission_source, m
 from distillnet.engine.steps import Program
 from distillnet.errors import InputError
 
-__all__ = ["check_prefix", "identifier", "test_image", "write_folder"]
+__all__ = ["check_prefix", "identifier", "noise_image", "write_folder"]
 
 Floats = NDArray[np.float32]
 _KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if "
-    "inline int long register restrict return short signed sizeof static struct switch typedef "
-    "union unsigned void volatile while main".split()
+    """auto break case char const continue default do double else enum extern float for goto if
+    inline int long main register restrict return short signed sizeof static struct switch typedef
+    union unsigned void volatile while""".split()  # noqa: SIM905
 )
 
 
@@ -49,7 +49,7 @@ def identifier(name: str, taken: Sequence[str] = ()) -> str:
     return result
 
 
-def test_image(shape: tuple[int, int, int], scale: float) -> Floats:
+def noise_image(shape: tuple[int, int, int], scale: float) -> Floats:
     """The image (C, H, W) that ``test_vector.c`` makes: noise between -scale and scale."""
     n = int(np.prod(shape))
     values = np.empty(n, np.float32)
@@ -75,7 +75,7 @@ def write_folder(
     """Write a program and its missions into an existing folder.
 
     Args:
-        expected: scores of ``test_image`` by mission, in the mission's order.
+        expected: scores of ``noise_image`` by mission, in the mission's order.
         banner: where this comes from: the command and the version.
         preprocessing: how images are normalised, in words.
         scale: of the test image.
@@ -138,7 +138,7 @@ def _expected_tables(
 def _write_array(data: Floats, path: Path, common: Mapping[str, object]) -> None:
     """Weights as C; nine digits give every float32 back exactly."""
     head = (
-        f"/* {common['BANNER']} */\n#include \"model.h\"\n\n"
+        f'/* {common["BANNER"]} */\n#include "model.h"\n\n'
         f"extern const float {common['NAME']}_weights[{common['UPPER']}_N_WEIGHTS];\n"
         f"_Alignas(64) const float {common['NAME']}_weights[{common['UPPER']}_N_WEIGHTS] = {{\n"
     )

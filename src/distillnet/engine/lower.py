@@ -173,9 +173,7 @@ class _Lowering:
         reads: tuple[str, ...] | None = None,
     ) -> None:
         reads = node.inputs if reads is None else reads
-        self.out.steps.append(
-            Step(kernel, node.name, reads, writes, settings or {}, strips, slot)
-        )
+        self.out.steps.append(Step(kernel, node.name, reads, writes, settings or {}, strips, slot))
 
     def _input(self, node: Node) -> None:
         self._step("input", node, node.name)
@@ -306,7 +304,7 @@ class _Lowering:
         self.out.views[node.name] = View(node.inputs[0])
 
     def _flatten(self, node: Node) -> None:
-        """A view where nobody minds the order: torch flattens (C, H, W), the arena has (H, W, C)."""
+        """A view where nobody minds the order: torch's is (C, H, W), the arena's (H, W, C)."""
         _, height, width = self.out.shapes[node.inputs[0]]
         readers = self.readers[node.name]
         fits = node.name != self.graph.output and all(r.op == "linear" for r in readers)

@@ -69,9 +69,7 @@ def switchable_mission(
     """
     n_scores = graph[graph.output].shape[0]
     outputs = tuple(range(n_scores)) if plan.outputs is None else plan.outputs
-    keep = _own_masks(graph) | {
-        f"{site}{_SLOT}": _numpy(bits) for site, bits in plan.keep.items()
-    }
+    keep = _own_masks(graph) | {f"{site}{_SLOT}": _numpy(bits) for site, bits in plan.keep.items()}
     head = f"{graph.output}{_SLOT}"
     if head in program.slots and graph.output not in plan.keep:
         needed = np.zeros((n_scores, 1, 1), bool)

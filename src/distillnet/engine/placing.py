@@ -30,9 +30,7 @@ def compile_graph(graph: Graph) -> Program:
     steps, buffers = _with_borders(steps, places, buffers)
     buffers = _with_lifetimes(steps, places, buffers)
     offsets, length = plan_arena(list(buffers.values()))
-    slots = {
-        s.slot: Slot(s.slot, i, places[s.writes].shape) for i, s in enumerate(steps) if s.slot
-    }
+    slots = {s.slot: Slot(s.slot, i, places[s.writes].shape) for i, s in enumerate(steps) if s.slot}
     return Program(
         steps, places, buffers, offsets, low.weights.array(), slots, low.input, low.output,
         length, alive_at_once(list(buffers.values())),
@@ -203,6 +201,4 @@ def _with_lifetimes(
                 buffer = places[name].buffer
                 first.setdefault(buffer, i)
                 last[buffer] = i
-    return {
-        name: replace(b, first=first[name], last=last[name]) for name, b in buffers.items()
-    }
+    return {name: replace(b, first=first[name], last=last[name]) for name, b in buffers.items()}

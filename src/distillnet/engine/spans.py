@@ -79,11 +79,11 @@ def active_strips(
     """The strips of a layer under a mission's keep map (C, H, W)."""
     result = []
     for strip in strips:
-        keep = keep_chw[strip.channels.start : strip.channels.stop]
+        keep: Keep = keep_chw[strip.channels.start : strip.channels.stop]
         if keep.all():
             result.append(ActiveStrip(strip))
             continue
-        spans = _spans(keep.any(0), close)
+        spans = _spans(np.logical_or.reduce(keep), close)
         words = bit_words(keep)
         computed = [words[s.y, s.x0 : s.x1].reshape(-1) for s in spans]
         bits = np.concatenate(computed) if computed else np.zeros(0, np.uint16)

@@ -13,10 +13,15 @@ typedef @NAME@_layer layer;
 
 @KERNELS@
 @TABLES@
-static void run_all(const layer *missions_layers, const float *weights, float *arena,
+/* May be defined to look at each step, e.g. to time it. */
+#ifndef STEP
+#define STEP(index, call) call
+#endif
+
+static void run_all(const layer *layers, const float *weights, float *arena,
                     const float *in)
 {
-    (void)missions_layers;
+    (void)layers;
     (void)weights;
 @CALLS@}
 
