@@ -214,8 +214,8 @@ class _Tables:
         raise AssertionError(step.kernel)
 
 
-def _strip_rows(active: Sequence[ActiveStrip]) -> tuple[list[str], list[str], list[int]]:
-    """Rows of a layer's strips, of its spans, and the words of its bits."""
+def _strip_rows(active: Sequence[ActiveStrip], size: int) -> tuple[list[str], list[str], list[int]]:
+    """Rows of a layer's strips, of its spans, and the words of its bits; ``size`` places in all."""
     strips: list[str] = []
     spans: list[str] = []
     bits: list[int] = []
@@ -229,7 +229,8 @@ def _strip_rows(active: Sequence[ActiveStrip]) -> tuple[list[str], list[str], li
                 words = len(bits)
                 bits += part.bits.tolist()
         strips.append(
-            f"{{{s.weights}, {s.source}, {s.channels.start}, {len(s.channels)}, {first}, {count}, "
+            f"{{{s.weights}, {s.source}, {s.channels.start}, {len(s.channels)}, "
+            f"{part.places(size)}, {first}, {count}, "
             f"{words}}}"
         )
     return strips, spans, bits
@@ -249,7 +250,8 @@ def model_source(program: Program, common: Mapping[str, object]) -> dict[str, st
         if step.slot is not None:
             arguments.append(f"layers + {slots[step.slot]}")
         elif step.strips:
-            rows, _, _ = _strip_rows([ActiveStrip(strip) for strip in step.strips])
+            size = math.prod(program.places[step.writes].shape[1:])
+            rows, _, _ = _strip_rows([ActiveStrip(strip) for strip in step.strips], size)
             tables.append(_array("strip", f"strips_{i}", rows, 1))
             tables.append(
                 f"static const layer layer_{i} = {{strips_{i}, NULL, NULL, {len(rows)}}};\n"
@@ -292,7 +294,7 @@ def mission_source(program: Program, mission: MissionBits, common: Mapping[str, 
             active = tuple(ActiveStrip(strip) for strip in step.strips)
         else:
             active = active_strips(step.strips, keep)
-        strips, spans, bits = _strip_rows(active)
+        strips, spans, bits = _strip_rows(active, math.prod(slot.shape[1:]))
         parts.append(_array("@NAME@_strip", f"strips_{i}", strips, 1))
         if spans:
             parts.append(_array("@NAME@_span", f"spans_{i}", spans, 6))

@@ -199,7 +199,7 @@ class _Lowering:
             "source": weight_mckk.shape[1],
             **fused.bounds,
         }
-        channels, _, width = self.out.shapes[node.name]
+        channels, *sides = self.out.shapes[node.name]
         if groups == channels == self.out.shapes[node.inputs[0]][0]:
             at = self.out.weights.add_filters(weight_mckk, bias)
             taps = weight_mckk[0].size
@@ -214,7 +214,7 @@ class _Lowering:
             self._step("depthwise", node, fused.end, settings, strips, fused.slot)
             return
         weight_mkkc = weight_mckk.transpose(0, 2, 3, 1)
-        strips = self.out.weights.strips(weight_mkkc, bias, groups, width)
+        strips = self.out.weights.strips(weight_mkkc, bias, groups, math.prod(sides))
         self._step("conv", node, fused.end, settings, strips, fused.slot)
 
     def _linear(self, node: Node) -> None:

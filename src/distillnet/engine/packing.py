@@ -10,18 +10,19 @@ from distillnet.engine.steps import BLOCK, Strip
 __all__ = ["Weights", "blocks_at_once"]
 
 Floats = NDArray[np.float32]
+_FEW_PLACES = 4
 
 
-def blocks_at_once(width: int, blocks: int) -> list[int]:
-    """How many blocks of channels the kernel computes together, for a map so wide.
+def blocks_at_once(places: int, blocks: int) -> list[int]:
+    """How many blocks of channels the kernel computes together, for a map of so many places.
 
-    On AVX-512 a tile holds up to 14 pixels of two blocks, 9 of three or 7 of four: wide maps take
-    two, narrow ones more, so that all registers are used. Other targets take blocks one by one.
+    On AVX-512 a tile holds up to 14 places of two blocks, 9 of three or 4 of four: wherever there
+    are enough places two, so that all registers are used. Other targets take blocks one by one.
 
-    >>> blocks_at_once(56, 5), blocks_at_once(7, 5), blocks_at_once(7, 1)
+    >>> blocks_at_once(56, 5), blocks_at_once(1, 5), blocks_at_once(49, 1)
     ([2, 3], [4, 1], [1])
     """
-    most = 4 if width <= 7 else 3 if width <= 9 else 2
+    most = 4 if places <= _FEW_PLACES else 2
     groups = [most] * (blocks // most)
     rest = blocks % most
     if rest == 1 and most == 2 and groups:
@@ -64,9 +65,13 @@ class Weights:
         return self.add(packed)
 
     def strips(
-        self, weight_mkkc: NDArray[np.floating], bias: NDArray[np.floating], groups: int, width: int
+        self,
+        weight_mkkc: NDArray[np.floating],
+        bias: NDArray[np.floating],
+        groups: int,
+        places: int,
     ) -> tuple[Strip, ...]:
-        """Append a convolution's filters group by group; the strips to compute for maps so wide."""
+        """Append a convolution's filters group by group; the strips for maps of so many places."""
         count, taps = len(bias) // groups, weight_mkkc[0].size
         source = weight_mkkc.shape[-1]
         result = []
@@ -74,7 +79,7 @@ class Weights:
             mine = slice(g * count, (g + 1) * count)
             start = self.add_filters(weight_mkkc[mine], bias[mine])
             first = 0
-            for blocks in blocks_at_once(width, -(-count // BLOCK)):
+            for blocks in blocks_at_once(places, -(-count // BLOCK)):
                 end = min(first + blocks * BLOCK, count)
                 at = start + first // BLOCK * (taps + 1) * BLOCK
                 channels = range(g * count + first, g * count + end)

@@ -41,6 +41,10 @@ class ActiveStrip:
     spans: tuple[Span, ...] | None = None
     bits: NDArray[np.uint16] | None = None
 
+    def places(self, size: int) -> int:
+        """How many places are computed, of ``size`` in all."""
+        return size if self.spans is None else sum(span.x1 - span.x0 for span in self.spans)
+
 
 def bit_words(keep_chw: Keep) -> NDArray[np.uint16]:
     """Keep maps of some channels as words (H, W, blocks), bit i for channel i of a block.

@@ -34,10 +34,9 @@ DEPTHWISE_TILE(1)
 DEPTHWISE_TILE(4)
 #undef DEPTHWISE_TILE
 
-static void depthwise_span(const void *step, const strip *part, float *arena,
+static void depthwise_span(const depthwise *s, const strip *part, float *arena,
                            const float *weights, int32_t row, int32_t x0, int32_t x1)
 {
-    const depthwise *const s = step;
     const ptrdiff_t block = (ptrdiff_t)(s->rows * s->columns + 1) * BLOCK;
     const float *x_row = arena + s->x + part->in + (ptrdiff_t)row * s->y_step;
     float *y_row = arena + s->y.at + part->out + (ptrdiff_t)row * s->y.row;
@@ -56,5 +55,15 @@ static void depthwise_span(const void *step, const strip *part, float *arena,
 
 static void run_depthwise(const depthwise *s, const layer *l, float *arena, const float *weights)
 {
-    run_strips(l, &s->y, arena, weights, s, depthwise_span);
+    for (int32_t i = 0; i < l->n_strips; i++) {
+        const strip *part = l->strips + i;
+        if (part->spans < 0)
+            for (int32_t row = 0; row < s->y.h; row++)
+                depthwise_span(s, part, arena, weights, row, 0, s->y.w);
+        for (int32_t j = 0; j < part->n_spans; j++) {
+            const span *at = l->spans + part->spans + j;
+            depthwise_span(s, part, arena, weights, at->y, at->x0, at->x1);
+        }
+        fill_strip(l, part, &s->y, arena);
+    }
 }

@@ -37,6 +37,7 @@ typedef struct {
 /* ... of some channels. */
 typedef struct {
     int32_t weights, in, out, channels;
+    int32_t places;         /* how many are computed */
     int32_t spans, n_spans; /* where they begin; negative: all of the map */
     int32_t bits;           /* where its words begin; negative: all channels at these places */
 } @NAME@_strip;
