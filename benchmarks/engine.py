@@ -132,7 +132,9 @@ def build(
         masked = mask(graph, plan)
         y = run(masked, {masked.input.name: x})[masked.output][0].numpy()
         name = f"m{i}"
-        missions.append(switchable_mission(program, graph, plan, name, [str(c) for c in range(len(y))]))
+        missions.append(
+            switchable_mission(program, graph, plan, name, [str(c) for c in range(len(y))])
+        )
         expected[name] = y
     folder.mkdir()
     write_folder(program, missions, expected, folder, "net", banner="benchmark",
@@ -178,7 +180,9 @@ def dense(args: argparse.Namespace, folder: Path) -> None:
         )
 
 
-def step_times(native: Native, mission: str, x: NDArray[np.float32], runs: int) -> NDArray[np.float64]:
+def step_times(
+    native: Native, mission: str, x: NDArray[np.float32], runs: int
+) -> NDArray[np.float64]:
     """ms by step, the least of several groups of runs."""
     spent = (ctypes.c_longlong * 4096).in_dll(native.library, "step_ns")
     bound = native.mission(mission)
@@ -211,7 +215,9 @@ def layers(args: argparse.Namespace, folder: Path) -> None:
             macs = by_layer[step.name].macs if step.kernel == "conv" else 0
             rate = 2e-6 * macs / t if t > 0 else 0.0
             speed = f"{rate:6.0f} GFLOP/s {100 * rate / peak:4.0f} %" if macs else ""
-            print(f"  {t:7.3f} ms {100 * t / total:5.1f} %  {step.kernel:12} {speed:24} {step.name}")
+            print(
+                f"  {t:7.3f} ms {100 * t / total:5.1f} %  {step.kernel:12} {speed:24} {step.name}"
+            )
         convs = [(by_layer[s.name].macs, t) for s, t in zip(program.steps, ms, strict=False)
                  if s.kernel == "conv"]  # fmt: skip
         flops, time = 2e-6 * sum(m for m, _ in convs), sum(t for _, t in convs)
@@ -294,7 +300,9 @@ def switching(args: argparse.Namespace, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     commands = {"dense": dense, "layers": layers, "skipping": skipping, "switching": switching}
     parser.add_argument("what", choices=commands)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))

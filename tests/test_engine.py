@@ -1,7 +1,11 @@
 """The C engine says what torch says of masked networks, whatever the structure and the target."""
 
+import ctypes
 import functools
+import shutil
+import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +27,15 @@ from distillnet.engine import (
     switchable_mission,
     write_folder,
 )
+from distillnet.engine.arena import alive_at_once, plan_arena
+from distillnet.engine.spans import active_strips, bit_words
+from distillnet.engine.steps import Buffer, Halo, Strip
+from distillnet.errors import InputError, UnsupportedError
 from distillnet.graph import Graph
+from distillnet.operators import Node
 from distillnet.plan import Plan
 from distillnet.surgery import compact, mask
+from distillnet.zoo.tensorflow import tf_mnist
 from plans import STYLES, random_plan, scores
 
 TOLERANCE = 1e-4  # of the outputs' range
@@ -124,3 +134,201 @@ def test_both_forms_equal_the_mask(name: str, tmp_path: Path) -> None:
     mission = compact_mission(alone, less, "only", names(len(wanted["partial"])))
     folder = export(alone, [mission], [wanted["partial"]], tmp_path / "one")
     check(compiled(alone, folder, *WIDTHS[width]), mission, image, wanted["partial"])
+
+
+def run_test_vector(folder: Path, compiler: Sequence[str], emulator: Sequence[str] = ()) -> str:
+    """Compile the folder's own test with the weights in it, and run it; what it prints."""
+    program = folder / "test_vector"
+    sources = ["test_vector.c", "model.c", "weights.c"]
+    sources += [f"missions/{path.name}" for path in (folder / "missions").glob("*.c")]
+    flags = ["-std=c11", "-ffp-contract=fast", "-fno-math-errno", *STRICT]
+    command = [compiler[0], *flags, *compiler[1:], *sources, "-lm", "-o", str(program)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:2000]
+    done = subprocess.run(
+        [*emulator, str(program)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def missions_of(name: str, folder: Path) -> Path:
+    """A folder with a dense and a partial mission of one of the small architectures."""
+    graph, channels = small(name)
+    plans = {"dense": Plan(), "partial": random_plan(graph, channels, "partial", 7)}
+    program = compile_graph(switchable(graph, channels.sites))
+    image = noise_image((3, SIDE, SIDE), 1.0)  # what test_vector.c makes
+    wanted = [masked_scores(graph, plan, image) for plan in plans.values()]
+    missions = [
+        switchable_mission(program, graph, plan, style, names(len(y)))
+        for (style, plan), y in zip(plans.items(), wanted, strict=True)
+    ]
+    return export(program, missions, wanted, folder)
+
+
+SANITIZED = (
+    "concat", "depthwise", "grouped", "local response norm", "padding", "pools, padded",
+    "squeeze-excite", "split, slice and pick",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SANITIZED)
+def test_nothing_is_read_or_written_beyond_its_bounds(name: str, tmp_path: Path) -> None:
+    folder = missions_of(name, tmp_path / "c")
+    lanes = ("-DLANES=1", "-DLANES=4", "-march=native")[SANITIZED.index(name) % 3]
+    flags = ["-g", "-O1", lanes, "-fsanitize=address,undefined"]
+    assert run_test_vector(folder, ["cc", *flags, "-fno-sanitize-recover"]).count("PASS") == 2
+
+
+def tool(*needed: str) -> None:
+    """Skip with a reason where the tools of another target are missing."""
+    for name in needed:
+        if shutil.which(name) is None:
+            pytest.skip(f"no {name}; .ci/run names Debian's packages that bring it")
+
+
+@pytest.mark.parametrize("name", ["residual through concat", "depthwise", "channels-last linear"])
+def test_the_code_runs_on_aarch64(name: str, tmp_path: Path) -> None:
+    tool("aarch64-linux-gnu-gcc", "qemu-aarch64")
+    compiler = ["aarch64-linux-gnu-gcc", "-O2", "-march=armv8-a", "-static"]
+    said = run_test_vector(missions_of(name, tmp_path / "c"), compiler, ["qemu-aarch64"])
+    assert said.count("PASS") == 2
+
+
+def test_clang_takes_the_code_as_well(tmp_path: Path) -> None:
+    tool("clang")
+    folder = missions_of("local response norm", tmp_path / "c")
+    assert run_test_vector(folder, ["clang", "-O2", "-march=native"]).count("PASS") == 2
+
+
+def mnist_mission(folder: Path) -> Path:
+    """Two digits of TF-MNIST with a fifth of its channels, and no neurons at the border."""
+    torch.manual_seed(0)
+    graph = capture(tf_mnist().eval(), (28, 28), channels=1)
+    channels = analyse(graph)
+    kept = torch.rand(channels.count, generator=torch.Generator().manual_seed(0)) < 0.2
+    keep = {}
+    for site in channels.sites:
+        shape = graph[site].shape
+        whole = kept[torch.from_numpy(channels.of[site])]
+        keep[site] = whole.reshape(-1, *[1] * (len(shape) - 1)).expand(shape).clone()
+        if len(shape) == 3:
+            keep[site][:, :3] = keep[site][:, :, -4:] = False
+    plan = Plan(keep, (3, 7))
+    less = compact(graph, channels, plan)
+    program = compile_graph(less)
+    image = noise_image((1, 28, 28), 1.0)
+    want = scores(mask(graph, plan), torch.from_numpy(image)[None])[0, [3, 7]].detach().numpy()
+    return export(program, [compact_mission(program, less, "two", ("3", "7"))], [want], folder)
+
+
+def test_a_mission_runs_on_a_cortex_m(tmp_path: Path) -> None:
+    tool("arm-none-eabi-gcc", "qemu-system-arm")
+    folder = mnist_mission(tmp_path / "c")
+    here = Path(__file__).parent / "cortex_m"
+    compiler = [
+        "arm-none-eabi-gcc", "-O2", "-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16",
+        "-mfloat-abi=hard", "--specs=rdimon.specs", "-T", str(here / "mps2.ld"),
+        str(here / "startup.c"),
+    ]  # fmt: skip
+    emulator = [
+        "qemu-system-arm", "-M", "mps2-an386", "-cpu", "cortex-m4", "-nographic",
+        "-semihosting-config", "enable=on,target=native", "-kernel",
+    ]  # fmt: skip
+    assert "PASS two" in run_test_vector(folder, compiler, emulator)
+
+
+def test_wrong_arguments_return_error_codes(tmp_path: Path) -> None:
+    graph, _ = small("chain")
+    program = compile_graph(graph)
+    mission = MissionBits("all", {}, tuple(range(7)), names(7))
+    native = compiled(program, export(program, [mission], [np.zeros(7)], tmp_path / "c"), "-O1")
+    bound = native.mission("all")
+    x, y = np.zeros((3, SIDE, SIDE), np.float32), np.zeros(7, np.float32)
+    arena, size = native.arena.ctypes.data, native.arena.nbytes
+    run = native.library.net_run_in
+
+    def call(mission=bound, arena=arena, size=size, x=x.ctypes.data, y=y.ctypes.data) -> int:
+        pointer = None if mission is None else ctypes.byref(mission)
+        void = ctypes.c_void_p
+        return int(run(pointer, void(arena), ctypes.c_size_t(size), void(x), void(y)))
+
+    assert call() == 0
+    for wrong in ({"mission": None}, {"arena": None}, {"x": None}, {"y": None}):
+        assert call(**wrong) == 1
+    assert call(size=size - 1) == call(arena=arena + 4) == 2
+    for name, value in (("magic", 0), ("weights_id", 1), ("n_layers", 9)):
+        other = native.mission("all")
+        setattr(other, name, value)
+        assert call(mission=other) == 3
+    without = native.mission("all")
+    without.weights = None
+    assert call(mission=without) == 1
+    with pytest.raises(InputError, match="missions/"):
+        native.mission("none")
+    with pytest.raises(InputError, match=r"expected \(3, 12, 12\)"):
+        native.scores(bound, np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_what_there_is_no_kernel_for_is_named(tmp_path: Path) -> None:
+    graph, _ = small("chain")
+    last = graph[graph.output]
+    odd = Node("odd one", "fourier", (last.name,), last.shape)
+    with pytest.raises(UnsupportedError, match=r"'fourier' of 'odd one'.*--format onnx"):
+        compile_graph(Graph((*graph.nodes, odd), graph.params, odd.name))
+    act = next(node for node in graph.nodes if node.op == "act")
+    nodes = tuple(
+        replace(n, attrs={**n.attrs, "kind": "wave"}) if n is act else n for n in graph.nodes
+    )
+    with pytest.raises(UnsupportedError, match="'wave'"):
+        compile_graph(Graph(nodes, graph.params, graph.output))
+    program = compile_graph(graph)
+    mission = MissionBits("all", {}, (0,), ("a",))
+    for prefix in ("int", "a-b", "", "7"):
+        with pytest.raises(InputError, match="--prefix"):
+            write_folder(program, [mission], {"all": np.zeros(1)}, tmp_path, prefix, banner="b",
+                         preprocessing="p")  # fmt: skip
+        assert not any(tmp_path.iterdir())
+
+
+def test_buffers_alive_together_never_overlap() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(30):
+        buffers = []
+        for i in range(int(generator.integers(1, 30))):
+            first = int(generator.integers(0, 20))
+            size = (int(generator.integers(1, 9)) * 16, int(generator.integers(1, 9)), 3)
+            last = first + int(generator.integers(0, 5))
+            buffers.append(Buffer(str(i), size, Halo(), first, last))
+        offsets, length = plan_arena(buffers)
+        for i, a in enumerate(buffers):
+            assert 0 <= offsets[a.name] <= offsets[a.name] + a.size <= length - 16
+            for b in buffers[:i]:
+                if a.first <= b.last and b.first <= a.last:
+                    apart = offsets[a.name] >= offsets[b.name] + b.size
+                    assert apart or offsets[b.name] >= offsets[a.name] + a.size
+        assert length - 16 >= alive_at_once(buffers)
+
+
+def test_strips_compute_what_bitmaps_keep_and_nothing_far_from_it() -> None:
+    keep = np.random.default_rng(1).random((40, 6, 9)) < 0.3
+    keep[:, 2] = False
+    keep[16:32] = True
+    strips = [Strip(range(0, 16), 0, 0), Strip(range(16, 32), 0, 0), Strip(range(32, 40), 0, 0)]
+    for active in active_strips(strips, keep):
+        mine = keep[active.strip.channels.start : active.strip.channels.stop]
+        if active.spans is None:
+            assert mine.all()
+            continue
+        assert not mine.all()
+        computed = np.zeros(mine.shape[1:], bool)
+        words = []
+        for span in active.spans:
+            assert mine[:, span.y, span.x0].any()
+            assert mine[:, span.y, span.x1 - 1].any()
+            computed[span.y, span.x0 : span.x1] = True
+            words.append(bit_words(mine)[span.y, span.x0 : span.x1].reshape(-1))
+        assert computed[mine.any(0)].all()
+        assert active.places(54) == computed.sum()
+        assert active.bits is not None
+        assert np.array_equal(active.bits, np.concatenate(words))

@@ -15,6 +15,7 @@ from distillnet.errors import InputError
 __all__ = ["check_prefix", "identifier", "noise_image", "write_folder"]
 
 Floats = NDArray[np.float32]
+_LARGEST_ARRAY = 2_000_000
 _KEYWORDS = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if
     inline int long main register restrict return short signed sizeof static struct switch typedef
@@ -136,16 +137,18 @@ def _expected_tables(
 
 
 def _write_array(data: Floats, path: Path, common: Mapping[str, object]) -> None:
-    """Weights as C; nine digits give every float32 back exactly."""
+    """Weights as C; nine digits give every float32 back exactly.
+
+    Compilers take minutes and gigabytes for arrays of many millions, so those of large networks are
+    put in by the assembler.
+    """
+    if len(data) > _LARGEST_ARRAY:
+        path.write_text(fill_template("weights.c", common), encoding="utf-8")
+        return
+    name = f"{common['NAME']}_weights[{common['UPPER']}_N_WEIGHTS]"
     head = (
-        f'/* {common["BANNER"]} */\n#include "model.h"\n\n'
-        f"extern const float {common['NAME']}_weights[{common['UPPER']}_N_WEIGHTS];\n"
-        f"_Alignas(64) const float {common['NAME']}_weights[{common['UPPER']}_N_WEIGHTS] = {{\n"
+        f'/* {common["BANNER"]} */\n#include "model.h"\n\nextern const float {name};\n'
+        f"_Alignas(64) const float {name} = {{\n"
     )
-    with path.open("w", encoding="utf-8") as file:
-        file.write(head)
-        for start in range(0, len(data), 1 << 16):
-            part = data[start : start + (1 << 16)]
-            text = ["0,\n" if v == 0 else f"{v:.8e}f,\n" for v in part.tolist()]
-            file.write("".join(text))
-        file.write("};\n")
+    body = "".join(["0,\n" if v == 0 else f"{v:.8e}f,\n" for v in data.tolist()])
+    path.write_text(head + body + "};\n", encoding="utf-8")
