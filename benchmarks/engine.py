@@ -27,14 +27,12 @@ from distillnet.channels import analyse
 from distillnet.cost import cost
 from distillnet.deploy.bench import interleave, machine
 from distillnet.engine import (
-    MissionBits,
+    MissionPlan,
     Native,
     Program,
     build_native,
-    compile_graph,
+    compile_switchable,
     noise_image,
-    switchable,
-    switchable_mission,
     write_folder,
 )
 from distillnet.graph import Graph, GraphModule, run
@@ -122,20 +120,17 @@ def build(
     graph: Graph, plans: Sequence[Plan], folder: Path, flags: Sequence[str] = ()
 ) -> tuple[Native, Program, NDArray[np.float32]]:
     """Compile missions of a graph, checked against masks; the native, its steps and an image."""
-    sites = {s for plan in plans for s, keep in plan.keep.items() if not bool(keep.all())}
-    program = compile_graph(switchable(graph, sites))
     image = noise_image(graph.input.shape, 2.0)
     x = torch.from_numpy(image)[None]
-    missions: list[MissionBits] = []
+    wanted: list[MissionPlan] = []
     expected = {}
     for i, plan in enumerate(plans):
         masked = mask(graph, plan)
         y = run(masked, {masked.input.name: x})[masked.output][0].numpy()
         name = f"m{i}"
-        missions.append(
-            switchable_mission(program, graph, plan, name, [str(c) for c in range(len(y))])
-        )
+        wanted.append(MissionPlan(name, plan, tuple(map(str, range(len(y))))))
         expected[name] = y
+    program, missions = compile_switchable(graph, wanted)
     folder.mkdir()
     write_folder(program, missions, expected, folder, "net", banner="benchmark",
                  preprocessing="none", scale=2.0)  # fmt: skip

@@ -4,7 +4,7 @@ import ctypes
 import functools
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +17,13 @@ from distillnet.capture import capture
 from distillnet.channels import Channels, analyse
 from distillnet.engine import (
     MissionBits,
+    MissionPlan,
     Native,
     Program,
     build_native,
-    compact_mission,
-    compile_graph,
+    compile_compact,
+    compile_switchable,
     noise_image,
-    switchable,
-    switchable_mission,
     write_folder,
 )
 from distillnet.engine.arena import alive_at_once, plan_arena
@@ -88,6 +87,10 @@ def masked_scores(graph: Graph, plan: Plan, image: np.ndarray) -> np.ndarray:
     return y if plan.outputs is None else y[list(plan.outputs)]
 
 
+def mission_plans(plans: Mapping[str, Plan], wanted: Mapping[str, np.ndarray]) -> list[MissionPlan]:
+    return [MissionPlan(name, plan, names(len(wanted[name]))) for name, plan in plans.items()]
+
+
 def check(native: Native, mission: MissionBits, image: np.ndarray, want: np.ndarray) -> None:
     """One run in an arena full of NaN, one in what that left behind."""
     bound = native.mission(mission.name)
@@ -115,23 +118,18 @@ def test_both_forms_equal_the_mask(name: str, tmp_path: Path) -> None:
     width = list(WIDTHS)[sum(map(ord, name)) % len(WIDTHS)]
     plans = {style: random_plan(graph, channels, style, 5) for style in STYLES}
     plans["dense"] = Plan()
-    program = compile_graph(switchable(graph, channels.sites))
-    assert within(program)
     wanted = {style: masked_scores(graph, plan, image) for style, plan in plans.items()}
-    missions = {
-        style: switchable_mission(program, graph, plan, style, names(len(wanted[style])))
-        for style, plan in plans.items()
-    }
-    folder = export(program, list(missions.values()), list(wanted.values()), tmp_path / "all")
+    program, missions = compile_switchable(graph, mission_plans(plans, wanted))
+    assert within(program)
+    folder = export(program, missions, list(wanted.values()), tmp_path / "all")
     native = compiled(program, folder, *WIDTHS[width])
-    for style, mission in missions.items():
-        check(native, mission, image, wanted[style])
+    for mission in missions:
+        check(native, mission, image, wanted[mission.name])
 
     plan = plans["partial"]
     less = compact(graph, channels, plan)
-    alone = compile_graph(less)
+    alone, mission = compile_compact(less, "only", names(len(wanted["partial"])))
     assert within(alone)
-    mission = compact_mission(alone, less, "only", names(len(wanted["partial"])))
     folder = export(alone, [mission], [wanted["partial"]], tmp_path / "one")
     check(compiled(alone, folder, *WIDTHS[width]), mission, image, wanted["partial"])
 
@@ -156,14 +154,10 @@ def missions_of(name: str, folder: Path) -> Path:
     """A folder with a dense and a partial mission of one of the small architectures."""
     graph, channels = small(name)
     plans = {"dense": Plan(), "partial": random_plan(graph, channels, "partial", 7)}
-    program = compile_graph(switchable(graph, channels.sites))
     image = noise_image((3, SIDE, SIDE), 1.0)  # what test_vector.c makes
-    wanted = [masked_scores(graph, plan, image) for plan in plans.values()]
-    missions = [
-        switchable_mission(program, graph, plan, style, names(len(y)))
-        for (style, plan), y in zip(plans.items(), wanted, strict=True)
-    ]
-    return export(program, missions, wanted, folder)
+    wanted = {style: masked_scores(graph, plan, image) for style, plan in plans.items()}
+    program, missions = compile_switchable(graph, mission_plans(plans, wanted))
+    return export(program, missions, list(wanted.values()), folder)
 
 
 SANITIZED = (
@@ -216,10 +210,10 @@ def mnist_mission(folder: Path) -> Path:
             keep[site][:, :3] = keep[site][:, :, -4:] = False
     plan = Plan(keep, (3, 7))
     less = compact(graph, channels, plan)
-    program = compile_graph(less)
+    program, mission = compile_compact(less, "two", ("3", "7"))
     image = noise_image((1, 28, 28), 1.0)
     want = scores(mask(graph, plan), torch.from_numpy(image)[None])[0, [3, 7]].detach().numpy()
-    return export(program, [compact_mission(program, less, "two", ("3", "7"))], [want], folder)
+    return export(program, [mission], [want], folder)
 
 
 def test_a_mission_runs_on_a_cortex_m(tmp_path: Path) -> None:
@@ -240,8 +234,7 @@ def test_a_mission_runs_on_a_cortex_m(tmp_path: Path) -> None:
 
 def test_wrong_arguments_return_error_codes(tmp_path: Path) -> None:
     graph, _ = small("chain")
-    program = compile_graph(graph)
-    mission = MissionBits("all", {}, tuple(range(7)), names(7))
+    program, mission = compile_compact(graph, "all", names(7))
     native = compiled(program, export(program, [mission], [np.zeros(7)], tmp_path / "c"), "-O1")
     bound = native.mission("all")
     x, y = np.zeros((3, SIDE, SIDE), np.float32), np.zeros(7, np.float32)
@@ -275,15 +268,14 @@ def test_what_there_is_no_kernel_for_is_named(tmp_path: Path) -> None:
     last = graph[graph.output]
     odd = Node("odd one", "fourier", (last.name,), last.shape)
     with pytest.raises(UnsupportedError, match=r"'fourier' of 'odd one'.*--format onnx"):
-        compile_graph(Graph((*graph.nodes, odd), graph.params, odd.name))
+        compile_compact(Graph((*graph.nodes, odd), graph.params, odd.name), "a", names(7))
     act = next(node for node in graph.nodes if node.op == "act")
     nodes = tuple(
         replace(n, attrs={**n.attrs, "kind": "wave"}) if n is act else n for n in graph.nodes
     )
     with pytest.raises(UnsupportedError, match="'wave'"):
-        compile_graph(Graph(nodes, graph.params, graph.output))
-    program = compile_graph(graph)
-    mission = MissionBits("all", {}, (0,), ("a",))
+        compile_compact(Graph(nodes, graph.params, graph.output), "a", names(7))
+    program, mission = compile_compact(graph, "all", names(7))
     for prefix in ("int", "a-b", "", "7"):
         with pytest.raises(InputError, match="--prefix"):
             write_folder(program, [mission], {"all": np.zeros(1)}, tmp_path, prefix, banner="b",

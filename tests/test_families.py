@@ -14,11 +14,10 @@ from distillnet.capture import capture
 from distillnet.channels import Channels, analyse, groups
 from distillnet.cost import Cost, cost, inception_macs
 from distillnet.engine import (
+    MissionPlan,
     build_native,
-    compile_graph,
+    compile_switchable,
     noise_image,
-    switchable,
-    switchable_mission,
     write_folder,
 )
 from distillnet.errors import UnsupportedError
@@ -92,15 +91,15 @@ def test_the_c_engine_equals_the_mask(case: Case, tmp_path: Path) -> None:
     """With and without neurons, in one arena within 5 % of what is alive at once."""
     _, graph, channels, _ = case
     plan = random_plan(graph, channels, "partial", 3)
-    program = compile_graph(switchable(graph, channels.sites))
-    assert program.arena_floats - 16 <= 1.05 * program.least_floats
     image = noise_image(graph.input.shape, 1.0)
-    missions, wanted = [], {}
+    plans, wanted = [], {}
     for name, chosen in (("dense", Plan()), ("partial", plan)):
         y = scores(mask(graph, chosen), torch.from_numpy(image)[None].double())[0].numpy()
         wanted[name] = y if chosen.outputs is None else y[list(chosen.outputs)]
         classes = [str(i) for i in range(len(wanted[name]))]
-        missions.append(switchable_mission(program, graph, chosen, name, classes))
+        plans.append(MissionPlan(name, chosen, tuple(classes)))
+    program, missions = compile_switchable(graph, plans)
+    assert program.arena_floats - 16 <= 1.05 * program.least_floats
     write_folder(program, missions, wanted, tmp_path, "net", banner="tests", preprocessing="none")
     native = build_native(tmp_path, "net", graph.input.shape, flags=("-O1", "-march=native"))
     for mission in missions:

@@ -21,16 +21,15 @@ from distillnet.deploy.agreement import Agreement, compare
 from distillnet.deploy.networks import Deployable, distilled_network, original_model
 from distillnet.engine import (
     MissionBits,
+    MissionPlan,
     Native,
     Program,
     build_native,
-    compact_mission,
-    compile_graph,
+    compile_compact,
+    compile_switchable,
     compiler,
     identifier,
     noise_image,
-    switchable,
-    switchable_mission,
     write_folder,
 )
 from distillnet.errors import DistillnetError, InputError
@@ -50,7 +49,6 @@ __all__ = [
     "evaluate_c",
     "export_c",
     "open_c",
-    "program_of",
     "write_c",
 ]
 
@@ -90,19 +88,17 @@ class _Mission:
     reference: nn.Module
 
 
-def program_of(network: Deployable) -> tuple[Program, Graph]:
-    """A network as the engine's steps, and the graph that they were made of."""
+def _compact(network: Deployable, name: str) -> tuple[Program, _Mission]:
     channels, height, width = network.shape
     graph = capture(network.module, (height, width), channels=channels)
-    return compile_graph(graph), graph
+    program, bits = compile_compact(graph, name, network.classes)
+    return program, _Mission(bits, network.module)
 
 
 def write_c(network: Deployable, folder: Path, prefix: str = "model", banner: str = "") -> None:
     """Write one network, whole, into an existing folder."""
-    program, graph = program_of(network)
-    name = identifier(network.name)
-    mission = compact_mission(program, graph, name, network.classes)
-    _write(program, [_Mission(mission, network.module)], folder, prefix, banner, network)
+    program, mission = _compact(network, identifier(network.name))
+    _write(program, [mission], folder, prefix, banner, network)
 
 
 def export_c(
@@ -136,9 +132,8 @@ def export_c(
             "--switchable to keep all weights"
         )
     else:
-        program, graph = program_of(distilled)
-        bits = compact_mission(program, graph, _name_of(run, ()), distilled.classes)
-        missions = [_Mission(bits, distilled.module)]
+        program, mission = _compact(distilled, _name_of(run, ()))
+        missions = [mission]
     _write(program, missions, folder, prefix, banner, distilled)
     differences = _differences(folder, missions, distilled)
     return CFolder(
@@ -196,16 +191,15 @@ def _switchable(run: Run, others: Sequence[Run]) -> tuple[Program, list[_Mission
     graph = capture_model(model, (height, width))
     plans = [Plan(_bitmaps(r), r.mission.indices) for r in (run, *others)]
     _check_bitmaps(graph, (run, *others), plans)
-    masked = {site for plan in plans for site, keep in plan.keep.items() if not bool(keep.all())}
-    program = compile_graph(switchable(graph, masked))
-    missions: list[_Mission] = []
+    wanted: list[MissionPlan] = []
+    references: list[nn.Module] = []
     for one, plan in zip((run, *others), plans, strict=True):
-        reference = _Outputs(GraphModule(mask(graph, plan)).eval(), one.mission.indices)
-        _check_weights(one, reference)
-        name = _name_of(one, [m.bits.name for m in missions])
-        bits = switchable_mission(program, graph, plan, name, one.mission.names)
-        missions.append(_Mission(bits, reference))
-    return program, missions
+        references.append(_Outputs(GraphModule(mask(graph, plan)).eval(), one.mission.indices))
+        _check_weights(one, references[-1])
+        name = _name_of(one, [m.name for m in wanted])
+        wanted.append(MissionPlan(name, plan, one.mission.names))
+    program, bits = compile_switchable(graph, wanted)
+    return program, [_Mission(b, r) for b, r in zip(bits, references, strict=True)]
 
 
 class _Outputs(nn.Module):

@@ -14,7 +14,7 @@ from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph, consumers
 from distillnet.operators import LAYERS, Node
 
-__all__ = ["Lowered", "View", "lower"]
+__all__ = ["Lowered", "View", "clamp_of", "lower"]
 
 Shape = tuple[int, int, int]
 Floats = NDArray[np.floating]
@@ -75,7 +75,7 @@ def _map_shape(node: Node) -> Shape:
     return channels, height, width
 
 
-def _clamp_of(node: Node) -> tuple[float, float] | None:
+def clamp_of(node: Node) -> tuple[float, float] | None:
     """The bounds of an activation that is a clamp."""
     if node.op != "act":
         return None
@@ -149,7 +149,7 @@ class _Lowering:
         """Take in the constants, clamps and masks that follow a node and that only it feeds."""
         fused, clamped = _Fused(node.name), False
         while (after := self._sole_reader(fused.end)) is not None and fused.slot is None:
-            bounds = _clamp_of(after)
+            bounds = clamp_of(after)
             if bounds is not None and not clamped:
                 (fused.lo, fused.hi), clamped = bounds, True
             elif after.op == "affine" and node.op in LAYERS and not clamped:
@@ -242,7 +242,7 @@ class _Lowering:
         self._step("affine", node, fused.end, settings)
 
     def _act(self, node: Node) -> None:
-        bounds = _clamp_of(node)
+        bounds = clamp_of(node)
         kind, args = node.attrs["kind"], [*node.attrs["args"]]
         named = dict(node.attrs["kwargs"])
         a = b = c = 0.0

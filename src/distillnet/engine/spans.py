@@ -78,7 +78,7 @@ def _spans(active_hw: Keep, close: int) -> tuple[Span, ...]:
 
 
 def active_strips(
-    strips: Sequence[Strip], keep_chw: Keep, close: int = 1
+    strips: Sequence[Strip], keep_chw: Keep, close: int = 0
 ) -> tuple[ActiveStrip, ...]:
     """The strips of a layer under a mission's keep map (C, H, W)."""
     result = []
