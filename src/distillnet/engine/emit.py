@@ -200,7 +200,8 @@ class _Tables:
             case "lrn":
                 whole = (str(s[name]) for name in ("before", "after", "bands"))
                 numbers = (_float(s[name]) for name in ("k", "share", "beta"))
-                return "lrn", self.pair(step, *whole, *numbers)
+                index = f"index_{label}" if "index" in s else "NULL"
+                return "lrn", self.pair(step, *whole, *numbers, index)
             case "layer_norm":
                 return "layer_norm", self.pair(
                     step, str(s["scale"]), str(s["shift"]), _float(s["eps"])

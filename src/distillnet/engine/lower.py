@@ -279,6 +279,9 @@ class _Lowering:
 
     def _gather(self, node: Node) -> None:
         index = node.attrs["index"]
+        after = self._sole_reader(node.name)
+        if after is not None and after.op == "lrn":
+            return  # which picks its channels itself
         if index == tuple(range(index[0], index[0] + len(index))):
             self.out.views[node.name] = View(node.inputs[0], channel=index[0])
         else:
@@ -338,7 +341,12 @@ class _Lowering:
             "before": before, "after": after, "bands": self.out.weights.add(bands),
             "k": float(a["k"]), "share": a["alpha"] / a["size"], "beta": float(a["beta"]),
         }  # fmt: skip
-        self._step("lrn", node, node.name, settings)
+        source = self.graph[node.inputs[0]]
+        picks = source.op == "gather" and self._sole_reader(source.name) is node
+        if picks:
+            settings["index"] = tuple(source.attrs["index"])
+        reads = source.inputs if picks else node.inputs
+        self._step("lrn", node, node.name, settings, reads=reads)
 
     def _layer_norm(self, node: Node) -> None:
         settings = {

@@ -1,9 +1,9 @@
 """Filters in another order, so that those with like bitmaps share a block of channels.
 
 A convolution's filters may stand in any order when whatever reads them follows: the columns of the
-next layer's weights, a batch norm's constants, the parts of a concatenation. Where something cannot
-follow (local response normalisation looks at neighbours, an add wants both sides alike, scores have
-their order), the filters stay as they are.
+next layer's weights, a batch norm's constants, the parts of a concatenation; local response
+normalisation, which looks at neighbours, picks its channels from where they are. Where something
+cannot follow (an add wants both sides alike, scores have their order), filters stay as they are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -130,6 +130,8 @@ def _follow(graph: Graph, wanted: Mapping[str, Order]) -> tuple[dict[str, Order]
         elif node.op == "flatten":
             places = int(np.prod(graph[node.inputs[0]].shape[1:]))
             result = (inputs[0][:, None] * places + np.arange(places)).reshape(-1)
+        elif node.op == "lrn":  # its windows lie over the original order: see _permuted
+            pass
         elif node.op == "cat":
             result = _side_by_side(graph, node, orders)
         elif node.op != "gather":  # which picks the channels from where they are now
@@ -176,6 +178,13 @@ def _permuted(graph: Graph, wanted: Mapping[str, Order], orders: Mapping[str, Or
             now = np.argsort(before)
             index = tuple(int(now[i]) for i in node.attrs["index"])
             node = replace(node, attrs={**node.attrs, "index": index})
+        elif node.op == "lrn" and before is not None:
+            back = tuple(np.argsort(before).tolist())
+            pick_back = Node(
+                f"{node.name}:order", "gather", node.inputs, node.shape, {"index": back}
+            )
+            nodes.append(pick_back)
+            node = replace(node, inputs=(pick_back.name,))
         elif before is not None and node.op != "cat":
             for name in node.params.values():
                 pick(name, before)

@@ -8,6 +8,7 @@ typedef struct {
     int32_t before, after; /* how far the window goes to either side */
     int32_t bands;         /* (before + 1 + after, C): whether the neighbour is in the window */
     float k, share, beta;  /* share: alpha over the window's size */
+    const uint16_t *index; /* where each channel lies in x; NULL: in their order */
 } lrn;
 
 /* x / (k + share * sum of squares in the window) ** beta. Windows lie over the original channels;
@@ -15,7 +16,7 @@ typedef struct {
  */
 static void run_lrn(const lrn *s, float *arena, const float *weights)
 {
-    float squares[CHUNK + 2 * MOST_WINDOW], result[CHUNK];
+    float values[CHUNK + 2 * MOST_WINDOW], squares[CHUNK + 2 * MOST_WINDOW], result[CHUNK];
     const float *const bands = weights + s->bands;
     const ptrdiff_t channels = s->y.c;
     for (int32_t row = 0; row < s->y.h; row++)
@@ -28,8 +29,13 @@ static void run_lrn(const lrn *s, float *arena, const float *weights)
                 const ptrdiff_t first = c0 < s->before ? 0 : c0 - s->before;
                 const ptrdiff_t end = c0 + n + s->after < channels ? c0 + n + s->after : channels;
                 memset(squares, 0, sizeof squares);
-                for (ptrdiff_t c = first; c < end; c++)
-                    squares[c - c0 + MOST_WINDOW] = x[c] * x[c];
+                if (s->index == NULL)
+                    memcpy(values + first - c0 + MOST_WINDOW, x + first, (size_t)(end - first) * sizeof(float));
+                else
+                    for (ptrdiff_t c = first; c < end; c++)
+                        values[c - c0 + MOST_WINDOW] = x[s->index[c]];
+                for (ptrdiff_t c = first - c0 + MOST_WINDOW; c < end - c0 + MOST_WINDOW; c++)
+                    squares[c] = values[c] * values[c];
                 memset(result, 0, sizeof result);
                 for (int32_t d = -s->before; d <= s->after; d++) {
                     const float *in_window = bands + (d + s->before) * channels + c0;
@@ -45,10 +51,8 @@ static void run_lrn(const lrn *s, float *arena, const float *weights)
                 else
                     for (ptrdiff_t c = 0; c < n; c++)
                         result[c] = powf(s->k + s->share * result[c], -s->beta);
-                /* Squares of the next chunk's left neighbours are read before they are replaced,
-                 * so never in place: see lower.py. */
                 for (ptrdiff_t c = 0; c < n; c++)
-                    y[c0 + c] = x[c0 + c] * result[c];
+                    y[c0 + c] = values[c + MOST_WINDOW] * result[c];
             }
         }
 }
