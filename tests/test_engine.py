@@ -239,12 +239,10 @@ def test_wrong_arguments_return_error_codes(tmp_path: Path) -> None:
     bound = native.mission("all")
     x, y = np.zeros((3, SIDE, SIDE), np.float32), np.zeros(7, np.float32)
     arena, size = native.arena.ctypes.data, native.arena.nbytes
-    run = native.library.net_run_in
 
     def call(mission=bound, arena=arena, size=size, x=x.ctypes.data, y=y.ctypes.data) -> int:
-        pointer = None if mission is None else ctypes.byref(mission)
-        void = ctypes.c_void_p
-        return int(run(pointer, void(arena), ctypes.c_size_t(size), void(x), void(y)))
+        pointer = None if mission is None else ctypes.addressof(mission)
+        return native.run(pointer, arena, size, x, y)
 
     assert call() == 0
     for wrong in ({"mission": None}, {"arena": None}, {"x": None}, {"y": None}):

@@ -27,6 +27,10 @@
 #endif
 #endif
 
+#if LANES == 16 && defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #define VECTORS (BLOCK / LANES) /* in a block */
 #define UNROLL _Pragma("GCC unroll 64")
 #define INLINE static inline __attribute__((always_inline, unused))
@@ -50,17 +54,22 @@ INLINE vec splat(float s)
     return zero + s;
 }
 
+/* The first n of a vector, which may be all or none. */
 INLINE void store_some(float *p, vec v, ptrdiff_t n)
 {
     if (n >= LANES) {
         store(p, v);
         return;
     }
+#if LANES == 16 && defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << (n > 0 ? n : 0)) - 1u), (__m512)v);
+#else
     float all[LANES];
     store(all, v);
     for (ptrdiff_t i = 0; i < LANES; i++)
         if (i < n)
             p[i] = all[i];
+#endif
 }
 
 INLINE vec larger(vec a, vec b)

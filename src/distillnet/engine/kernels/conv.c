@@ -91,13 +91,9 @@ typedef struct {
                     store(t->y[p] + v * LANES, sum[p][v]);                                     \
             return;                                                                            \
         }                                                                                      \
-        float all[P][(G) * BLOCK];                                                             \
         UNROLL for (int p = 0; p < (P); p++)                                                   \
             UNROLL for (int v = 0; v < (G) * VECTORS; v++)                                     \
-                store(&all[p][v * LANES], sum[p][v]);                                          \
-        for (int p = 0; p < (P); p++)                                                          \
-            for (ptrdiff_t c = 0; c < channels; c++)                                           \
-                t->y[p][c] = all[p][c];                                                        \
+                store_some(t->y[p] + v * LANES, sum[p][v], channels - v * LANES);              \
     }
 EACH(TILE)
 
