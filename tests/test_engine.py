@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from architectures import ARCHITECTURES, SIDE, build
-from distillnet.capture import capture
+from distillnet.capture import capture, capture_model
 from distillnet.channels import Channels, analyse
 from distillnet.engine import (
     MissionBits,
@@ -31,6 +31,7 @@ from distillnet.engine.spans import active_strips, bit_words
 from distillnet.engine.steps import Buffer, Halo, Strip
 from distillnet.errors import InputError, UnsupportedError
 from distillnet.graph import Graph
+from distillnet.models import load_model, random_model
 from distillnet.operators import Node
 from distillnet.plan import Plan
 from distillnet.surgery import compact, mask
@@ -322,3 +323,54 @@ def test_strips_compute_what_bitmaps_keep_and_nothing_far_from_it() -> None:
         assert active.places(54) == computed.sum()
         assert active.bits is not None
         assert np.array_equal(active.bits, np.concatenate(words))
+
+
+REAL = {
+    "torchvision:squeezenet1_0": "weights/squeezenet1_0.safetensors",
+    "zoo:bvlc_googlenet": "weights/bvlc_googlenet.safetensors",
+}
+
+
+def spans_of(shape: tuple[int, ...], generator: np.random.Generator) -> torch.Tensor:
+    """Keep maps (C, H, W): half of all channels whole or gone, of the others runs of places."""
+    keep = generator.random((shape[0], *[1] * (len(shape) - 1))) < 0.8
+    keep = np.broadcast_to(keep, shape).copy()
+    if len(shape) == 3:
+        for c in np.flatnonzero(generator.random(shape[0]) < 0.5):
+            first, last = np.sort(generator.integers(0, shape[2] + 1, 2))
+            keep[c, :, :first] = keep[c, :, last:] = False
+    return torch.from_numpy(keep)
+
+
+@pytest.mark.parametrize("spec", [*REAL, "zoo:tf_mnist", "zoo:tf_cifar"])
+def test_networks_of_the_paper_at_their_size(
+    spec: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Real weights where there are some: dense, and random bitmaps in both forms."""
+    if spec in REAL:
+        data = request.getfixturevalue("data_dir")
+        model = load_model(spec, weights=data / REAL[spec])
+    else:
+        model = random_model(spec)
+    graph = capture_model(model)
+    channels = analyse(graph)
+    generator = np.random.default_rng(0)
+    keep = {site: spans_of(graph[site].shape, generator) for site in channels.sites}
+    plans = {"dense": Plan(), "random": Plan(keep, (1, 0, 5))}
+    scale = 100.0 if "bvlc" in spec else 2.0
+    image = noise_image(graph.input.shape, scale)
+    wanted = {}
+    for name, plan in plans.items():
+        y = scores(mask(graph, plan), torch.from_numpy(image)[None])[0].detach().numpy()
+        wanted[name] = y if plan.outputs is None else y[list(plan.outputs)]
+    program, missions = compile_switchable(graph, mission_plans(plans, wanted))
+    assert within(program)
+    folder = export(program, missions, list(wanted.values()), tmp_path / "all", scale=scale)
+    native = compiled(program, folder, "-O1", "-march=native")
+    for mission in missions:
+        check(native, mission, image, wanted[mission.name])
+    less = compact(graph, channels, plans["random"])
+    program, mission = compile_compact(less, "random", names(3))
+    assert within(program)
+    folder = export(program, [mission], [wanted["random"]], tmp_path / "one", scale=scale)
+    check(compiled(program, folder, "-O1", "-march=native"), mission, image, wanted["random"])
