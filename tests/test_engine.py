@@ -26,6 +26,7 @@ from distillnet.engine import (
     noise_image,
     write_folder,
 )
+from distillnet.engine import folder as folder_module
 from distillnet.engine.arena import alive_at_once, plan_arena
 from distillnet.engine.spans import active_strips, bit_words
 from distillnet.engine.steps import Buffer, Halo, Strip
@@ -41,11 +42,14 @@ from plans import STYLES, random_plan, scores
 TOLERANCE = 1e-4  # of the outputs' range
 STRICT = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
 # Vectors of every width that there is, in turns.
+CPU = Path("/proc/cpuinfo")
 WIDTHS = {
     "scalar": ("-O1", "-DLANES=1"),
     "SSE or NEON": ("-O1",),
     "native": ("-O1", "-march=native"),
 }
+if CPU.exists() and " avx2 " in CPU.read_text():
+    WIDTHS["AVX2"] = ("-O1", "-mavx2", "-mfma")
 
 
 def difference(got: np.ndarray, want: np.ndarray) -> float:
@@ -188,6 +192,21 @@ def test_the_code_runs_on_aarch64(name: str, tmp_path: Path) -> None:
     compiler = ["aarch64-linux-gnu-gcc", "-O2", "-march=armv8-a", "-static"]
     said = run_test_vector(missions_of(name, tmp_path / "c"), compiler, ["qemu-aarch64"])
     assert said.count("PASS") == 2
+
+
+@pytest.mark.parametrize("prefix", ["depthwise", "tile", "run"])
+def test_large_weights_are_put_in_by_the_assembler(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a prefix may be what the code itself uses."""
+    monkeypatch.setattr(folder_module, "_LARGEST_ARRAY", 100)
+    graph, _ = small("depthwise")
+    program, mission = compile_compact(graph, "all", names(7))
+    want = masked_scores(graph, Plan(), noise_image((3, SIDE, SIDE), 1.0)).astype(np.float32)
+    write_folder(program, [mission], {"all": want}, tmp_path, prefix, banner="b",
+                 preprocessing="p")  # fmt: skip
+    assert "incbin" in (tmp_path / "weights.c").read_text()
+    assert run_test_vector(tmp_path, ["cc", "-O1"]).count("PASS") == 1
 
 
 def test_clang_takes_the_code_as_well(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ DEPTHWISE_TILE(1)
 DEPTHWISE_TILE(4)
 #undef DEPTHWISE_TILE
 
-static void depthwise_span(const depthwise *s, const strip *part, float *arena,
+static void depthwise_row(const depthwise *s, const strip *part, float *arena,
                            const float *weights, int32_t row, int32_t x0, int32_t x1)
 {
     const ptrdiff_t block = (ptrdiff_t)(s->rows * s->columns + 1) * BLOCK;
@@ -59,10 +59,10 @@ static void run_depthwise(const depthwise *s, const layer *l, float *arena, cons
         const strip *part = l->strips + i;
         if (part->spans < 0)
             for (int32_t row = 0; row < s->y.h; row++)
-                depthwise_span(s, part, arena, weights, row, 0, s->y.w);
+                depthwise_row(s, part, arena, weights, row, 0, s->y.w);
         for (int32_t j = 0; j < part->n_spans; j++) {
             const span *at = l->spans + part->spans + j;
-            depthwise_span(s, part, arena, weights, at->y, at->x0, at->x1);
+            depthwise_row(s, part, arena, weights, at->y, at->x0, at->x1);
         }
         fill_strip(l, part, &s->y, arena);
     }
