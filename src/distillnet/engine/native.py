@@ -64,6 +64,7 @@ class Native:
     prefix: str
     weights: Floats
     arena: NDArray[np.uint8]
+    address: int  # of the arena
     shape: tuple[int, int, int]
 
     def mission(self, name: str) -> _Mission:
@@ -98,7 +99,7 @@ class Native:
         x = np.ascontiguousarray(x_nchw, np.float32)
         y = np.empty((len(x), mission.n_outputs), np.float32)
         # Addresses by hand: small networks take microseconds, as would ctypes' conversions.
-        arena, size, bound = self.arena.ctypes.data, self.arena.nbytes, ctypes.addressof(mission)
+        arena, size, bound = self.address, self.arena.nbytes, ctypes.addressof(mission)
         image, scores = x.ctypes.data, y.ctypes.data
         for i in range(len(x)):
             at = image + i * x.strides[0], scores + i * y.strides[0]
@@ -147,4 +148,6 @@ def build_native(
     room = np.empty(size + 64, np.uint8)
     start = -room.ctypes.data % 64
     weights = np.fromfile(folder / "weights.bin", "<f4").astype(np.float32, copy=False)
-    return Native(loaded, run, prefix, weights, room[start : start + size], shape)
+    return Native(
+        loaded, run, prefix, weights, room[start : start + size], room.ctypes.data + start, shape
+    )
