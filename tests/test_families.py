@@ -1,7 +1,9 @@
 """The central property and the counting, for a network of every family people bring."""
 
 import functools
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -11,9 +13,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from distillnet.capture import capture
 from distillnet.channels import Channels, analyse, groups
 from distillnet.cost import Cost, cost, inception_macs
+from distillnet.engine import (
+    MissionPlan,
+    build_native,
+    compile_switchable,
+    noise_image,
+    write_folder,
+)
 from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph
 from distillnet.models import random_model
+from distillnet.plan import Plan
+from distillnet.surgery import mask
 from plans import check_plan, deviation, random_plan, scores
 
 # Name -> side of the input: the least that works.
@@ -74,6 +85,28 @@ def test_graph_equals_module(case: Case) -> None:
 def test_compact_equals_mask(case: Case, style: str) -> None:
     _, graph, channels, x = case
     check_plan(graph, channels, random_plan(graph, channels, style, 3), x)
+
+
+def test_the_c_engine_equals_the_mask(case: Case, tmp_path: Path) -> None:
+    """With and without neurons, in one arena within 5 % of what is alive at once."""
+    _, graph, channels, _ = case
+    plan = random_plan(graph, channels, "partial", 3)
+    image = noise_image(graph.input.shape, 1.0)
+    plans, wanted = [], {}
+    for name, chosen in (("dense", Plan()), ("partial", plan)):
+        y = scores(mask(graph, chosen), torch.from_numpy(image)[None].double())[0].numpy()
+        wanted[name] = y if chosen.outputs is None else y[list(chosen.outputs)]
+        classes = [str(i) for i in range(len(wanted[name]))]
+        plans.append(MissionPlan(name, chosen, tuple(classes)))
+    program, missions = compile_switchable(graph, plans)
+    assert program.arena_floats - 16 <= 1.05 * program.least_floats
+    write_folder(program, missions, wanted, tmp_path, "net", banner="tests", preprocessing="none")
+    native = build_native(tmp_path, "net", graph.input.shape, flags=("-O1", "-march=native"))
+    for mission in missions:
+        native.arena[:] = 0xFF
+        got = native.scores(native.mission(mission.name), image[None])[0]
+        want = wanted[mission.name]
+        assert np.abs(got - want).max() <= 1e-4 * max(want.max() - want.min(), 1e-30)
 
 
 def test_macs_and_parameters_equal_what_pytorch_counts(case: Case) -> None:

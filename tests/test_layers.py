@@ -17,8 +17,7 @@ ORDER = (
     "programs", "sources", "models", "train", "operators", "graph", "capture", "channels",
     "bitmaps", "plan", "cost", "surgery", "samples", "teacher", "basis", "compensation", "atlas",
     "replay", "evaluate", "search", "partition", "pictures", "layer_report",
-    "distillation", "distill",
-    "runs", "demo", "deploy", "cli", "__main__",
+    "distillation", "distill", "runs", "demo", "engine", "deploy", "cli", "__main__",
 )  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from distillnet.errors import InputError
 from distillnet.program_schema import (
@@ -85,7 +85,17 @@ def load_program(path: Path) -> Program:
     # An exported graph has inference fixed in it and refuses eval(), which every caller does.
     for name in ("train", "eval"):
         module.__dict__.pop(name, None)
+    _allow_export(module)
     return Program(module, input_shape)
+
+
+def _allow_export(module: nn.Module) -> None:
+    """Constants are detached in place, which a second export of the programme refuses."""
+    assert isinstance(module, fx.GraphModule)
+    for node in module.graph.nodes:
+        if node.target is torch.ops.aten.detach_.default:
+            node.target = torch.ops.aten.detach.default
+    module.recompile()
 
 
 def _read_records(path: Path) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
-from distillnet.capture.patterns import match_lrn
+from distillnet.capture.patterns import Lrn, match_lrn
 from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph
 from distillnet.operators import Node
@@ -84,15 +84,14 @@ class Builder:
             node = open_.pop()
             if node not in needed:
                 needed.add(node)
-                open_.extend([lrn[node][0]] if node in lrn else node.all_input_nodes)
+                open_.extend([lrn[node].source] if node in lrn else node.all_input_nodes)
         self._placeholders()
         for node in graph.nodes:
             if node.op != "call_function" or node not in needed:
                 continue
             self.current = node
             if node in lrn:
-                source, attrs = lrn[node]
-                self.values[node] = self.emit("lrn", [self.tensor(self.values[source])], attrs)
+                self.values[node] = self._lrn(lrn[node])
             else:
                 self.values[node] = self._translate(node)
         scores = self.values[output[0]]
@@ -105,6 +104,11 @@ class Builder:
             )
         result = self.tensor(scores)
         return Graph(tuple(self.nodes.values()), self.params, result.node)
+
+    def _lrn(self, found: Lrn) -> View:
+        x = self.tensor(self.values[found.source])
+        where = {} if found.positions is None else {"positions": self.values[found.positions]}
+        return self.emit("lrn", [x], found.attrs, where)
 
     def _placeholders(self) -> None:
         state = {**self.program.state_dict, **self.program.constants}

@@ -1,7 +1,9 @@
 """The commands that bring a run to a device: export and bench."""
 
 import json
+import shlex
 import tempfile
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +14,7 @@ from distillnet.cli.common import images_of
 from distillnet.cli.options import JsonOpt
 from distillnet.cli.output import print_json, print_line, print_table, progress, warn
 from distillnet.deploy import (
+    C_MARKER,
     FORMATS,
     RUNTIMES,
     TOLERANCE,
@@ -20,18 +23,20 @@ from distillnet.deploy import (
     available_runtimes,
     distilled_network,
     export,
+    export_c,
     original_network,
 )
 from distillnet.deploy.bench import Settings, bench_json, time_networks
 from distillnet.deploy.picture import draw_bars
 from distillnet.deploy.profile import LayerTime, held_back, profile_onnx
 from distillnet.deploy.runtimes import file_format
-from distillnet.files import new_file
+from distillnet.engine import check_prefix
+from distillnet.files import new_file, new_folder
 from distillnet.runs import Run, open_run
 
 __all__ = ["bench_command", "export_command"]
 
-Format = StrEnum("Format", {name: name for name in FORMATS})  # type: ignore[misc]
+Format = StrEnum("Format", {name: name for name in (*FORMATS, "c")})  # type: ignore[misc]
 BenchRuntime = StrEnum("BenchRuntime", {name: name for name in RUNTIMES})  # type: ignore[misc]
 
 _RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
@@ -46,8 +51,8 @@ def export_command(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The file to write.",
-            show_default="RUN/model.onnx, model-fp16.onnx, model-int8.onnx or export.pt2",
+            help="The file to write; the folder for c.",
+            show_default="RUN/model.onnx, model-fp16.onnx, model-int8.onnx, export.pt2 or c",
         ),
     ] = None,
     batch: Annotated[
@@ -83,11 +88,38 @@ def export_command(
             show_default="the run's",
         ),
     ] = None,
+    prefix: Annotated[str, typer.Option(help="What names in the C code begin with (c).")] = "model",
+    as_missions: Annotated[
+        bool,
+        typer.Option(
+            "--switchable",
+            help="Keep all weights and make the run's bitmaps a mission (c, --method paper).",
+            show_default="off",
+        ),
+    ] = False,
+    mission: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A further run as a mission of the same weights; may be repeated (c).",
+            show_default="none",
+        ),
+    ] = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Write the distilled network for another runtime, and check what was written."""
     if int8 and fp16:
         raise typer.BadParameter("--int8 and --fp16 together; expected one of them")
+    if format_.value == "c":
+        if int8 or fp16 or batch is not None or with_preprocessing:
+            raise typer.BadParameter(
+                "--format c with --int8, --fp16, --batch or --with-preprocessing; the C engine "
+                "takes one normalised float32 image. Leave them out, or choose --format onnx"
+            )
+        check_prefix(prefix)
+        _export_c(run, out or run / "c", prefix, as_missions, mission or [], as_json)
+        return
+    if as_missions or mission:
+        raise typer.BadParameter("--switchable and --mission need --format c")
     precision = "int8" if int8 else "float16" if fp16 else "float32"
     form = Form(format_.value, precision, batch, with_preprocessing)
     opened = open_run(run)
@@ -102,6 +134,41 @@ def export_command(
         print_json(values)
     else:
         _print_exported(values)
+
+
+def _export_c(
+    run: Path, out: Path, prefix: str, as_missions: bool, others: list[Path], as_json: bool
+) -> None:
+    opened = open_run(run)
+    runs = [open_run(other) for other in others]
+    words = ["export", str(run), "--format", "c", "--prefix", prefix]
+    words += ["--switchable"] * as_missions
+    words += [word for other in others for word in ("--mission", str(other))]
+    command = "distillnet " + shlex.join(words)
+    with new_folder(out, C_MARKER) as work:
+        done = export_c(opened, work, prefix, runs, as_missions=as_missions, command=command)
+    values = {"out": str(out), "format": "c", "prefix": prefix, "tolerance": TOLERANCE}
+    values |= asdict(done)
+    if as_json:
+        print_json(values)
+        return
+    if any(m.difference is None for m in done.missions):
+        warn(
+            "There is no C compiler here, so the code was not run; `make test` in the folder does."
+        )
+    rows = [
+        ["Folder", str(out)],
+        ["Form", "switchable, all weights" if as_missions else "compact, one mission"],
+        ["Weights", f"{done.weight_bytes:,} bytes"],
+        [
+            "Arena",
+            f"{done.arena_bytes:,} bytes, {done.arena_share:.3f} of all that is alive at once",
+        ],
+    ]
+    for m in done.missions:
+        told = "not compared" if m.difference is None else f"differs by {m.difference:.1e}"
+        rows.append([f"Mission {m.name}", f"{', '.join(m.classes)}; {told} of the scores' range"])
+    print_table("c, float32", ["", ""], rows, 2)
 
 
 def _images(run: Run, data: Path | None) -> Any:

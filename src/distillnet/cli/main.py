@@ -43,7 +43,7 @@ from distillnet.cli.output import (
 )
 from distillnet.cost import cost
 from distillnet.demo import run_demo
-from distillnet.deploy import evaluate_onnx, open_onnx
+from distillnet.deploy import evaluate_c, evaluate_onnx, open_onnx
 from distillnet.distill import measure_statistics, pick_device
 from distillnet.distillation import Options
 from distillnet.errors import InputError
@@ -275,15 +275,18 @@ def evaluate(
     runtime: Annotated[Runtime, typer.Option(help="What runs the network.")] = Runtime.torch,
     file: Annotated[
         Path | None,
-        typer.Option(help="A file that `export` wrote (onnx).", show_default="RUN/model.onnx"),
+        typer.Option(
+            help="What `export` wrote: a file (onnx), a folder (c).",
+            show_default="RUN/model.onnx, RUN/c",
+        ),
     ] = None,
     batch_size: BatchOpt = 32,
     workers: WorkersOpt = 0,
     as_json: JsonOpt = False,
 ) -> None:
     """Accuracy of a distilled network, whole and per class, on DATA/val or all of DATA."""
-    if file is not None and runtime is not Runtime.onnx:
-        raise typer.BadParameter("--file needs --runtime onnx; torch reads RUN/model.pt2")
+    if file is not None and runtime is Runtime.torch:
+        raise typer.BadParameter("--file needs --runtime onnx or c; torch reads RUN/model.pt2")
     opened = open_run(run)
     folders = open_images(data, opened.classes, opened.mission.indices)
     with progress() as on_progress:
@@ -297,6 +300,8 @@ def evaluate(
         )
         if runtime is Runtime.onnx:
             result = evaluate_onnx(opened, open_onnx(file or run / "model.onnx"), stream)
+        elif runtime is Runtime.c:
+            result = evaluate_c(opened, file or run / "c", stream)
         else:
             result = evaluate_run(opened, stream)
     warn_unreadable(stream.unreadable)

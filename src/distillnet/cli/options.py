@@ -34,6 +34,7 @@ class Runtime(StrEnum):
 
     torch = "torch"
     onnx = "onnx"
+    c = "c"
 
 
 class Device(StrEnum):

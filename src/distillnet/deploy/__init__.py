@@ -1,6 +1,7 @@
 """From a run to a device: files for other runtimes, int8, and times side by side."""
 
 from distillnet.deploy.agreement import TOLERANCE, Agreement, compare
+from distillnet.deploy.c_folder import C_MARKER, CFolder, evaluate_c, export_c
 from distillnet.deploy.exporting import FORMATS, Exported, Form, evaluate_onnx, export, onnx_scores
 from distillnet.deploy.networks import Deployable, distilled_network, original_network
 from distillnet.deploy.onnx_file import OnnxFile, open_onnx, write_onnx
@@ -8,10 +9,12 @@ from distillnet.deploy.quantise import to_half, to_int8
 from distillnet.deploy.runtimes import RUNTIMES, available_runtimes
 
 __all__ = [
+    "C_MARKER",
     "FORMATS",
     "RUNTIMES",
     "TOLERANCE",
     "Agreement",
+    "CFolder",
     "Deployable",
     "Exported",
     "Form",
@@ -19,8 +22,10 @@ __all__ = [
     "available_runtimes",
     "compare",
     "distilled_network",
+    "evaluate_c",
     "evaluate_onnx",
     "export",
+    "export_c",
     "onnx_scores",
     "open_onnx",
     "original_network",

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distillnet.deploy.c_folder import write_c
 from distillnet.deploy.networks import Deployable
 from distillnet.deploy.onnx_file import write_onnx
 from distillnet.deploy.peak import peak_mb
@@ -82,9 +83,19 @@ def interleave(
 def _write_for(network: Deployable, format_: str, folder: Path) -> Path:
     """The network's file in a format, written once."""
     path = folder / f"{network.name}.{format_}"
-    if not path.exists():
+    if path.exists():
+        return path
+    if format_ == "c":
+        path.mkdir()
+        write_c(network, path)
+    else:
         (write_onnx if format_ == "onnx" else write_pt2)(network, path)
     return path
+
+
+def _bytes(path: Path) -> int:
+    """Of a file; of a folder of C, what goes to the device but the code, some 100 kB: weights."""
+    return (path / "weights.bin" if path.is_dir() else path).stat().st_size
 
 
 def time_networks(
@@ -118,7 +129,7 @@ def time_networks(
                 entries.append(
                     Entry(
                         network.name, runtime, batch, median, low, high, len(times),
-                        path.stat().st_size, peak,
+                        _bytes(path), peak,
                     )
                 )  # fmt: skip
             if batch == 1:

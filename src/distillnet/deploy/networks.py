@@ -12,12 +12,18 @@ from torch.export import ExportedProgram
 from distillnet.capture import capture_model
 from distillnet.errors import InputError
 from distillnet.graph import GraphModule
-from distillnet.models import load_model, random_model
-from distillnet.preprocessing import Preprocessing
+from distillnet.models import Model, load_model, random_model
+from distillnet.preprocessing import Preprocessing, Size
 from distillnet.programs import load_program
 from distillnet.runs import Run
 
-__all__ = ["Deployable", "WithPreprocessing", "distilled_network", "original_network"]
+__all__ = [
+    "Deployable",
+    "WithPreprocessing",
+    "distilled_network",
+    "original_model",
+    "original_network",
+]
 
 
 @dataclass(frozen=True)
@@ -77,15 +83,17 @@ def distilled_network(run: Run) -> Deployable:
     return _deployable("distilled", module, run.preprocessing, mission.names, provenance)
 
 
-def original_network(run: Run) -> tuple[Deployable, bool]:
-    """The network that a run came from, and whether its weights are the original's own.
+def original_model(run: Run, size: Size | None = None) -> tuple[Model, bool]:
+    """The model that a run came from, and whether its weights are the original's own.
 
-    Where the weights are not at hand any more, random ones take their place: the time is the same.
+    Where the weights are not at hand any more, random ones take their place.
+
+    Args:
+        size: of the input; by default that of the original.
     """
     spec = str(run.result["model"])
-    height, width = run.result["baseline"]["input_size"]
+    height, width = size or run.result["baseline"]["input_size"]
     weights = run.sources.get("weights")
-    own = True
     try:
         if weights is None and not spec.endswith(".pt2") and ".py:" not in spec:
             raise InputError("downloading weights would tell nothing about time")
@@ -100,10 +108,20 @@ def original_network(run: Run) -> tuple[Deployable, bool]:
     except InputError:
         if ".py:" in spec or spec.endswith(".pt2"):
             raise
-        own, model = False, random_model(spec, input_size=height)
+        return random_model(spec, input_size=height), False
+    return model, True
+
+
+def original_network(run: Run) -> tuple[Deployable, bool]:
+    """The network that a run came from, and whether its weights are the original's own.
+
+    Where the weights are not at hand any more, random ones take their place: the time is the same.
+    """
+    height, width = run.result["baseline"]["input_size"]
+    model, own = original_model(run)
     module = GraphModule(capture_model(model, (height, width))).eval()
     how = model.preprocessing.with_input_size((height, width))
-    provenance = {"model": spec, "weights_sha256": model.weights_sha256}
+    provenance = {"model": str(run.result["model"]), "weights_sha256": model.weights_sha256}
     return _deployable("original", module, how, tuple(model.classes.names), provenance), own
 
 

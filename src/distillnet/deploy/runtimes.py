@@ -5,14 +5,17 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distillnet.deploy.c_folder import c_scores
 from distillnet.deploy.extras import is_installed, need
 from distillnet.deploy.onnx_file import open_onnx
+from distillnet.engine import COMPILERS, compiler
 from distillnet.errors import InputError
 from distillnet.graph import fast_layout
 from distillnet.programs import load_program
@@ -26,7 +29,7 @@ Run = Callable[[NDArray[np.float32]], Any]
 class _Runtime:
     """What a runtime reads, which modules it needs and which extra brings them."""
 
-    reads: str  # pt2 or onnx
+    reads: str  # pt2, onnx or c, a folder
     modules: tuple[str, ...]
     extra: str
     open: Callable[[Path, int], Run]
@@ -77,30 +80,47 @@ def _openvino(path: Path, threads: int) -> Run:
     return run
 
 
+def _c(path: Path, threads: int) -> Run:
+    if threads != 1:
+        raise InputError(
+            f"found {threads} threads for the runtime c, which computes in the thread that calls; "
+            "expected --threads 1, or leave this runtime out"
+        )
+    with TemporaryDirectory() as work:  # the library stays loaded when its file is gone
+        return c_scores(path, Path(work))
+
+
 _KNOWN = {
     "torch": _Runtime("pt2", (), "", _torch),
     "compiled": _Runtime("pt2", (), "", _compiled),
     "onnx": _Runtime("onnx", ("onnxruntime", "onnx", "onnxscript"), "onnx", _onnx),
     "openvino": _Runtime("onnx", ("openvino", "onnx", "onnxscript"), "openvino", _openvino),
+    "c": _Runtime("c", (), "", _c),
 }
 RUNTIMES = tuple(_KNOWN)
 
 
 def available_runtimes() -> tuple[str, ...]:
     """Those whose libraries, and compiler, are installed."""
-    compiler = any(shutil.which(name) for name in ("g++", "c++", "clang++"))
+    missing = set()
+    if not any(shutil.which(name) for name in ("g++", "c++", "clang++")):
+        missing.add("compiled")
+    if not any(shutil.which(name) for name in COMPILERS):
+        missing.add("c")
     return tuple(
         name
         for name, runtime in _KNOWN.items()
-        if is_installed(*runtime.modules) and (name != "compiled" or compiler)
+        if is_installed(*runtime.modules) and name not in missing
     )
 
 
 def file_format(runtime: str) -> str:
-    """The format of file that a runtime reads; InputError where its libraries are missing."""
+    """The format of file that a runtime reads; InputError where what it needs is missing."""
     known = _KNOWN[runtime]
     for module in known.modules:
         need(module, known.extra)
+    if runtime == "c":
+        compiler()
     return known.reads
 
 

@@ -1,0 +1,29 @@
+"""A network as C that skips what a mission does not need: no runtime, no allocation.
+
+``missions`` is the way in. ``need`` and ``ordering`` make masks cheap, ``lower`` turns a graph into
+steps, ``placing`` and ``arena`` say where values lie, ``packing`` lays weights out, ``spans`` turns
+bitmaps into what is computed, ``emit`` and ``folder`` write C around the kernels in ``kernels/``,
+``native`` compiles and calls it.
+"""
+
+from distillnet.engine.emit import MissionBits
+from distillnet.engine.folder import check_prefix, identifier, noise_image, write_folder
+from distillnet.engine.missions import MissionPlan, compile_compact, compile_switchable
+from distillnet.engine.native import COMPILERS, Native, build_native, compiler
+from distillnet.engine.steps import Program
+
+__all__ = [
+    "COMPILERS",
+    "MissionBits",
+    "MissionPlan",
+    "Native",
+    "Program",
+    "build_native",
+    "check_prefix",
+    "compile_compact",
+    "compile_switchable",
+    "compiler",
+    "identifier",
+    "noise_image",
+    "write_folder",
+]

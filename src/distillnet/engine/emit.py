@@ -1,0 +1,338 @@
+"""C source of a program and its missions: kernels as they are, tables and calls generated."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillnet.engine.spans import ActiveStrip, active_strips, bit_words
+from distillnet.engine.steps import Place, Program, Step
+
+__all__ = ["MissionBits", "fill_template", "mission_source", "model_source"]
+
+# Kernels by file, in the order in which they are written; a file is left out where none is used.
+_FILES = {
+    "base.h": None,
+    "strips.c": {"conv", "depthwise"},
+    "conv.c": {"conv"},
+    "depthwise.c": {"depthwise"},
+    "pool.h": {"max_pool", "avg_pool"},
+    "max_pool.c": {"max_pool"},
+    "avg_pool.c": {"avg_pool"},
+    "adaptive.h": {"adaptive_avg", "adaptive_max"},
+    "adaptive_avg.c": {"adaptive_avg"},
+    "adaptive_max.c": {"adaptive_max"},
+    "affine.c": {"affine"},
+    "binary.c": {"binary"},
+    "mask.c": {"mask"},
+    "activation.c": {"activation"},
+    "lrn.c": {"lrn"},
+    "layer_norm.c": {"layer_norm"},
+    "border.c": {"border"},
+    "input.c": {"input"},
+    "copy.c": {"copy"},
+    "flatten.c": {"flatten"},
+}
+
+
+# Depthwise kernels compute four places of a row at once, so short gaps cost as much as they save;
+# convolutions gather any places.
+_DEPTHWISE_GAP = 3
+
+
+@dataclass(frozen=True)
+class MissionBits:
+    """A mission as the engine sees it.
+
+    Attributes:
+        keep: by slot, bool (C, H, W); a slot without one is computed whole.
+        outputs: positions of its scores among those of the program.
+        classes: their names.
+    """
+
+    name: str
+    keep: Mapping[str, NDArray[np.bool_]]
+    outputs: tuple[int, ...]
+    classes: tuple[str, ...]
+
+
+def fill_template(name: str, values: Mapping[str, object]) -> str:
+    """A file of ``templates`` with its @NAMES@ filled in."""
+    text = files("distillnet.engine").joinpath("templates", name).read_text(encoding="utf-8")
+    return re.sub(r"@([A-Z_]+)@", lambda m: str(values[m[1]]), text)
+
+
+def _kernels(program: Program) -> str:
+    used = {step.kernel for step in program.steps}
+    folder = files("distillnet.engine").joinpath("kernels")
+    return "\n".join(
+        folder.joinpath(name).read_text(encoding="utf-8")
+        for name, kernels in _FILES.items()
+        if kernels is None or kernels & used
+    )
+
+
+def _float(x: float) -> str:
+    if math.isinf(x):
+        return "INFINITY" if x > 0 else "-INFINITY"
+    text = repr(float(np.float32(x)))
+    return text + "f"
+
+
+def _array(kind: str, name: str, values: Sequence[object], per_line: int = 16) -> str:
+    lines = [", ".join(map(str, values[i : i + per_line])) for i in range(0, len(values), per_line)]
+    return f"static const {kind} {name}[] = {{\n    " + ",\n    ".join(lines) + "};\n"
+
+
+class _Tables:
+    """C initialisers of a program's steps."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def at(self, place: Place) -> int:
+        buffer = self.program.buffers[place.buffer]
+        return (
+            self.program.offsets[place.buffer]
+            + (buffer.halo.top + place.y) * buffer.row
+            + (buffer.halo.left + place.x) * buffer.shape[0]
+            + place.channel
+        )
+
+    def row_pixel(self, place: Place) -> tuple[int, int]:
+        buffer = self.program.buffers[place.buffer]
+        return buffer.row, buffer.shape[0]
+
+    def tensor(self, name: str) -> str:
+        place = self.program.places[name]
+        c, h, w = place.shape
+        row, pixel = self.row_pixel(place)
+        return f"{{{self.at(place)}, {row}, {pixel}, {h}, {w}, {c}}}"
+
+    def operand(self, name: str, shape: tuple[int, int, int]) -> str:
+        """Where a dimension of 1 meets a larger one, its step is 0."""
+        place = self.program.places[name]
+        row, pixel = self.row_pixel(place)
+        steps = [
+            0 if have == 1 < want else step
+            for have, want, step in zip(place.shape, shape, (1, row, pixel), strict=True)
+        ]
+        return f"{{{self.at(place)}, {steps[1]}, {steps[2]}, {steps[0]}}}"
+
+    def conv(self, step: Step) -> str:
+        s, x = step.settings, self.program.places[step.reads[0]]
+        row, pixel = self.row_pixel(x)
+        (kh, kw), (dh, dw) = s["kernel"], s["dilation"]
+        start = self.at(x) - s["padding"][0] * row - s["padding"][1] * pixel
+        rows, row_step, segments, segment_step, run = kh, dh * row, kw, dw * pixel, s["source"]
+        if (s["source"] == pixel and dw == 1) or kw == 1:  # a row's taps lie side by side
+            segments, segment_step, run = 1, 0, kw * run
+            if row_step == run or kh == 1:
+                rows, row_step, run = 1, 0, kh * run
+        return (
+            f"{{{self.tensor(step.writes)}, {start}, {s['stride'][0] * row}, "
+            f"{s['stride'][1] * pixel}, {rows}, {row_step}, {segments}, {segment_step}, {run}, "
+            f"{_float(s['lo'])}, {_float(s['hi'])}}}"
+        )
+
+    def depthwise(self, step: Step) -> str:
+        s, x = step.settings, self.program.places[step.reads[0]]
+        row, pixel = self.row_pixel(x)
+        (kh, kw), (dh, dw) = s["kernel"], s["dilation"]
+        start = self.at(x) - s["padding"][0] * row - s["padding"][1] * pixel
+        return (
+            f"{{{self.tensor(step.writes)}, {start}, {s['stride'][0] * row}, "
+            f"{s['stride'][1] * pixel}, {kh}, {dh * row}, {kw}, {dw * pixel}, "
+            f"{_float(s['lo'])}, {_float(s['hi'])}}}"
+        )
+
+    def pool(self, step: Step) -> str:
+        s = step.settings
+        numbers = [*s["kernel"], *s["stride"], *s["padding"], *s["dilation"], int(s["count_pad"])]
+        return (
+            f"{{{self.tensor(step.reads[0])}, {self.tensor(step.writes)}, "
+            f"{', '.join(map(str, numbers))}, {s['divisor']}}}"
+        )
+
+    def pair(self, step: Step, *more: str) -> str:
+        both = [self.tensor(step.reads[0]), self.tensor(step.writes), *more]
+        return "{" + ", ".join(both) + "}"
+
+    def border(self, step: Step) -> str:
+        b = self.program.buffers[step.name]
+        c, h, w = b.shape
+        numbers = (
+            self.program.offsets[b.name], h, w, c, b.halo.top, b.halo.left, b.halo.bottom,
+            b.halo.right,
+        )  # fmt: skip
+        return "{" + ", ".join(map(str, numbers)) + "}"
+
+    def struct(self, step: Step, label: str) -> tuple[str, str]:
+        """The C type and initialiser of a step's table."""
+        s = step.settings
+        match step.kernel:
+            case "conv":
+                return "conv", self.conv(step)
+            case "depthwise":
+                return "depthwise", self.depthwise(step)
+            case "max_pool" | "avg_pool":
+                return "pool", self.pool(step)
+            case "adaptive_avg" | "adaptive_max":
+                return "adaptive", self.pair(step)
+            case "affine":
+                at = str(s["scale"]), str(s["shift"])
+                return "affine", self.pair(step, *at, _float(s["lo"]), _float(s["hi"]))
+            case "binary":
+                shape = self.program.places[step.writes].shape
+                a, b = (self.operand(name, shape) for name in step.reads)
+                bounds = f"{_float(s['lo'])}, {_float(s['hi'])}"
+                kind = int(s["multiply"])
+                return "binary", f"{{{a}, {b}, {self.tensor(step.writes)}, {kind}, {bounds}}}"
+            case "mask":
+                return "masking", self.pair(step)
+            case "activation":
+                numbers = (_float(s[name]) for name in "abc")
+                return "activation", self.pair(step, s["kind"], *numbers)
+            case "lrn":
+                whole = (str(s[name]) for name in ("before", "after", "bands"))
+                numbers = (_float(s[name]) for name in ("k", "share", "beta"))
+                index = f"index_{label}" if "index" in s else "NULL"
+                return "lrn", self.pair(step, *whole, *numbers, index)
+            case "layer_norm":
+                return "layer_norm", self.pair(
+                    step, str(s["scale"]), str(s["shift"]), _float(s["eps"])
+                )
+            case "border":
+                return "border", self.border(step)
+            case "input":
+                return "tensor", self.tensor(step.writes)
+            case "copy":
+                index = f"index_{label}" if "index" in s else "NULL"
+                top, left = str(s.get("top", 0)), str(s.get("left", 0))
+                return "copying", self.pair(step, _float(s.get("value", 0.0)), top, left, index)
+            case "flatten":
+                y = self.at(self.program.places[step.writes])
+                return "flattening", f"{{{self.tensor(step.reads[0])}, {y}}}"
+        raise AssertionError(step.kernel)
+
+
+def _strip_rows(active: Sequence[ActiveStrip], size: int) -> tuple[list[str], list[str], list[int]]:
+    """Rows of a layer's strips, of its spans, and the words of its bits; ``size`` places in all."""
+    strips: list[str] = []
+    spans: list[str] = []
+    bits: list[int] = []
+    for part in active:
+        s = part.strip
+        first, count, words = -1, 0, -1
+        if part.spans is not None:
+            first, count = len(spans), len(part.spans)
+            spans += [f"{{{p.y}, {p.x0}, {p.x1}}}" for p in part.spans]
+            if part.bits is not None:
+                words = len(bits)
+                bits += part.bits.tolist()
+        strips.append(
+            f"{{{s.weights}, {s.source}, {s.channels.start}, {len(s.channels)}, "
+            f"{part.places(size)}, {first}, {count}, "
+            f"{words}}}"
+        )
+    return strips, spans, bits
+
+
+def model_source(program: Program, common: Mapping[str, object]) -> dict[str, str]:
+    """``model.h`` and ``model.c``; ``common`` has what all templates share."""
+    tables, calls = [], []
+    writer = _Tables(program)
+    slots = {name: i for i, name in enumerate(program.slots)}
+    for i, step in enumerate(program.steps[:-1]):
+        kind, numbers = writer.struct(step, str(i))
+        if "index" in step.settings:
+            tables.append(_array("uint16_t", f"index_{i}", step.settings["index"]))
+        tables.append(f"static const {kind} step_{i} = {numbers}; /* {_comment(step.name)} */\n")
+        arguments = [f"&step_{i}"]
+        if step.slot is not None:
+            arguments.append(f"layers + {slots[step.slot]}")
+        elif step.strips:
+            size = math.prod(program.places[step.writes].shape[1:])
+            rows, _, _ = _strip_rows([ActiveStrip(strip) for strip in step.strips], size)
+            tables.append(_array("strip", f"strips_{i}", rows, 1))
+            tables.append(
+                f"static const layer layer_{i} = {{strips_{i}, NULL, NULL, {len(rows)}}};\n"
+            )
+            arguments.append(f"&layer_{i}")
+        arguments.append("arena")
+        if step.kernel in ("conv", "depthwise", "affine", "lrn", "layer_norm"):
+            arguments.append("weights")
+        if step.kernel == "input":
+            arguments.append("in")
+        calls.append(f"    STEP({i}, run_{step.kernel}({', '.join(arguments)}));\n")
+    scores = writer.at(program.places[program.output])
+    values = dict(common) | {
+        "KERNELS": _kernels(program),
+        "TABLES": "".join(tables),
+        "CALLS": "".join(calls),
+        "N_SLOTS": len(slots),
+        "SCORES": scores,
+        "ARENA_SHARE": f"{program.arena_floats / program.least_floats:.3f}",
+    }
+    return {name: fill_template(name, values) for name in ("model.h", "model.c")}
+
+
+def mission_source(program: Program, mission: MissionBits, common: Mapping[str, object]) -> str:
+    """The C source of one mission."""
+    parts, layers = [], []
+    for i, (name, slot) in enumerate(program.slots.items()):
+        step = program.steps[slot.step]
+        keep = mission.keep.get(name)
+        whole = keep is None or bool(keep.all())
+        if step.kernel == "mask":
+            if whole:
+                layers.append("{NULL, NULL, NULL, 0}")
+                continue
+            assert keep is not None
+            parts.append(_array("uint16_t", f"bits_{i}", bit_words(keep).reshape(-1).tolist()))
+            layers.append(f"{{NULL, NULL, bits_{i}, 0}}")
+            continue
+        if whole or keep is None:
+            active = tuple(ActiveStrip(strip) for strip in step.strips)
+        else:
+            close = _DEPTHWISE_GAP if step.kernel == "depthwise" else 0
+            active = active_strips(step.strips, keep, close)
+        strips, spans, bits = _strip_rows(active, math.prod(slot.shape[1:]))
+        parts.append(_array("@NAME@_strip", f"strips_{i}", strips, 1))
+        if spans:
+            parts.append(_array("@NAME@_span", f"spans_{i}", spans, 6))
+        if bits:
+            parts.append(_array("uint16_t", f"bits_{i}", bits))
+        where = f"spans_{i}" if spans else "NULL", f"bits_{i}" if bits else "NULL"
+        layers.append(f"{{strips_{i}, {', '.join(where)}, {len(strips)}}}")
+    parts.append(_array("char *const", "classes", [_text(name) for name in mission.classes], 1))
+    parts.append(_array("uint16_t", "outputs", mission.outputs))
+    if layers:
+        parts.append(_array("@NAME@_layer", "layers", layers, 1))
+    tables = "".join(parts).replace("@NAME@", str(common["NAME"]))
+    values = dict(common) | {
+        "MISSION": mission.name,
+        "CLASSES_SHOWN": _comment(", ".join(mission.classes)),
+        "TABLES": tables,
+        "N_OUTPUTS": len(mission.outputs),
+        "N_SLOTS": len(program.slots),
+        "LAYERS": "layers" if layers else "NULL",
+    }
+    return fill_template("mission.c", values)
+
+
+def _text(value: str) -> str:
+    """A C string literal; anything but printable ASCII as octal bytes."""
+    out = "".join(
+        chr(b) if 32 <= b < 127 and b not in b'"\\?' else f"\\{b:03o}" for b in value.encode()
+    )
+    return f'"{out}"'
+
+
+def _comment(value: str) -> str:
+    shown = value.replace("*/", "* /").replace("/*", "/ *").replace("\n", " ")
+    return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -1,0 +1,154 @@
+"""The folder that ``export --format c`` writes."""
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillnet.engine.emit import MissionBits, fill_template, mission_source, model_source
+from distillnet.engine.steps import Program
+from distillnet.errors import InputError
+
+__all__ = ["check_prefix", "identifier", "noise_image", "write_folder"]
+
+Floats = NDArray[np.float32]
+_LARGEST_ARRAY = 2_000_000
+_KEYWORDS = frozenset(
+    """auto break case char const continue default do double else enum extern float for goto if
+    inline int long main register restrict return short signed sizeof static struct switch typedef
+    union unsigned void volatile while""".split()  # noqa: SIM905
+)
+
+
+def check_prefix(prefix: str) -> None:
+    """Raise InputError where a prefix cannot begin names in C.
+
+    >>> check_prefix("birds")
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,31}", prefix) or prefix in _KEYWORDS:
+        raise InputError(
+            f"found the prefix {prefix!r}; expected a letter, then letters, digits or underscores, "
+            "32 at most and no word of C; choose another --prefix"
+        )
+
+
+def identifier(name: str, taken: Sequence[str] = ()) -> str:
+    """A name that C takes, unlike those that are taken.
+
+    >>> identifier("day 1"), identifier("day-1", ["day_1"]), identifier("1")
+    ('day_1', 'day_1_2', 'm1')
+    """
+    base = re.sub(r"\W", "_", name, flags=re.ASCII)[:40] or "m"
+    base = base if base[0].isalpha() else f"m{base}"
+    result, n = base, 1
+    while result in taken:
+        n += 1
+        result = f"{base}_{n}"
+    return result
+
+
+def noise_image(shape: tuple[int, int, int], scale: float) -> Floats:
+    """The image (C, H, W) that ``test_vector.c`` makes: noise between -scale and scale."""
+    n = int(np.prod(shape))
+    values = np.empty(n, np.float32)
+    state = 1
+    for i in range(n):
+        state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
+        values[i] = state >> 8
+    unit = values / np.float32(8388608) - np.float32(1)
+    return (unit * np.float32(scale)).reshape(shape)
+
+
+def write_folder(
+    program: Program,
+    missions: Sequence[MissionBits],
+    expected: Mapping[str, Floats],
+    directory: Path,
+    prefix: str,
+    *,
+    banner: str,
+    preprocessing: str,
+    scale: float = 1.0,
+) -> None:
+    """Write a program and its missions into an existing folder.
+
+    Args:
+        expected: scores of ``noise_image`` by mission, in the mission's order.
+        banner: where this comes from: the command and the version.
+        preprocessing: how images are normalised, in words.
+        scale: of the test image.
+
+    Raises:
+        InputError: the prefix is no name in C.
+    """
+    check_prefix(prefix)
+    channels, height, width = program.places[program.input].shape
+    data = program.weights.astype("<f4")
+    common: dict[str, object] = {
+        "NAME": prefix,
+        "UPPER": prefix.upper(),
+        "BANNER": banner.replace("*/", "* /"),
+        "CHANNELS": channels,
+        "HEIGHT": height,
+        "WIDTH": width,
+        "OUTPUTS": max(len(m.outputs) for m in missions),
+        "ARENA_BYTES": 4 * program.arena_floats,
+        "ARENA_SHARE": f"{program.arena_floats / program.least_floats:.3f}",
+        "N_WEIGHTS": len(data),
+        "WEIGHT_BYTES": data.nbytes,
+        "WEIGHTS_ID": f"{zlib.crc32(data.tobytes()):08x}",
+        "MISSIONS": "\n".join(
+            f"extern const {prefix}_mission {prefix}_mission_{m.name};" for m in missions
+        ),
+        "MISSION_ROWS": "\n".join(
+            f"- `{prefix}_mission_{m.name}`: {', '.join(m.classes)}" for m in missions
+        ),
+        "FIRST": missions[0].name,
+        "OBJECTS": " ".join(f"missions/{m.name}.o" for m in missions),
+        "SOURCES": " ".join(f"missions/{m.name}.c" for m in missions),
+        "PREPROCESSING": preprocessing,
+        "SCALE": f"{float(np.float32(scale))!r}f",
+    }
+    written = model_source(program, common)
+    for mission in missions:
+        written[f"missions/{mission.name}.c"] = mission_source(program, mission, common)
+    common["TABLES"], common["ROWS"] = _expected_tables(missions, expected, prefix)
+    for name in ("test_vector.c", "Makefile", "CMakeLists.txt", "README.md"):
+        written[name] = fill_template(name, common)
+    (directory / "missions").mkdir()
+    for name, text in written.items():
+        (directory / name).write_text(text, encoding="utf-8")
+    (directory / "weights.bin").write_bytes(data.tobytes())
+    _write_array(data, directory / "weights.c", common)
+
+
+def _expected_tables(
+    missions: Sequence[MissionBits], expected: Mapping[str, Floats], prefix: str
+) -> tuple[str, str]:
+    tables, rows = [], []
+    for mission in missions:
+        values = ", ".join(f"{float(v)!r}f" for v in expected[mission.name])
+        tables.append(f"static const float expected_{mission.name}[] = {{{values}}};\n")
+        rows.append(f"    {{&{prefix}_mission_{mission.name}, expected_{mission.name}}},\n")
+    return "".join(tables), "".join(rows)
+
+
+def _write_array(data: Floats, path: Path, common: Mapping[str, object]) -> None:
+    """Weights as C; nine digits give every float32 back exactly.
+
+    Compilers take minutes and gigabytes for arrays of many millions, so those of large networks are
+    put in by the assembler.
+    """
+    if len(data) > _LARGEST_ARRAY:
+        path.write_text(fill_template("weights.c", common), encoding="utf-8")
+        return
+    name = f"{common['NAME']}_weights[{common['UPPER']}_N_WEIGHTS]"
+    head = (
+        f'/* {common["BANNER"]} */\n#include "model.h"\n\nextern const float {name};\n'
+        f"_Alignas(64) const float {name} = {{\n"
+    )
+    body = "".join(["0,\n" if v == 0 else f"{v:.8e}f,\n" for v in data.tolist()])
+    path.write_text(head + body + "};\n", encoding="utf-8")

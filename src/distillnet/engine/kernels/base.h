@@ -1,0 +1,122 @@
+/* What all kernels share: vectors as wide as the target has them, and places in the arena.
+ *
+ * Tensors are NHWC, one image, float32. A tensor lies in the arena at `at` (in floats), its rows
+ * `row` and its pixels `pixel` floats apart: more than its own width and channels where a border of
+ * zeros runs around it, or where it is part of a concatenation. Weights come in blocks of BLOCK
+ * output channels, whatever the target's vectors: bias[BLOCK], then [tap][BLOCK].
+ *
+ * Kernels read up to BLOCK floats beyond a tensor's last channel, never write there; the arena ends
+ * with as much room.
+ */
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define BLOCK 16
+
+#ifndef LANES
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#elif defined(__SSE2__) || defined(__ARM_NEON)
+#define LANES 4
+#else
+#define LANES 1
+#endif
+#endif
+
+#if LANES == 16 && defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#define VECTORS (BLOCK / LANES) /* in a block */
+#define UNROLL _Pragma("GCC unroll 64")
+#define INLINE static inline __attribute__((always_inline, unused))
+
+#if LANES > 1
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+/* The same in memory, at any address of a float. */
+typedef float vec_at __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#else
+typedef float vec;
+typedef float vec_at;
+#endif
+
+INLINE vec load(const float *p) { return *(const vec_at *)p; }
+INLINE void store(float *p, vec v) { *(vec_at *)p = v; }
+
+INLINE vec splat(float s)
+{
+    vec zero = load((const float[BLOCK]){0});
+    return zero + s;
+}
+
+/* The first n of a vector, which may be all or none. */
+INLINE void store_some(float *p, vec v, ptrdiff_t n)
+{
+    if (n >= LANES) {
+        store(p, v);
+        return;
+    }
+#if LANES == 16 && defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << (n > 0 ? n : 0)) - 1u), (__m512)v);
+#else
+    float all[LANES];
+    store(all, v);
+    for (ptrdiff_t i = 0; i < LANES; i++)
+        if (i < n)
+            p[i] = all[i];
+#endif
+}
+
+INLINE vec larger(vec a, vec b)
+{
+#if LANES > 1
+    ivec first = a > b;
+    return (vec)(((ivec)a & first) | ((ivec)b & ~first));
+#else
+    return a > b ? a : b;
+#endif
+}
+
+INLINE vec smaller(vec a, vec b)
+{
+#if LANES > 1
+    ivec first = a < b;
+    return (vec)(((ivec)a & first) | ((ivec)b & ~first));
+#else
+    return a < b ? a : b;
+#endif
+}
+
+INLINE vec clamp(vec v, float lo, float hi) { return smaller(larger(v, splat(lo)), splat(hi)); }
+INLINE float clamp1(float v, float lo, float hi) { return v < lo ? lo : v > hi ? hi : v; }
+
+typedef struct {
+    int32_t at, row, pixel; /* in floats */
+    int32_t h, w, c;
+} tensor;
+
+/* Set what a bitmap switches off to zero: bit i of a pixel's word for channel i of a block. */
+INLINE void keep_bits(float *p, uint32_t bits, ptrdiff_t n)
+{
+    if (bits == 0xffff)
+        return;
+    if (n >= BLOCK) {
+        for (int32_t i = 0; i < BLOCK; i++)
+            p[i] = bits >> i & 1 ? p[i] : 0.0f;
+        return;
+    }
+    for (int32_t i = 0; i < n; i++)
+        p[i] = bits >> i & 1 ? p[i] : 0.0f;
+}
+
+/* Zeros for n channels of pixels x0..x1 of a row. */
+INLINE void clear(float *row, ptrdiff_t x0, ptrdiff_t x1, ptrdiff_t pixel, ptrdiff_t n)
+{
+    for (ptrdiff_t x = x0; x < x1; x++)
+        memset(row + x * pixel, 0, (size_t)n * sizeof(float));
+}

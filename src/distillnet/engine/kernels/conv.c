@@ -1,0 +1,146 @@
+/* Convolutions, grouped ones and linear layers: P places of the output times G blocks of channels at
+ * once, their sums in registers while the taps go by. The places may be any: only those that a
+ * mission needs are gathered, so tiles are always full. Borders are zeros in the arena, so that
+ * there is no border here. A linear layer is a convolution as large as its input.
+ */
+
+/* Places at once for 1, 2, 3 and 4 blocks: as many sums as there are registers for. */
+#if LANES == 16
+#define GROUPS 4
+static const int32_t most_places[GROUPS] = {14, 14, 9, 4};
+#define EACH_P4(F, G) F(1, G) F(2, G) F(3, G) F(4, G)
+#define EACH_P9(F, G) EACH_P4(F, G) F(5, G) F(6, G) F(7, G) F(8, G) F(9, G)
+#define EACH_P14(F, G) EACH_P9(F, G) F(10, G) F(11, G) F(12, G) F(13, G) F(14, G)
+#define EACH(F) EACH_P14(F, 1) EACH_P14(F, 2) EACH_P9(F, 3) EACH_P4(F, 4)
+#define MOST_PLACES 14
+#elif LANES == 8 || defined(__aarch64__)
+#define GROUPS 1
+static const int32_t most_places[GROUPS] = {6};
+#define EACH(F) F(1, 1) F(2, 1) F(3, 1) F(4, 1) F(5, 1) F(6, 1)
+#define MOST_PLACES 6
+#elif LANES == 4
+#define GROUPS 1
+static const int32_t most_places[GROUPS] = {2};
+#define EACH(F) F(1, 1) F(2, 1)
+#define MOST_PLACES 2
+#else
+#define GROUPS 1
+static const int32_t most_places[GROUPS] = {1};
+#define EACH(F) F(1, 1)
+#define MOST_PLACES 1
+#endif
+
+typedef struct {
+    tensor y;
+    int32_t x;                      /* of the first tap of the first output, in the arena */
+    int32_t y_step, x_step;         /* from one output to the next, in floats of the input */
+    int32_t rows, row_step;         /* taps: rows of the kernel, */
+    int32_t segments, segment_step; /* in each so many, */
+    int32_t run;                    /* of so many floats side by side */
+    float lo, hi;
+} conv;
+
+typedef struct {
+    const conv *layer;
+    const float *w;
+    ptrdiff_t block;    /* floats from one block of weights to the next */
+    ptrdiff_t channels; /* to write */
+    const float *x[MOST_PLACES];
+    float *y[MOST_PLACES];
+} tile;
+
+#define TILE(P, G)                                                                             \
+    static void tile_##P##x##G(const tile *t)                                                  \
+    {                                                                                          \
+        vec sum[P][(G) * VECTORS];                                                             \
+        const float *x[P];                                                                     \
+        const conv *const layer = t->layer;                                                    \
+        const ptrdiff_t run = layer->run, block = t->block;                                    \
+        const float *w = t->w;                                                                 \
+        UNROLL for (int p = 0; p < (P); p++) x[p] = t->x[p];                                   \
+        UNROLL for (int g = 0; g < (G); g++)                                                   \
+            UNROLL for (int v = 0; v < VECTORS; v++) {                                         \
+                const vec bias = load(w + g * block + v * LANES);                              \
+                UNROLL for (int p = 0; p < (P); p++) sum[p][g * VECTORS + v] = bias;           \
+            }                                                                                  \
+        w += BLOCK;                                                                            \
+        for (int32_t r = 0; r < layer->rows; r++)                                              \
+            for (int32_t s = 0; s < layer->segments; s++) {                                    \
+                const ptrdiff_t first = (ptrdiff_t)r * layer->row_step +                       \
+                                        (ptrdiff_t)s * layer->segment_step;                    \
+                for (ptrdiff_t k = first; k < first + run; k++, w += BLOCK) {                  \
+                    vec weight[(G) * VECTORS];                                                 \
+                    UNROLL for (int g = 0; g < (G); g++)                                       \
+                        UNROLL for (int v = 0; v < VECTORS; v++)                               \
+                            weight[g * VECTORS + v] = load(w + g * block + v * LANES);         \
+                    UNROLL for (int p = 0; p < (P); p++) {                                     \
+                        const float value = x[p][k];                                           \
+                        UNROLL for (int v = 0; v < (G) * VECTORS; v++)                         \
+                            sum[p][v] += value * weight[v];                                    \
+                    }                                                                          \
+                }                                                                              \
+            }                                                                                  \
+        const ptrdiff_t channels = t->channels;                                                \
+        const float lo = layer->lo, hi = layer->hi;                                            \
+        UNROLL for (int p = 0; p < (P); p++)                                                   \
+            UNROLL for (int v = 0; v < (G) * VECTORS; v++)                                     \
+                sum[p][v] = clamp(sum[p][v], lo, hi);                                          \
+        if (channels == (G) * BLOCK) {                                                         \
+            UNROLL for (int p = 0; p < (P); p++)                                               \
+                UNROLL for (int v = 0; v < (G) * VECTORS; v++)                                 \
+                    store(t->y[p] + v * LANES, sum[p][v]);                                     \
+            return;                                                                            \
+        }                                                                                      \
+        UNROLL for (int p = 0; p < (P); p++)                                                   \
+            UNROLL for (int v = 0; v < (G) * VECTORS; v++)                                     \
+                store_some(t->y[p] + v * LANES, sum[p][v], channels - v * LANES);              \
+    }
+EACH(TILE)
+
+typedef void run_tile(const tile *);
+#define ENTRY(P, G) [(G) - 1][(P) - 1] = tile_##P##x##G,
+static run_tile *const tiles[GROUPS][MOST_PLACES] = {EACH(ENTRY)};
+
+/* Some blocks of a strip, at all of its places. */
+static void conv_blocks(const conv *s, const strip *part, const span *spans, float *arena, tile *t,
+                        ptrdiff_t first_channel, int32_t group)
+{
+    const int32_t n = part->places, at_most = most_places[group - 1];
+    const int32_t n_tiles = (n + at_most - 1) / at_most;
+    const float *const in = arena + s->x + part->in;
+    float *const out = arena + s->y.at + part->out + first_channel;
+    int32_t y = -1, x = 0, end = 0; /* without spans: all rows in turn */
+    for (int32_t i = 0; i < n_tiles; i++) {
+        const int32_t places = n / n_tiles + (i < n % n_tiles); /* of equal sizes, or one less */
+        for (int32_t p = 0; p < places; p++, x++) {
+            if (x == end) {
+                x = spans == NULL ? 0 : spans->x0;
+                y = spans == NULL ? y + 1 : spans->y;
+                end = spans == NULL ? s->y.w : spans->x1;
+                spans = spans == NULL ? NULL : spans + 1;
+            }
+            t->x[p] = in + (ptrdiff_t)y * s->y_step + (ptrdiff_t)x * s->x_step;
+            t->y[p] = out + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel;
+        }
+        tiles[group - 1][places - 1](t);
+    }
+}
+
+static void run_conv(const conv *s, const layer *l, float *arena, const float *weights)
+{
+    tile t = {.layer = s};
+    t.block = (ptrdiff_t)(s->rows * s->segments * s->run + 1) * BLOCK;
+    for (int32_t i = 0; i < l->n_strips; i++) {
+        const strip *part = l->strips + i;
+        const span *spans = part->spans < 0 ? NULL : l->spans + part->spans;
+        const int32_t n_blocks = (part->channels + BLOCK - 1) / BLOCK;
+        for (int32_t b = 0; b < n_blocks; b += GROUPS) {
+            const int32_t group = n_blocks - b < GROUPS ? n_blocks - b : GROUPS;
+            const int32_t left = part->channels - b * BLOCK;
+            t.channels = left < group * BLOCK ? left : group * BLOCK;
+            t.w = weights + part->weights + b * t.block;
+            conv_blocks(s, part, spans, arena, &t, (ptrdiff_t)b * BLOCK, group);
+        }
+        fill_strip(l, part, &s->y, arena);
+    }
+}

@@ -1,0 +1,120 @@
+"""From graphs and plans to a program and its missions, in either form.
+
+*Compact*: what is left of a network after surgery, its own masks being the only mission.
+*Switchable*: all weights stay, and each plan becomes a mission that is chosen call by call.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distillnet.engine.emit import MissionBits
+from distillnet.engine.need import Keeps, with_needed_masks
+from distillnet.engine.ordering import with_like_bitmaps_together
+from distillnet.engine.placing import compile_graph
+from distillnet.engine.steps import Program
+from distillnet.graph import Graph
+from distillnet.operators import LAYERS, Node
+from distillnet.plan import Plan
+
+__all__ = ["MissionPlan", "compile_compact", "compile_switchable"]
+
+Keep = NDArray[np.bool_]
+_SLOT = ":mission"
+
+
+@dataclass(frozen=True)
+class MissionPlan:
+    """A mission: its name in C, its plan, and the names of the plan's outputs."""
+
+    name: str
+    plan: Plan
+    classes: tuple[str, ...]
+
+
+def compile_compact(graph: Graph, name: str, classes: Sequence[str]) -> tuple[Program, MissionBits]:
+    """A compact network's program, and its only mission.
+
+    Raises:
+        UnsupportedError: an operator that the engine has no kernel for.
+    """
+    outputs = tuple(range(len(classes)))
+    program, (keeps,) = _compile(graph, [_own_masks(graph)])
+    return program, MissionBits(name, keeps, outputs, tuple(classes))
+
+
+def compile_switchable(
+    graph: Graph, missions: Sequence[MissionPlan]
+) -> tuple[Program, tuple[MissionBits, ...]]:
+    """A whole network's program, and a mission for each plan; their ranks are ignored.
+
+    Raises:
+        UnsupportedError: an operator that the engine has no kernel for.
+    """
+    plans = [mission.plan for mission in missions]
+    sites = {s for plan in plans for s, keep in plan.keep.items() if not bool(keep.all())}
+    n_scores = graph[graph.output].shape[0]
+    own = _own_masks(graph)
+    keeps: list[dict[str, Keep]] = []
+    outputs: list[tuple[int, ...]] = []
+    for plan in plans:
+        outputs.append(tuple(range(n_scores)) if plan.outputs is None else tuple(plan.outputs))
+        chosen = {f"{s}{_SLOT}": _numpy(keep) for s, keep in plan.keep.items() if s in sites}
+        if graph.output not in sites:  # a mission computes its own scores only
+            scores = np.zeros(n_scores, bool)
+            scores[list(outputs[-1])] = True
+            chosen[f"{graph.output}{_SLOT}"] = scores
+        keeps.append(own | chosen)
+    program, bits = _compile(_with_slots(graph, sites), keeps)
+    return program, tuple(
+        MissionBits(m.name, b, o, m.classes)
+        for m, b, o in zip(missions, bits, outputs, strict=True)
+    )
+
+
+def _compile(
+    graph: Graph, missions: Sequence[Keeps]
+) -> tuple[Program, tuple[dict[str, Keep], ...]]:
+    """A program for missions given by keep maps by mask node, and their keep maps by slot."""
+    graph, missions = with_needed_masks(graph, missions)
+    graph, missions = with_like_bitmaps_together(graph, missions)
+    program = compile_graph(graph)
+    return program, tuple(
+        {name: keep.reshape(program.slots[name].shape) for name, keep in keeps.items()
+         if name in program.slots}
+        for keeps in missions
+    )  # fmt: skip
+
+
+def _numpy(keep: Tensor) -> Keep:
+    bits: Keep = keep.detach().cpu().bool().numpy()
+    return bits
+
+
+def _own_masks(graph: Graph) -> dict[str, Keep]:
+    """The masks that are in a graph, whatever the mission."""
+    return {
+        node.name: _numpy(graph.params[node.params["keep"]])
+        for node in graph.nodes
+        if node.op == "mask"
+    }
+
+
+def _with_slots(graph: Graph, sites: Collection[str]) -> Graph:
+    """The graph with a mask after each of ``sites``, and one after the layer of the scores."""
+    nodes: list[Node] = []
+    params = dict(graph.params)
+    renamed: dict[str, str] = {}
+    for node in graph.nodes:
+        nodes.append(replace(node, inputs=tuple(renamed.get(i, i) for i in node.inputs)))
+        is_head = node.name == graph.output and node.op in LAYERS
+        if node.name in sites or is_head:
+            slot = f"{node.name}{_SLOT}"
+            params[f"{slot}.keep"] = torch.ones(node.shape, dtype=torch.bool)
+            nodes.append(Node(slot, "mask", (node.name,), node.shape, {}, {"keep": f"{slot}.keep"}))
+            renamed[node.name] = slot
+    return Graph(tuple(nodes), params, renamed.get(graph.output, graph.output))

@@ -1,0 +1,113 @@
+"""Which neurons of each layer anybody needs, and masks for those that nobody does.
+
+A mask after a residual add also spares the convolution before the add the neurons that the mask
+drops. A mask put there changes nothing, and the layer skips them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distillnet.engine.lower import clamp_of
+from distillnet.graph import Graph, consumers
+from distillnet.operators import LAYERS, POINTWISE, Node
+
+__all__ = ["Keeps", "needed_neurons", "with_needed_masks"]
+
+Keep = NDArray[np.bool_]
+Keeps = Mapping[str, Keep]  # by mask node, (C, H, W) or (F,)
+
+_SUFFIX = ":needed"
+
+
+def needed_neurons(graph: Graph, keeps: Keeps) -> dict[str, Keep]:
+    """Which neurons of every node have to be computed, backwards; ``keeps`` by mask node."""
+    readers = consumers(graph)
+    needed: dict[str, Keep] = {}
+    for node in reversed(graph.nodes):
+        need = np.zeros(node.shape, bool)
+        if node.name == graph.output:
+            need[...] = True
+        for reader in readers[node.name]:
+            need |= _need_of_input(reader, node, needed[reader.name], graph)
+        if node.op == "mask" and node.name in keeps:
+            need &= keeps[node.name]
+        needed[node.name] = need
+    return needed
+
+
+def _need_of_input(reader: Node, node: Node, need: Keep, graph: Graph) -> Keep:
+    """What ``reader`` needs of its input ``node``: bool that broadcasts to the node's shape."""
+    if reader.op in POINTWISE or reader.op == "mask":
+        dims = tuple(
+            d for d, (a, b) in enumerate(zip(node.shape, need.shape, strict=True)) if a < b
+        )
+        result: Keep = np.logical_or.reduce(need, dims, keepdims=True) if dims else need
+        return result
+    if reader.op == "cat":
+        part, start = np.zeros(node.shape, bool), 0
+        for name in reader.inputs:
+            width = graph[name].shape[0]
+            if name == node.name:
+                part |= need[start : start + width]
+            start += width
+        return part
+    if reader.op == "gather":
+        part = np.zeros(node.shape, bool)
+        for position, source in enumerate(reader.attrs["index"]):
+            part[source] |= need[position]
+        return part
+    return np.ones((), bool)
+
+
+def with_needed_masks(
+    graph: Graph, missions: Sequence[Keeps]
+) -> tuple[Graph, tuple[dict[str, Keep], ...]]:
+    """The graph with masks behind layers of which a mission needs a part, and all keep maps.
+
+    Args:
+        missions: keep maps by mask node of ``graph``.
+    """
+    readers = consumers(graph)
+    needs = [needed_neurons(graph, keeps) for keeps in missions]
+    ends: dict[str, str] = {}  # value to mask -> its mask
+    for node in graph.nodes:
+        if node.op not in LAYERS:
+            continue
+        end, masked = _end_of_layer(graph, node, readers)
+        if not masked and end != graph.output and not all(n[end].all() for n in needs):
+            ends[end] = f"{end}{_SUFFIX}"
+    nodes: list[Node] = []
+    params = dict(graph.params)
+    renamed: dict[str, str] = {}
+    for node in graph.nodes:
+        nodes.append(replace(node, inputs=tuple(renamed.get(i, i) for i in node.inputs)))
+        if node.name in ends:
+            name = ends[node.name]
+            params[f"{name}.keep"] = torch.from_numpy(
+                np.logical_or.reduce([need[node.name] for need in needs])
+            )
+            nodes.append(Node(name, "mask", (node.name,), node.shape, {}, {"keep": f"{name}.keep"}))
+            renamed[node.name] = name
+    output = renamed.get(graph.output, graph.output)
+    more = tuple(
+        {**keeps, **{name: need[end] for end, name in ends.items()}}
+        for keeps, need in zip(missions, needs, strict=True)
+    )
+    return Graph(tuple(nodes), params, output), more
+
+
+def _end_of_layer(graph: Graph, layer: Node, readers: Mapping[str, list[Node]]) -> tuple[str, bool]:
+    """What is computed together with a layer (see ``lower``), and whether a mask follows."""
+    end = layer.name
+    while len(readers[end]) == 1 and end != graph.output:
+        after = readers[end][0]
+        if after.op == "mask":
+            return end, True
+        if after.op != "affine" and clamp_of(after) is None:
+            break
+        end = after.name
+    return end, False

@@ -1,0 +1,96 @@
+"""What of a layer's output a mission needs, as strips of channels and spans of places.
+
+A bitmap is fixed when the mission is exported, so nothing is decided while the network runs: a
+strip's spans are computed, all else of it is zero.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillnet.engine.steps import BLOCK, Strip
+
+__all__ = ["ActiveStrip", "Span", "active_strips", "bit_words"]
+
+Keep = NDArray[np.bool_]
+_WHOLE = 0xFFFF
+
+
+@dataclass(frozen=True)
+class Span:
+    """Places x0 to x1 of row y."""
+
+    y: int
+    x0: int
+    x1: int
+
+
+@dataclass(frozen=True)
+class ActiveStrip:
+    """A strip with what is computed of it.
+
+    Attributes:
+        spans: None where all of the map is.
+        bits: for each place of the spans and each block of the strip, a word with a bit for each
+            channel, None where all channels are needed at all of these places.
+    """
+
+    strip: Strip
+    spans: tuple[Span, ...] | None = None
+    bits: NDArray[np.uint16] | None = None
+
+    def places(self, size: int) -> int:
+        """How many places are computed, of ``size`` in all."""
+        return size if self.spans is None else sum(span.x1 - span.x0 for span in self.spans)
+
+
+def bit_words(keep_chw: Keep) -> NDArray[np.uint16]:
+    """Keep maps of some channels as words (H, W, blocks), bit i for channel i of a block.
+
+    Channels beyond the last count as kept.
+
+    >>> bit_words(np.array([[[True]], [[False]], [[True]]]))[0, 0].tolist() == [0xfffd]
+    True
+    """
+    channels, height, width = keep_chw.shape
+    blocks = -(-channels // BLOCK)
+    full = np.ones((blocks * BLOCK, height, width), bool)
+    full[:channels] = keep_chw
+    weights = (1 << np.arange(BLOCK)).astype(np.uint32)
+    words = np.einsum("bihw,i->hwb", full.reshape(blocks, BLOCK, height, width), weights)
+    return words.astype(np.uint16)
+
+
+def _spans(active_hw: Keep, close: int) -> tuple[Span, ...]:
+    """Runs of active places, row by row; gaps of at most ``close`` places are computed, too."""
+    spans = []
+    for y, row in enumerate(active_hw):
+        at = np.flatnonzero(row)
+        if not len(at):
+            continue
+        breaks = np.flatnonzero(np.diff(at) > close + 1)
+        starts = at[np.r_[0, breaks + 1]]
+        ends = at[np.r_[breaks, len(at) - 1]]
+        spans += [Span(y, int(a), int(b) + 1) for a, b in zip(starts, ends, strict=True)]
+    return tuple(spans)
+
+
+def active_strips(
+    strips: Sequence[Strip], keep_chw: Keep, close: int = 0
+) -> tuple[ActiveStrip, ...]:
+    """The strips of a layer under a mission's keep map (C, H, W)."""
+    result = []
+    for strip in strips:
+        keep: Keep = keep_chw[strip.channels.start : strip.channels.stop]
+        if keep.all():
+            result.append(ActiveStrip(strip))
+            continue
+        spans = _spans(np.logical_or.reduce(keep), close)
+        words = bit_words(keep)
+        computed = [words[s.y, s.x0 : s.x1].reshape(-1) for s in spans]
+        bits = np.concatenate(computed) if computed else np.zeros(0, np.uint16)
+        whole = bool((bits == _WHOLE).all())
+        result.append(ActiveStrip(strip, spans, None if whole else bits))
+    return tuple(result)

@@ -1,0 +1,125 @@
+"""What the engine executes: a short list of steps over places in one arena.
+
+Legend: C channels, H and W the sides of a map; a feature vector is a map of 1 x 1. Lengths and
+offsets are counted in floats.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BLOCK", "Buffer", "Halo", "Place", "Program", "Slot", "Step", "Strip"]
+
+BLOCK = 16  # output channels in a block of weights; base.h has the same
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Halo:
+    """Rows and columns of zeros around a buffer, so that convolutions have no border to mind."""
+
+    top: int = 0
+    left: int = 0
+    bottom: int = 0
+    right: int = 0
+
+    @property
+    def empty(self) -> bool:
+        return not (self.top or self.left or self.bottom or self.right)
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory for one map (H, W, C) and its halo, alive from step ``first`` to step ``last``."""
+
+    name: str
+    shape: tuple[int, int, int]  # (C, H, W), as everywhere in the graph
+    halo: Halo
+    first: int = 0
+    last: int = 0
+
+    @property
+    def row(self) -> int:
+        """Floats from one row to the next."""
+        return (self.halo.left + self.shape[2] + self.halo.right) * self.shape[0]
+
+    @property
+    def size(self) -> int:
+        return (self.halo.top + self.shape[1] + self.halo.bottom) * self.row
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value (C, H, W) lies: some channels of a buffer, from row ``y`` and column ``x``.
+
+    Rows and columns before 0 are in the halo: a value padded with zeros.
+    """
+
+    buffer: str
+    shape: tuple[int, int, int]
+    channel: int = 0
+    y: int = 0
+    x: int = 0
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Channels of a layer's output that are computed together, from up to four blocks of weights.
+
+    ``source`` is the first channel of the input that they read, ``weights`` where the blocks lie.
+    """
+
+    channels: range
+    source: int
+    weights: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a kernel: ``reads`` values, writes one."""
+
+    kernel: str
+    name: str
+    reads: tuple[str, ...]
+    writes: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    strips: tuple[Strip, ...] = ()
+    slot: str | None = None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A layer's output that a mission may mask: keep maps are bool (C, H, W)."""
+
+    name: str
+    step: int
+    shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network ready to be written as C.
+
+    Attributes:
+        steps: in the order of execution.
+        places: where each value lies.
+        buffers: by name.
+        offsets: of each buffer in the arena.
+        weights: all parameters.
+        slots: what missions may mask, by name.
+    """
+
+    steps: tuple[Step, ...]
+    places: Mapping[str, Place]
+    buffers: Mapping[str, Buffer]
+    offsets: Mapping[str, int]
+    weights: Floats
+    slots: Mapping[str, Slot]
+    input: str
+    output: str
+    arena_floats: int
+    least_floats: int  # the largest sum of buffers alive at once

@@ -1,0 +1,53 @@
+/* @BANNER@
+ *
+ * First the kernels, the same for every network, then this network's tables and its sequence of
+ * calls. Arena: @ARENA_BYTES@ bytes, @ARENA_SHARE@ times the largest sum of tensors alive at once.
+ */
+#include "model.h"
+
+#define MAGIC 0x314e4c44u
+
+typedef @NAME@_span span;
+typedef @NAME@_strip strip;
+typedef @NAME@_layer layer;
+
+@KERNELS@
+@TABLES@
+/* May be defined to look at each step, e.g. to time it. */
+#ifndef STEP
+#define STEP(index, call) call
+#endif
+
+static void run_all(const layer *layers, const float *weights, float *arena,
+                    const float *in)
+{
+    (void)layers;
+    (void)weights;
+@CALLS@}
+
+size_t @NAME@_arena_bytes(void) { return @UPPER@_ARENA_BYTES; }
+
+int @NAME@_run_in(const @NAME@_mission *mission, void *arena, size_t arena_bytes, const float *in,
+                  float *out)
+{
+    if (mission == NULL || arena == NULL || in == NULL || out == NULL)
+        return @UPPER@_ERROR_NULL;
+    if (arena_bytes < @UPPER@_ARENA_BYTES || (uintptr_t)arena % @UPPER@_ARENA_ALIGNMENT != 0)
+        return @UPPER@_ERROR_ARENA;
+    if (mission->magic != MAGIC || mission->weights_id != @UPPER@_WEIGHTS_ID ||
+        mission->n_layers != @N_SLOTS@)
+        return @UPPER@_ERROR_MISSION;
+    if (mission->weights == NULL)
+        return @UPPER@_ERROR_NULL;
+    float *const floats = arena;
+    run_all(mission->layers, mission->weights, floats, in);
+    const float *const scores = floats + @SCORES@;
+    for (int32_t i = 0; i < mission->n_outputs; i++)
+        out[i] = scores[mission->outputs[i]];
+    return @UPPER@_OK;
+}
+
+int @NAME@_run(const @NAME@_mission *mission, void *arena, const float *in, float *out)
+{
+    return @NAME@_run_in(mission, arena, @UPPER@_ARENA_BYTES, in, out);
+}

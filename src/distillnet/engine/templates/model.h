@@ -1,0 +1,78 @@
+/* @BANNER@
+ *
+ * One image at a time: normalised float32 (C, H, W) in, scores out, in the mission's order. Nothing
+ * is allocated and no global changes, so any number of threads may call, each with its own arena.
+ */
+#ifndef @UPPER@_H
+#define @UPPER@_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define @UPPER@_CHANNELS @CHANNELS@
+#define @UPPER@_HEIGHT @HEIGHT@
+#define @UPPER@_WIDTH @WIDTH@
+#define @UPPER@_MOST_OUTPUTS @OUTPUTS@ /* of any mission */
+#define @UPPER@_ARENA_BYTES @ARENA_BYTES@u
+#define @UPPER@_ARENA_ALIGNMENT 64
+#define @UPPER@_N_WEIGHTS @N_WEIGHTS@u /* floats in weights.bin */
+#define @UPPER@_WEIGHTS_ID 0x@WEIGHTS_ID@u /* their CRC-32 */
+
+enum {
+    @UPPER@_OK = 0,
+    @UPPER@_ERROR_NULL = 1,    /* a pointer is null, the mission's weights included */
+    @UPPER@_ERROR_ARENA = 2,   /* the arena is too small or not aligned */
+    @UPPER@_ERROR_MISSION = 3, /* the mission was not made for this model and these weights */
+};
+
+/* What a mission needs of a layer's output: places x0 to x1 of row y ... */
+typedef struct {
+    uint16_t y, x0, x1;
+} @NAME@_span;
+
+/* ... of some channels. */
+typedef struct {
+    int32_t weights, in, out, channels;
+    int32_t places;         /* how many are computed */
+    int32_t spans, n_spans; /* where they begin; negative: all of the map */
+    int32_t bits;           /* where its words begin; negative: all channels at these places */
+} @NAME@_strip;
+
+typedef struct {
+    const @NAME@_strip *strips;
+    const @NAME@_span *spans;
+    const uint16_t *bits;
+    int32_t n_strips;
+} @NAME@_layer;
+
+typedef struct {
+    uint32_t magic, weights_id;
+    const float *weights; /* N_WEIGHTS of them; missions/ point to those of weights.c, or to none */
+    const char *name;
+    const char *const *classes; /* names of the outputs */
+    const uint16_t *outputs;    /* which of the network's scores they are */
+    int32_t n_outputs;
+    int32_t n_layers;
+    const @NAME@_layer *layers;
+} @NAME@_mission;
+
+@MISSIONS@
+
+/* Bytes that an arena needs, its address a multiple of 64. What is in it does not matter. */
+size_t @NAME@_arena_bytes(void);
+
+/* Scores of one image: in (C, H, W), out (n_outputs). The arena has @NAME@_arena_bytes(). */
+int @NAME@_run(const @NAME@_mission *mission, void *arena, const float *in, float *out);
+
+/* The same for an arena of a given size, which is checked. */
+int @NAME@_run_in(const @NAME@_mission *mission, void *arena, size_t arena_bytes, const float *in,
+                  float *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
