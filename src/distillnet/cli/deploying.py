@@ -42,6 +42,7 @@ BenchRuntime = StrEnum("BenchRuntime", {name: name for name in RUNTIMES})  # typ
 _RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 _FILE_NAMES = {"float32": "model.onnx", "float16": "model-fp16.onnx", "int8": "model-int8.onnx"}
 _REALISED = 0.85  # of the MAC ratio; below it, rounding is worth a word
+_PREFIX = "model"  # of names in C
 _WORST = 8  # layers that the profile names
 
 
@@ -88,7 +89,7 @@ def export_command(
             show_default="the run's",
         ),
     ] = None,
-    prefix: Annotated[str, typer.Option(help="What names in the C code begin with (c).")] = "model",
+    prefix: Annotated[str, typer.Option(help="What names in the C code begin with (c).")] = _PREFIX,
     as_missions: Annotated[
         bool,
         typer.Option(
@@ -110,16 +111,24 @@ def export_command(
     if int8 and fp16:
         raise typer.BadParameter("--int8 and --fp16 together; expected one of them")
     if format_.value == "c":
-        if int8 or fp16 or batch is not None or with_preprocessing:
+        others = {
+            "--int8": int8,
+            "--fp16": fp16,
+            "--batch": batch is not None,
+            "--with-preprocessing": with_preprocessing,
+            "--data": data is not None,
+            "--max-loss": max_loss is not None,
+        }
+        if found := [name for name, given in others.items() if given]:
             raise typer.BadParameter(
-                "--format c with --int8, --fp16, --batch or --with-preprocessing; the C engine "
-                "takes one normalised float32 image. Leave them out, or choose --format onnx"
+                f"--format c with {', '.join(found)}; the C engine takes one normalised float32 "
+                "image and is compared on noise. Leave them out, or choose --format onnx"
             )
         check_prefix(prefix)
         _export_c(run, out or run / "c", prefix, as_missions, mission or [], as_json)
         return
-    if as_missions or mission:
-        raise typer.BadParameter("--switchable and --mission need --format c")
+    if as_missions or mission or prefix != _PREFIX:
+        raise typer.BadParameter("--prefix, --switchable and --mission need --format c")
     precision = "int8" if int8 else "float16" if fp16 else "float32"
     form = Form(format_.value, precision, batch, with_preprocessing)
     opened = open_run(run)

@@ -2,9 +2,10 @@ static void run_adaptive_max(const adaptive *s, float *arena)
 {
     for (int32_t y = 0; y < s->y.h; y++)
         for (int32_t x = 0; x < s->y.w; x++) {
-            const int32_t top = y * s->x.h / s->y.h, left = x * s->x.w / s->y.w;
-            const int32_t bottom = ((y + 1) * s->x.h + s->y.h - 1) / s->y.h;
-            const int32_t right = ((x + 1) * s->x.w + s->y.w - 1) / s->y.w;
+            const int32_t top = window_first(y, s->x.h, s->y.h);
+            const int32_t bottom = window_end(y, s->x.h, s->y.h);
+            const int32_t left = window_first(x, s->x.w, s->y.w);
+            const int32_t right = window_end(x, s->x.w, s->y.w);
             float *out = arena + s->y.at + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel;
             for (int32_t c = 0; c < s->y.c; c += LANES) {
                 vec most = splat(-INFINITY);
