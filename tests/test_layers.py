@@ -15,9 +15,10 @@ ROOT = Path(distillnet.__file__).parent
 ORDER = (
     "errors", "files", "classes", "preprocessing", "images", "zoo", "weights", "program_schema",
     "programs", "sources", "models", "train", "operators", "graph", "capture", "channels",
-    "bitmaps", "plan", "cost", "surgery", "samples", "teacher", "basis", "compensation", "atlas",
-    "replay", "evaluate", "search", "partition", "pictures", "layer_report",
-    "distillation", "distill", "runs", "demo", "engine", "deploy", "cli", "__main__",
+    "bitmaps", "thin", "plan", "cost", "surgery", "samples", "teacher", "basis", "regression",
+    "compensation", "atlas", "replay", "evaluate", "search", "partition", "pictures",
+    "layer_report", "distillation", "distill", "runs", "demo", "engine", "deploy", "cli",
+    "__main__",
 )  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
 

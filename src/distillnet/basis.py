@@ -7,14 +7,24 @@ With the outputs' covariance C over the mission's images and their need N (see `
 the first r columns of V tell the r dimensions that hold most: what the others hold changes the
 mission's centred scores by the sum of their e in mean square. After Zhang, Zou, He and Sun,
 Accelerating Very Deep Convolutional Networks, 2016, who weigh all outputs alike (N = 1).
+
+Filters one column wide have no outputs of their own to look at. With the covariance S of what a
+column of the kernel reads, S = R R^T, and A the weight as a matrix from one column's inputs to all
+columns' outputs (``thin.matrix``), column j's being A_j,
+
+    [R^T A_1 L, R^T A_2 L, ...] = U diag(s) W^T
+
+the first r columns of R^-T U are the r filters: what they leave out is least in the sum over the
+columns, each weighed by itself.
 """
 
 import torch
 from torch import Tensor
 
-__all__ = ["output_basis"]
+__all__ = ["column_filters", "output_basis"]
 
 _RIDGE = 1e-3  # of the needs' mean diagonal: outputs that nothing feels
+_SILENT = 1e-5  # of the inputs' mean variance: inputs that never change
 
 
 def output_basis(need_mm: Tensor, covariance_mm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -27,11 +37,36 @@ def output_basis(need_mm: Tensor, covariance_mm: Tensor) -> tuple[Tensor, Tensor
     >>> [round(v) for v in values.tolist()], torch.allclose(back @ basis, torch.eye(2).double())
     ([4, 1], True)
     """
-    need = need_mm.double()
-    ridge = _RIDGE * need.diagonal().mean().clamp_min(1e-30)
-    factor = torch.linalg.cholesky(need + ridge * torch.eye(len(need), device=need.device))
+    factor = _factor(need_mm, _RIDGE)
     values, vectors = torch.linalg.eigh(factor.T @ covariance_mm.double() @ factor)
     vectors = vectors.flip(1)
     basis = vectors.T @ factor.T
     back = torch.linalg.solve_triangular(factor.T, vectors, upper=True)
     return values.flip(0).clamp_min(0), basis, back
+
+
+def column_filters(
+    matrix_dm: Tensor, need_mm: Tensor, covariance_dd: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Filters one column wide by how much the mission feels of what they hold, the best first.
+
+    Returns filters (D, D) by rows and their combination (D, K_w M): ``filters[:r].T @
+    combination[:r]`` is what r filters make of the matrix, all of them the matrix itself. Float64.
+
+    Args:
+        matrix_dm: the weight (D, K_w M), D = N K_h; see ``thin.matrix``.
+        covariance_dd: of what a column reads, over all columns of the kernel.
+    """
+    root = _factor(covariance_dd, _SILENT)
+    seen = root.T @ matrix_dm.double()
+    felt = (seen.unflatten(1, (-1, len(need_mm))) @ _factor(need_mm, _RIDGE)).flatten(1)
+    directions = torch.linalg.eigh(felt @ felt.T)[1].flip(1)
+    filters = torch.linalg.solve_triangular(root.T, directions, upper=True).T
+    return filters, directions.T @ seen
+
+
+def _factor(matrix: Tensor, ridge: float) -> Tensor:
+    """Cholesky's, with a share of the mean diagonal added to it."""
+    matrix = matrix.double()
+    added = ridge * matrix.diagonal().mean().clamp_min(1e-30)
+    return torch.linalg.cholesky(matrix + added * torch.eye(len(matrix), device=matrix.device))

@@ -20,6 +20,7 @@ from distillnet.channels import Channels
 from distillnet.graph import Graph, consumers
 from distillnet.operators import LAYERS, POINTWISE, Node
 from distillnet.plan import Plan, removed_classes
+from distillnet.thin import Split, halves
 
 __all__ = [
     "Cost",
@@ -58,8 +59,8 @@ def cost(graph: Graph, channels: Channels, plan: Plan | None = None) -> Cost:
     """Count the MACs and parameters that a plan leaves, without carrying it out.
 
     Removing a channel saves its filter, and its slice in every consumer (Eq. 9, 10). A neuron that
-    is removed partially saves its own N K K, provided nobody else needs it. A layer of rank r in
-    the plan costs r (N K K + M) at each place instead of M N K K.
+    is removed partially saves its own N K K, provided nobody else needs it. What a layer costs
+    that the plan splits is said in ``thin``.
     """
     plan = plan or Plan()
     gone = removed_classes(channels, plan)
@@ -68,10 +69,10 @@ def cost(graph: Graph, channels: Channels, plan: Plan | None = None) -> Cost:
     for node in graph.nodes:
         if node.op in LAYERS:
             layers[node.name] = _layer_cost(
-                graph, node, channels, gone, needed[node.name], plan.ranks.get(node.name)
+                graph, node, channels, gone, needed[node.name], plan.splits.get(node.name)
             )
     return Cost(
-        _params(graph, channels, gone, plan.ranks),
+        _params(graph, channels, gone, plan.splits),
         sum(c.macs for c in layers.values()),
         sum(c.macs_with_partial for c in layers.values()),
         layers,
@@ -82,16 +83,16 @@ def class_macs(
     graph: Graph,
     channels: Channels,
     gone: NDArray[np.bool_],
-    ranks: Mapping[str, int] | None = None,
+    splits: Mapping[str, Split] | None = None,
 ) -> tuple[NDArray[np.float64], int]:
     """MACs that each channel class's going would save, (classes,), and all MACs that are left.
 
     Whole channels only, and far quicker than ``cost``: for searches. ``gone`` is bool (classes,). A
     class that makes a layer's inputs and outputs both is counted for both, so the saving of several
     is less than their sum where one reads another. Savings are those of unsplit layers, what is
-    left is that of layers with ``ranks`` split.
+    left is that of layers with ``splits`` split.
     """
-    ranks = ranks or {}
+    splits = splits or {}
     saving, total = np.zeros(channels.count), 0
     for node in graph.nodes:
         if node.op not in LAYERS:
@@ -107,9 +108,10 @@ def class_macs(
         n_inputs = int((~gone[inputs]).sum())
         np.add.at(saving, outputs, each * n_inputs)
         np.add.at(saving, inputs, each * n_outputs)
-        if node.name in ranks:
-            positions = math.prod(node.shape[1:])
-            total += ranks[node.name] * (each * n_inputs + positions * n_outputs)
+        if node.name in splits:
+            first, second = halves(graph, node, separable=splits[node.name].separable)
+            rank = splits[node.name].rank
+            total += rank * (first.macs * n_inputs + second.macs * n_outputs)
         else:
             total += each * n_inputs * n_outputs
     return saving, total
@@ -119,7 +121,7 @@ def class_work(
     graph: Graph,
     channels: Channels,
     gone: NDArray[np.bool_],
-    ranks: Mapping[str, int] | None = None,
+    splits: Mapping[str, Split] | None = None,
     element: float = 0.0,
 ) -> float:
     """MACs that are left, and ``element`` MACs more for each number that an operator writes.
@@ -128,13 +130,15 @@ def class_work(
     time. Activations are fused into what they follow. A normalisation across channels is computed
     as a convolution of all channels with all.
     """
-    work = float(class_macs(graph, channels, gone, ranks)[1])
+    work = float(class_macs(graph, channels, gone, splits)[1])
     if element == 0:
         return work
     for node in graph.nodes:
         places, left = math.prod(node.shape[1:]), int((~gone[channels.of[node.name]]).sum())
         work += node_overhead(node, left, element) * places * left
-        work += element * places * (ranks or {}).get(node.name, 0)
+    for name, split in (splits or {}).items():
+        first, _ = halves(graph, graph[name], separable=split.separable)
+        work += element * split.rank * first.numbers
     return work
 
 
@@ -153,7 +157,7 @@ def _layer_cost(
     channels: Channels,
     gone: NDArray[np.bool_],
     needed: Tensor,
-    rank: int | None,
+    split: Split | None,
 ) -> LayerCost:
     outputs = int((~gone[channels.of[node.name]]).sum())
     inputs = int((~gone[channels.of[node.inputs[0]]]).sum())
@@ -164,11 +168,13 @@ def _layer_cost(
     per_neuron = per_filter * math.prod(weight.shape[2:])
     positions = math.prod(node.shape[1:])
     bias = outputs if "bias" in node.params else 0
-    if rank is not None:  # the filters everywhere, their combination where it is needed
+    if split is not None:  # the filters everywhere, their combination where it is needed
+        first, second = halves(graph, node, separable=split.separable)
+        filters, rank = first.macs * inputs, split.rank
         return LayerCost(
-            params=rank * (per_neuron + outputs) + bias,
-            macs=rank * positions * (per_neuron + outputs),
-            macs_with_partial=rank * (positions * per_neuron + int(needed.sum())),
+            params=rank * (first.weights * inputs + second.weights * outputs) + bias,
+            macs=rank * (filters + second.macs * outputs),
+            macs_with_partial=rank * (filters + second.weights * int(needed.sum())),
         )
     return LayerCost(
         params=outputs * per_neuron + bias,
@@ -178,7 +184,7 @@ def _layer_cost(
 
 
 def _params(
-    graph: Graph, channels: Channels, gone: NDArray[np.bool_], ranks: Mapping[str, int]
+    graph: Graph, channels: Channels, gone: NDArray[np.bool_], splits: Mapping[str, Split]
 ) -> int:
     """Parameters left; one that several layers share counts once."""
     total, counted = 0, set()
@@ -192,10 +198,12 @@ def _params(
                 weight = graph.params[name]
                 grouped = node.attrs.get("groups", 1) > 1
                 inputs = int((~gone[channels.of[node.inputs[0]]]).sum())
-                per_filter = (weight.shape[1] if grouped else inputs) * weight[0, 0].numel()
-                if node.name in ranks:
-                    total += ranks[node.name] * (per_filter + left)
+                if node.name in splits:
+                    first, second = halves(graph, node, separable=splits[node.name].separable)
+                    rank = splits[node.name].rank
+                    total += rank * (first.weights * inputs + second.weights * left)
                 else:
+                    per_filter = (weight.shape[1] if grouped else inputs) * weight[0, 0].numel()
                     total += left * per_filter
             else:
                 total += left

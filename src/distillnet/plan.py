@@ -9,6 +9,7 @@ from torch import Tensor
 
 from distillnet.bitmaps import complete_removal
 from distillnet.channels import MAKES_SCORES, Channels
+from distillnet.thin import Split
 
 __all__ = ["Plan", "complete_only", "removed_classes"]
 
@@ -19,14 +20,14 @@ class Plan:
 
     Attributes:
         outputs: the scores that stay, in this order; None keeps all of them.
-        ranks: layers to write as two thinner ones, and how many channels lie between the two. The
-            weights that the plan is carried out on have this rank on the channels that stay
-            (``compensation`` sees to it), so this changes cost and nothing else.
+        splits: layers to write as two thinner ones. The weights that the plan is carried out on
+            have this rank on the channels that stay (``compensation`` sees to it), so this changes
+            cost and nothing else.
     """
 
     keep: Mapping[str, Tensor] = field(default_factory=dict)
     outputs: tuple[int, ...] | None = None
-    ranks: Mapping[str, int] = field(default_factory=dict)
+    splits: Mapping[str, Split] = field(default_factory=dict)
 
 
 def removed_classes(channels: Channels, plan: Plan) -> NDArray[np.bool_]:

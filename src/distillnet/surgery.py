@@ -1,7 +1,7 @@
 """Carrying out a plan: ``mask`` keeps all shapes, ``compact`` cuts channels out.
 
 ``mask`` is the reference for what a plan means; ``compact`` and every runtime must agree with it.
-Both return a new graph and leave the old one alone. ``split`` writes layers of low rank as two.
+Both return a new graph and leave the old one alone. ``split`` writes a layer of low rank as two.
 """
 
 from dataclasses import replace
@@ -15,6 +15,7 @@ from distillnet.channels import Channels
 from distillnet.graph import Graph, fast_layout
 from distillnet.operators import LAYERS, Node
 from distillnet.plan import Plan, removed_classes
+from distillnet.thin import Split, halves, join, matrix
 
 __all__ = ["compact", "mask", "split"]
 
@@ -48,8 +49,8 @@ def mask(graph: Graph, plan: Plan) -> Graph:
 def compact(graph: Graph, channels: Channels, plan: Plan) -> Graph:
     """The graph with removed channels gone, partially removed neurons masked, scores sliced.
 
-    Equal to ``mask`` to rounding, scores in the order of ``plan.outputs``. Layers that have a rank
-    in the plan become two.
+    Equal to ``mask`` to rounding, scores in the order of ``plan.outputs``. Layers that the plan
+    splits become two.
     """
     gone = removed_classes(channels, plan)
     left = {name: np.flatnonzero(~gone[ids]) for name, ids in channels.of.items()}
@@ -73,51 +74,61 @@ def compact(graph: Graph, channels: Channels, plan: Plan) -> Graph:
         params.update(sliced)
         nodes.append(_shrink(node, kept, left, masked, params))
     result = Graph(tuple(nodes), params, renamed.get(masked.output, masked.output))
-    for layer, rank in plan.ranks.items():
-        result = split(result, layer, rank)
+    for layer, how in plan.splits.items():
+        result = split(result, layer, how)
     return _order_outputs(result, channels, plan, gone)
 
 
-def split(graph: Graph, layer: str, rank: int) -> Graph:
-    """The graph with a layer as two: ``rank`` filters, and the combination of them that it was.
+def split(graph: Graph, layer: str, how: Split) -> Graph:
+    """The graph with a layer as two: ``how.rank`` filters, and the combination of them that it was.
 
-    The weight's first left singular vectors combine, their products with it are the filters: exact
-    to rounding where the weight has this rank, else the nearest. The second of the two keeps the
-    layer's name.
+    Singular vectors of the weight's matrix (``thin.matrix``): exact to rounding where it has this
+    rank, else the nearest. The second of the two keeps the layer's name.
 
     >>> import torch
     >>> from distillnet.capture import capture
     >>> graph = capture(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 4)), (2, 2),
     ...                 channels=1)
-    >>> [node.shape for node in split(graph, graph.output, 1).nodes]
+    >>> [node.shape for node in split(graph, graph.output, Split(1)).nodes]
     [(1, 2, 2), (4,), (1,), (4,)]
     """
     node = graph[layer]
     weight = graph.params[node.params["weight"]]
-    weight_md = weight.flatten(1).double()
-    # Several times as fast as a singular value decomposition, whose values nobody asks for.
-    left_mr = torch.linalg.eigh(weight_md @ weight_md.T)[1][:, -rank:]
-    names = {role: f"{node.params['weight']}:{role}" for role in ("basis", "combination")}
+    filters, combination = _factors(matrix(weight.double(), separable=how.separable), how.rank)
+    weights = join(filters, combination, weight.shape, separable=how.separable)
+    names = [f"{node.params['weight']}:{role}" for role in ("basis", "combination")]
     params = {k: v for k, v in graph.params.items() if k != node.params["weight"]}
-    basis = (left_mr.T @ weight_md).reshape(rank, *weight.shape[1:])
-    combination = left_mr.reshape(len(weight), rank, *[1] * (weight.ndim - 2))
-    params[names["basis"]] = fast_layout(basis.to(weight.dtype))
-    params[names["combination"]] = fast_layout(combination.to(weight.dtype))
+    for name, half in zip(names, weights, strict=True):
+        params[name] = fast_layout(half.to(weight.dtype))
+    one, two = halves(graph, node, separable=how.separable)
     first = replace(
         node,
         name=f"{layer}:basis",
-        shape=(rank, *node.shape[1:]),
-        params={"weight": names["basis"]},
+        shape=(len(filters), *one.places),
+        attrs={**node.attrs, **one.geometry},
+        params={"weight": names[0]},
     )
-    one = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)} if node.op == "conv" else {}
     second = replace(
         node,
         inputs=(first.name,),
-        attrs={**node.attrs, **one},
-        params={**node.params, "weight": names["combination"]},
+        attrs={**node.attrs, **two.geometry},
+        params={**node.params, "weight": names[1]},
     )
     at = graph.nodes.index(node)
     return Graph((*graph.nodes[:at], first, second, *graph.nodes[at + 1 :]), params, graph.output)
+
+
+def _factors(matrix_dm: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Filters (rank, D) and combination (rank, M) whose product is nearest to the matrix.
+
+    Eigenvectors of the smaller of both products with itself: several times as fast as a singular
+    value decomposition, whose values nobody asks for.
+    """
+    if len(matrix_dm) < matrix_dm.shape[1]:
+        filters = torch.linalg.eigh(matrix_dm @ matrix_dm.T)[1][:, -rank:].T
+        return filters, filters @ matrix_dm
+    combination = torch.linalg.eigh(matrix_dm.T @ matrix_dm)[1][:, -rank:].T
+    return combination @ matrix_dm.T, combination
 
 
 def _slice(

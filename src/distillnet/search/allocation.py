@@ -3,7 +3,7 @@
 A plan of least damage for its MACs minimises  sum of damages + price x MACs (and, at a small share,
 parameters). MACs are products of a layer's inputs and outputs, so what one order of elimination
 saves depends on the others: each order is followed to its own best while the others stand, in turn,
-until none moves. Then each layer's rank is chosen at the same price (``ranks``).
+until none moves. Then each layer is split, or not, at the same price (``ranks``).
 """
 
 import math
@@ -20,7 +20,8 @@ from distillnet.graph import Graph
 from distillnet.operators import LAYERS
 from distillnet.plan import Plan
 from distillnet.search.orders import Order
-from distillnet.search.ranks import Spectrum, choose_ranks
+from distillnet.search.ranks import Spectrum, choose_splits
+from distillnet.thin import Split
 
 __all__ = ["Cut", "Ledger", "channel_plan", "cut_to_size", "open_ledger", "round_up"]
 
@@ -35,10 +36,10 @@ _CHANNELS = 0.1
 
 @dataclass(frozen=True)
 class Cut:
-    """Channel classes that go, bool (classes,), and the ranks of layers that are split."""
+    """Channel classes that go, bool (classes,), and the layers that are split."""
 
     gone: Gone
-    ranks: Mapping[str, int] = field(default_factory=dict)
+    splits: Mapping[str, Split] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Ledger:
     beside: NDArray[np.float64]  # (classes,) what a channel's going saves beside products
     spectra: tuple[Spectrum, ...] = ()  # of layers that may be split
     element: float = 0.0  # what writing one number costs
+    per_param: float = 0.0  # MACs that one parameter counts for
 
 
 def open_ledger(
@@ -96,7 +98,8 @@ def open_ledger(
             kernels[i] *= weight.shape[1]
     n_out, n_in = out.sum(1), np.where(into.any(1), into.sum(1), 1.0)
     macs, params = (kernels * places * n_out * n_in).sum(), (kernels * n_out * n_in).sum()
-    each = kernels * (places + param_weight * macs / params)
+    per_param = param_weight * macs / params
+    each = kernels * (places + per_param)
     out[:, others] = 0.0
     beside = np.zeros(channels.count)
     for node in graph.nodes:
@@ -114,6 +117,7 @@ def open_ledger(
         beside,
         tuple(spectra),
         element,
+        float(per_param),
     )
 
 
@@ -129,15 +133,14 @@ def cut_to_size(
     ``fits`` tells whether so much is cut; it must hold whenever more is. If it never does, all is
     cut that can be. Channels and ranks are rounded up to multiples of ``round_to``.
     """
-    costs = dict(zip(ledger.layers, ledger.each.tolist(), strict=True))
 
     def at(price: float) -> Cut:
         gone = _at_price(channels, ledger, _CHANNELS * price if ledger.spectra else price)
         gone = round_up(graph, channels, ledger.orders, gone, round_to)
-        ranks = choose_ranks(
-            graph, channels, ledger.spectra, gone, price, costs, round_to, ledger.element
+        known, per_param, element = ledger.spectra, ledger.per_param, ledger.element
+        return Cut(
+            gone, choose_splits(graph, channels, known, gone, price, per_param, round_to, element)
         )
-        return Cut(gone, ranks)
 
     low, high = -60.0, 20.0  # powers of two, in squared score units per MAC
     best = at(2.0**high)
@@ -215,4 +218,4 @@ def channel_plan(
             shape = graph[site].shape
             bits = torch.from_numpy(stays).reshape(-1, *[1] * (len(shape) - 1))
             keep[site] = bits.expand(shape).contiguous()
-    return Plan(keep, outputs, cut.ranks)
+    return Plan(keep, outputs, cut.splits)

@@ -193,7 +193,7 @@ class Workshop:
     def work_left(self, cut: Cut, here: Sized | None = None) -> float:
         """What a cut leaves to do, at the present size."""
         here = here or self.here
-        return class_work(here.graph, here.channels, cut.gone, cut.ranks, self.element)
+        return class_work(here.graph, here.channels, cut.gone, cut.splits, self.element)
 
     def is_judged_by_all(self, candidate: Candidate) -> bool:
         """Whether a candidate has the verdict of all folds."""

@@ -1,86 +1,135 @@
-"""Which layers to write as two thinner ones: a basis of few channels, and what combines them.
+"""Which layers to write as two thinner ones, and how: see ``thin`` for the two ways.
 
 A layer of M outputs whose values, over the mission's images, lie near a subspace of r dimensions
-needs r filters and an M x r combination: r (D + M) multiplications at each place instead of M D (D
-inputs times kernel). How near, as far as the mission feels it, is told by eigenvalues
-(``basis.output_basis``): the damage of rank r is the sum of those beyond the r largest, in mean
-squared change of the mission's centred scores, the surgeon's unit. Few classes need few dimensions,
-though each channel has a share in them: that is why this saves what channels alone cannot. The
-filters themselves are fitted by ``compensation``.
+needs r filters and their combination. How near, as far as the mission feels it, is told by
+eigenvalues (``basis.output_basis``): the damage of rank r is the sum of those beyond the r largest,
+in mean squared change of the mission's centred scores, the surgeon's unit. Few classes need few
+dimensions, though each channel has a share in them: that is why this saves what channels alone
+cannot.
+
+Of filters one column wide (``basis.column_filters``) the damage is what the best combination of the
+first r leaves. With the inputs' covariance S, all filters F, what they see F S F^T = T T^T and the
+need N, a row a of T^-1 F S W^T adds a N a^T to what the rows before it hold, a filter the sum over
+its columns: one Cholesky factor tells the damages of all ranks.
+
+The filters themselves are fitted by ``compensation``.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from distillnet.basis import output_basis
+from distillnet.basis import column_filters, output_basis
 from distillnet.channels import Channels
 from distillnet.graph import Graph
+from distillnet.operators import Node
 from distillnet.search.evidence import Evidence
 from distillnet.teacher import refittable
+from distillnet.thin import Split, halves, is_separable, matrix
 
-__all__ = ["Spectrum", "choose_ranks", "spectra"]
+__all__ = ["Spectrum", "choose_splits", "spectra"]
 
 _WORTH = 0.9  # a layer is split where this share of its cost, or less, is left
+_SILENT = 1e-5  # of the mean variance: inputs that never change
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Eigenvalues of a layer's outputs as the mission feels them, (M,), the largest first."""
+    """What each filter of a layer adds, as the mission feels it, (R,), in the order of adding."""
 
     layer: str
     values: NDArray[np.float64]
+    separable: bool = False
 
 
 def spectra(graph: Graph, channels: Channels, evidence: Evidence) -> tuple[Spectrum, ...]:
-    """The spectrum of each layer that can be fitted, but of those that make the scores."""
+    """The spectra of each layer that can be fitted, but of those that make the scores."""
+    covariances = {name: view.covariance for view in evidence.views for name in view.layers}
     result = []
     for layer in refittable(graph):
-        if not np.isin(channels.of[layer.name], channels.outputs).any():
-            values, _, _ = output_basis(evidence.needs[layer.name], evidence.spreads[layer.name])
-            result.append(Spectrum(layer.name, values.cpu().numpy()))
+        if np.isin(channels.of[layer.name], channels.outputs).any():
+            continue
+        need = evidence.needs[layer.name]
+        values, _, _ = output_basis(need, evidence.spreads[layer.name])
+        result.append(Spectrum(layer.name, values.cpu().numpy()))
+        if is_separable(graph, layer) and covariances[layer.name].ndim == 2:
+            values = _of_columns(graph, layer, need, covariances[layer.name])
+            result.append(Spectrum(layer.name, values.cpu().numpy(), separable=True))
     return tuple(result)
 
 
-def choose_ranks(
+def _of_columns(graph: Graph, layer: Node, need_mm: Tensor, covariance_dd: Tensor) -> Tensor:
+    """What each filter one column wide adds to those before it, (N K_h,)."""
+    weight = graph.params[layer.params["weight"]].double()
+    _, n, high, wide = weight.shape
+    size = n * high
+    # S by rows and columns of the kernel: (N K_h, K_w, N K_h, K_w).
+    seen = covariance_dd.double().clone()
+    seen.diagonal().add_(_SILENT * seen.diagonal().mean().clamp_min(1e-30))
+    seen = seen.reshape(size, wide, size, wide)
+    column = seen.diagonal(dim1=1, dim2=3).mean(-1)
+    filters, _ = column_filters(matrix(weight, separable=True), need_mm, column)
+    filtered = (filters @ seen.flatten(1)).reshape(size * wide, size * wide)  # F S
+    both = filters @ filtered.reshape(size * wide, size, wide).transpose(0, 1).flatten(1)
+    both = both.reshape(size, size * wide, wide).transpose(0, 1).reshape(size * wide, -1)
+    held = filtered @ weight.flatten(1).T
+    added = torch.linalg.solve_triangular(
+        torch.linalg.cholesky((both + both.T) / 2), held, upper=False
+    )
+    return (added @ need_mm.double() * added).sum(1).reshape(size, wide).sum(1)
+
+
+def choose_splits(
     graph: Graph,
     channels: Channels,
     known: Sequence[Spectrum],
     gone: NDArray[np.bool_],
     price: float,
-    costs: Mapping[str, float],
+    per_param: float = 0.0,
     multiple: int = 1,
     element: float = 0.0,
-) -> dict[str, int]:
-    """The rank of each layer that is worth splitting: least damage + price x cost.
+) -> dict[str, Split]:
+    """How to split each layer that is worth it: least damage + price x cost.
 
     Args:
         gone: channel classes that are removed, bool (classes,).
-        price: in squared score units.
-        costs: by layer, of one filter on one input channel.
+        price: in squared score units per MAC.
+        per_param: MACs that one parameter counts for.
         multiple: ranks are rounded up to one.
-        element: cost of writing a number between the two layers.
+        element: MACs that writing a number between the two layers counts for.
     """
-    ranks = {}
+    chosen: dict[str, Split] = {}
+    least: dict[str, float] = {}
     for spectrum in known:
         layer = graph[spectrum.layer]
-        kernel = math.prod(graph.params[layer.params["weight"]].shape[2:])
+        first, second = halves(graph, layer, separable=spectrum.separable)
+        whole, _ = halves(graph, layer, separable=False)
         n_out = int((~gone[channels.of[layer.name]]).sum())
         n_in = int((~gone[channels.of[layer.inputs[0]]]).sum())
-        values = spectrum.values[:n_out]
-        # damage[r] of rank r, for r = 0 ... n_out
+        most = n_out
+        if spectrum.separable:
+            most = min(n_out * second.weights, n_in * first.weights)
+        values = spectrum.values[:most]
+        # damage[r] of rank r, for r = 0 ... most
         damage = np.append(np.cumsum(values[::-1])[::-1], 0.0)
-        rank = np.arange(n_out + 1)
-        between = element * math.prod(layer.shape[1:])
-        cost = rank * (costs[layer.name] * (n_in + n_out / kernel) + between)
-        whole = costs[layer.name] * n_out * n_in
+        each = (first.macs + per_param * first.weights) * n_in
+        each += (second.macs + per_param * second.weights) * n_out
+        cost = np.arange(len(damage)) * (each + element * first.numbers)
+        all_of_it = (whole.macs + per_param * whole.weights) * n_in * n_out
         best = max(1, int(np.argmin(damage + price * cost)))
         best = -(-best // multiple) * multiple
         # Left whole, the layer is not damaged at all.
-        worth = min(_WORTH * whole, whole - damage[min(best, n_out)] / price)
-        if best < n_out and cost[best] <= worth:
-            ranks[layer.name] = best
-    return ranks
+        total = damage[min(best, len(values))] + price * cost[min(best, len(values))]
+        if (
+            best < len(damage)
+            and cost[best] <= _WORTH * all_of_it
+            and total <= price * all_of_it
+            and total < least.get(spectrum.layer, np.inf)
+        ):
+            chosen[spectrum.layer] = Split(best, spectrum.separable)
+            least[spectrum.layer] = total
+    return chosen
