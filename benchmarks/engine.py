@@ -3,6 +3,7 @@
     python benchmarks/engine.py dense     against ONNX Runtime, one thread, in turns
     python benchmarks/engine.py layers    GFLOP/s of each layer, and its share of the core's peak
     python benchmarks/engine.py skipping  random span bitmaps on all convolutions, against dense
+    python benchmarks/engine.py spans     single places missing, against whole maps
     python benchmarks/engine.py switching missions in turns, against one mission again and again
 
 Real weights come from --data (see CONTRIBUTING.md); without them weights are random, which takes as
@@ -11,12 +12,14 @@ long.
 
 import argparse
 import ctypes
+import functools
 import os
 import platform
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -32,9 +35,11 @@ from distillnet.engine import (
     Program,
     build_native,
     compile_switchable,
+    emit,
     noise_image,
     write_folder,
 )
+from distillnet.engine.spans import active_strips
 from distillnet.graph import Graph, GraphModule, run
 from distillnet.models import load_model, random_model
 from distillnet.plan import Plan
@@ -270,6 +275,39 @@ def skipping(args: argparse.Namespace, folder: Path) -> None:
             )
 
 
+def broken_up(args: argparse.Namespace, folder: Path) -> None:
+    """Time of convolutions that skip single places, alike for all channels, against whole maps.
+
+    Whole maps: all gaps are computed, too, and masked as any place that some channel needs.
+    """
+    flags = profile_flags(folder)
+    for i, spec in enumerate(args.networks):
+        graph = graph_of(spec, args.data)
+        channels = analyse(graph)
+        for j, missing in enumerate((0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)):
+            rng = np.random.default_rng(j)
+            keep = {}
+            for site in channels.sites:
+                n, *sides = graph[site].shape
+                if len(sides) == 2 and min(sides) > 1:
+                    places = torch.from_numpy(rng.random(sides) >= missing)
+                    keep[site] = places.expand(n, *sides).clone()
+            cases = []
+            for way, close in (("spans", 0), ("whole", 10**6)):
+                close_all = functools.partial(active_strips, close=close)
+                with mock.patch.object(
+                    emit, "active_strips", lambda strips, keep, _, do=close_all: do(strips, keep)
+                ):
+                    native, program, x = build(graph, [Plan(keep)], folder / f"{way}{i}.{j}", flags)
+                convs = [n for n, s in enumerate(program.steps) if s.kernel == "conv"]
+                cases.append((native, convs, x))
+            times = np.array([[step_times(native, "m0", x, 4)[convs].sum()
+                               for native, convs, x in cases] for _ in range(15)])  # fmt: skip
+            ratio = np.median(times[:, 0] / times[:, 1])
+            print(f"{spec}: {100 * missing:.0f} % of places missing: spans take {ratio:.3f} of the "
+                  f"time of whole maps")  # fmt: skip
+
+
 def switching(args: argparse.Namespace, folder: Path) -> None:
     for i, spec in enumerate(args.networks):
         graph = graph_of(spec, args.data)
@@ -303,7 +341,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    commands = {"dense": dense, "layers": layers, "skipping": skipping, "switching": switching}
+    commands = {
+        "dense": dense, "layers": layers, "skipping": skipping, "spans": broken_up,
+        "switching": switching,
+    }  # fmt: skip
     parser.add_argument("what", choices=commands)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     default = os.environ.get("DISTILLNET_DATA", Path(__file__).parents[2] / "shared" / "data")

@@ -14,6 +14,7 @@ import distillnet as dn
 from commands import run_command
 from distillnet.images import load_all
 from distillnet.weights import read_weights
+from targets import run_on_a_cortex_m
 
 # Runs the compact network as a device would: with torch and nothing of this package.
 _TORCH_ALONE = """
@@ -75,6 +76,15 @@ def test_the_figures_say_what_the_networks_are(run: Path) -> None:
     found = sum(len(list((run / "data").glob(f"*/{c}/*.png"))) for c in "012")
     assert counts["statistics"] + counts["search"] + counts["val"] == found
     assert counts["unreadable"] == 0
+
+
+def test_its_mission_runs_on_a_cortex_m(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TF-MNIST, trained and distilled, in the memory of an emulated board."""
+    out = tmp_path / "c"
+    run_command(monkeypatch, "export", str(run), "--format", "c", "--out", str(out))
+    assert "PASS" in run_on_a_cortex_m(out)
 
 
 def test_evaluate_repeats_the_figures(

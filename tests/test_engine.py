@@ -2,8 +2,6 @@
 
 import ctypes
 import functools
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,9 +36,9 @@ from distillnet.plan import Plan
 from distillnet.surgery import compact, mask
 from distillnet.zoo.tensorflow import tf_mnist
 from plans import STYLES, random_plan, scores
+from targets import STRICT, run_on_a_cortex_m, run_test_vector, tool
 
 TOLERANCE = 1e-4  # of the outputs' range
-STRICT = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
 # Vectors of every width that there is, in turns.
 CPU = Path("/proc/cpuinfo")
 WIDTHS = {
@@ -139,22 +137,6 @@ def test_both_forms_equal_the_mask(name: str, tmp_path: Path) -> None:
     check(compiled(alone, folder, *WIDTHS[width]), mission, image, wanted["partial"])
 
 
-def run_test_vector(folder: Path, compiler: Sequence[str], emulator: Sequence[str] = ()) -> str:
-    """Compile the folder's own test with the weights in it, and run it; what it prints."""
-    program = folder / "test_vector"
-    sources = ["test_vector.c", "model.c", "weights.c"]
-    sources += [f"missions/{path.name}" for path in (folder / "missions").glob("*.c")]
-    flags = ["-std=c11", "-ffp-contract=fast", "-fno-math-errno", *STRICT]
-    command = [compiler[0], *flags, *compiler[1:], *sources, "-lm", "-o", str(program)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[:2000]
-    done = subprocess.run(
-        [*emulator, str(program)], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def missions_of(name: str, folder: Path) -> Path:
     """A folder with a dense and a partial mission of one of the small architectures."""
     graph, channels = small(name)
@@ -177,13 +159,6 @@ def test_nothing_is_read_or_written_beyond_its_bounds(name: str, tmp_path: Path)
     lanes = ("-DLANES=1", "-DLANES=4", "-march=native")[SANITIZED.index(name) % 3]
     flags = ["-g", "-O1", lanes, "-fsanitize=address,undefined"]
     assert run_test_vector(folder, ["cc", *flags, "-fno-sanitize-recover"]).count("PASS") == 2
-
-
-def tool(*needed: str) -> None:
-    """Skip with a reason where the tools of another target are missing."""
-    for name in needed:
-        if shutil.which(name) is None:
-            pytest.skip(f"no {name}; .ci/run names Debian's packages that bring it")
 
 
 @pytest.mark.parametrize("name", ["residual through concat", "depthwise", "channels-last linear"])
@@ -237,19 +212,8 @@ def mnist_mission(folder: Path) -> Path:
 
 
 def test_a_mission_runs_on_a_cortex_m(tmp_path: Path) -> None:
-    tool("arm-none-eabi-gcc", "qemu-system-arm")
     folder = mnist_mission(tmp_path / "c")
-    here = Path(__file__).parent / "cortex_m"
-    compiler = [
-        "arm-none-eabi-gcc", "-O2", "-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16",
-        "-mfloat-abi=hard", "--specs=rdimon.specs", "-T", str(here / "mps2.ld"),
-        str(here / "startup.c"),
-    ]  # fmt: skip
-    emulator = [
-        "qemu-system-arm", "-M", "mps2-an386", "-cpu", "cortex-m4", "-nographic",
-        "-semihosting-config", "enable=on,target=native", "-kernel",
-    ]  # fmt: skip
-    assert "PASS two" in run_test_vector(folder, compiler, emulator)
+    assert "PASS two" in run_on_a_cortex_m(folder)
 
 
 def test_wrong_arguments_return_error_codes(tmp_path: Path) -> None:

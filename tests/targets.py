@@ -1,0 +1,51 @@
+"""Compiling an exported folder's own test for this or another target, and running it."""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+__all__ = ["STRICT", "run_on_a_cortex_m", "run_test_vector", "tool"]
+
+STRICT = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
+_BOARD = Path(__file__).parent / "cortex_m"
+
+
+def tool(*needed: str) -> None:
+    """Skip with a reason where the tools of another target are missing."""
+    for name in needed:
+        if shutil.which(name) is None:
+            pytest.skip(f"no {name}; .ci/run names Debian's packages that bring it")
+
+
+def run_test_vector(folder: Path, compiler: Sequence[str], emulator: Sequence[str] = ()) -> str:
+    """Compile the folder's own test with the weights in it, and run it; what it prints."""
+    program = folder / "test_vector"
+    sources = ["test_vector.c", "model.c", "weights.c"]
+    sources += [f"missions/{path.name}" for path in (folder / "missions").glob("*.c")]
+    flags = ["-std=c11", "-ffp-contract=fast", "-fno-math-errno", *STRICT]
+    command = [compiler[0], *flags, *compiler[1:], *sources, "-lm", "-o", str(program)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:2000]
+    done = subprocess.run(
+        [*emulator, str(program)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def run_on_a_cortex_m(folder: Path) -> str:
+    """As ``run_test_vector``, bare metal on an emulated board, whose memory the linker checks."""
+    tool("arm-none-eabi-gcc", "qemu-system-arm")
+    compiler = [
+        "arm-none-eabi-gcc", "-O2", "-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16",
+        "-mfloat-abi=hard", "--specs=rdimon.specs", "-T", str(_BOARD / "mps2.ld"),
+        str(_BOARD / "startup.c"),
+    ]  # fmt: skip
+    emulator = [
+        "qemu-system-arm", "-M", "mps2-an386", "-cpu", "cortex-m4", "-nographic",
+        "-semihosting-config", "enable=on,target=native", "-kernel",
+    ]  # fmt: skip
+    return run_test_vector(folder, compiler, emulator)
