@@ -29,8 +29,8 @@ _TURNS = 8
 _HALVINGS = 40
 
 Gone = NDArray[np.bool_]
-# Channels pay this much of the price that ranks pay. The surgeon's damages are for small changes,
-# and add up to more than their sum; those of ranks are what is really left out.
+# Where layers may be split, channels are paid this much of the price for the MACs that they save:
+# most of those MACs, ranks save, too. What is beside them, writing numbers, ranks do not save.
 _CHANNELS = 0.1
 
 
@@ -135,7 +135,7 @@ def cut_to_size(
     """
 
     def at(price: float) -> Cut:
-        gone = _at_price(channels, ledger, _CHANNELS * price if ledger.spectra else price)
+        gone = _at_price(channels, ledger, price)
         gone = round_up(graph, channels, ledger.orders, gone, round_to)
         known, per_param, element = ledger.spectra, ledger.per_param, ledger.element
         return Cut(
@@ -156,6 +156,7 @@ def cut_to_size(
 
 def _at_price(channels: Channels, ledger: Ledger, price: float) -> Gone:
     reached = [0] * len(ledger.orders)
+    share = _CHANNELS if ledger.spectra else 1.0
     n_out, n_in = ledger.all_outputs.copy(), ledger.all_inputs.copy()
     for _ in range(_TURNS):
         before = list(reached)
@@ -165,7 +166,7 @@ def _at_price(channels: Channels, ledger: Ledger, price: float) -> Gone:
             n_in += inputs[:, : reached[i]].sum(1)
             # Exact where no layer has classes of this order on both sides.
             saving = (ledger.each * n_in) @ outputs + (ledger.each * n_out) @ inputs
-            saving += ledger.beside[order.classes]
+            saving = share * saving + ledger.beside[order.classes]
             saved = np.concatenate([[0.0], np.cumsum(saving)])
             counts, damages = order.counts, order.damages
             reached[i] = int(counts[np.argmin(damages - price * saved[counts])])
