@@ -1,13 +1,14 @@
 """The C engine's speed on one core: dense, by layer, and with neurons skipped.
 
+    python benchmarks/engine.py agreement largest differences from torch, in both forms
     python benchmarks/engine.py dense     against ONNX Runtime, one thread, in turns
     python benchmarks/engine.py layers    GFLOP/s of each layer, and its share of the core's peak
     python benchmarks/engine.py skipping  random span bitmaps on all convolutions, against dense
     python benchmarks/engine.py spans     single places missing, against whole maps
     python benchmarks/engine.py switching missions in turns, against one mission again and again
 
-Real weights come from --data (see CONTRIBUTING.md); without them weights are random, which takes as
-long.
+Real weights come from --data (see CONTRIBUTING.md), or for one network from --weights; without them
+weights are random, which takes as long.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from distillnet.engine import (
     Native,
     Program,
     build_native,
+    compile_compact,
     compile_switchable,
     emit,
     noise_image,
@@ -43,7 +45,7 @@ from distillnet.engine.spans import active_strips
 from distillnet.graph import Graph, GraphModule, run
 from distillnet.models import load_model, random_model
 from distillnet.plan import Plan
-from distillnet.surgery import mask
+from distillnet.surgery import compact, mask
 
 NETWORKS = ("zoo:bvlc_googlenet", "torchvision:squeezenet1_0")
 TOLERANCE = 1e-4
@@ -115,8 +117,8 @@ def peak_gflops(folder: Path) -> float:
     return float(peak())
 
 
-def graph_of(spec: str, data: Path) -> Graph:
-    weights = data / "weights" / f"{spec.partition(':')[2]}.safetensors"
+def graph_of(spec: str, data: Path, weights: Path | None = None) -> Graph:
+    weights = weights or data / "weights" / f"{spec.partition(':')[2]}.safetensors"
     model = load_model(spec, weights=weights) if weights.exists() else random_model(spec)
     return capture_model(model)
 
@@ -146,9 +148,51 @@ def build(
         native = build_native(folder, "net", graph.input.shape)
     for name, y in expected.items():
         found = native.scores(native.mission(name), image[None])[0]
-        difference = float(np.abs(found - y).max() / (y.max() - y.min()))
+        difference = relative_difference(found, y)
         assert difference <= TOLERANCE, f"{name} differs by {difference:.1e}"
     return native, program, image[None]
+
+
+def relative_difference(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
+    """The largest, of the outputs' range."""
+    return float(np.abs(found - wanted).max() / (wanted.max() - wanted.min()))
+
+
+def agreement(args: argparse.Namespace, folder: Path) -> None:
+    """Dense and random bitmaps, switchable and compact, against masks in torch."""
+    for i, spec in enumerate(args.networks):
+        graph = graph_of(spec, args.data, args.weights)
+        channels = analyse(graph)
+        rng = np.random.default_rng(0)
+        plans = [Plan()]
+        for share in (0.25, 0.5):
+            keep = {}
+            for site in channels.sites:
+                c, *sides = graph[site].shape
+                bits = rng.random((c, *[1] * len(sides))) < 0.8
+                if sides:
+                    bits = bits & span_bitmap((c, *sides), share, rng)
+                keep[site] = torch.from_numpy(np.broadcast_to(bits, (c, *sides)).copy())
+            plans.append(Plan(keep))
+        native, _, x = build(graph, plans, folder / f"all{i}")
+        found = []
+        for j, plan in enumerate(plans):
+            masked = mask(graph, plan)
+            y = run(masked, {masked.input.name: torch.from_numpy(x)})[masked.output][0].numpy()
+            names = tuple(map(str, range(len(y))))
+            small = compact(graph, channels, plan)
+            program, mission = compile_compact(small, "m", names)
+            where = folder / f"one{i}.{j}"
+            where.mkdir()
+            write_folder(program, [mission], {"m": y}, where, "net", banner="benchmark",
+                         preprocessing="none", scale=2.0)  # fmt: skip
+            alone = build_native(where, "net", graph.input.shape)
+            found.append(
+                [relative_difference(n.scores(n.mission(name), x)[0], y)
+                 for n, name in ((native, f"m{j}"), (alone, "m"))]
+            )  # fmt: skip
+        text = ", ".join(f"{a:.1e} and {b:.1e}" for a, b in found)
+        print(f"{spec}, switchable and compact: {text} (dense, a quarter and half skipped)")
 
 
 def dense(args: argparse.Namespace, folder: Path) -> None:
@@ -342,13 +386,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     commands = {
-        "dense": dense, "layers": layers, "skipping": skipping, "spans": broken_up,
-        "switching": switching,
+        "agreement": agreement, "dense": dense, "layers": layers, "skipping": skipping,
+        "spans": broken_up, "switching": switching,
     }  # fmt: skip
     parser.add_argument("what", choices=commands)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     default = os.environ.get("DISTILLNET_DATA", Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--seconds", type=float, default=10.0)
     args = parser.parse_args()
     torch.set_num_threads(1)
