@@ -33,7 +33,8 @@ from distillnet.graph import Graph
 from distillnet.models import load_model, random_model
 from distillnet.operators import Node
 from distillnet.plan import Plan
-from distillnet.surgery import compact, mask
+from distillnet.surgery import compact, mask, split
+from distillnet.thin import Split, matrix
 from distillnet.zoo.tensorflow import tf_mnist
 from plans import STYLES, random_plan, scores
 from targets import STRICT, run_on_a_cortex_m, run_test_vector, tool
@@ -135,6 +136,33 @@ def test_both_forms_equal_the_mask(name: str, tmp_path: Path) -> None:
     assert within(alone)
     folder = export(alone, [mission], [wanted["partial"]], tmp_path / "one")
     check(compiled(alone, folder, *WIDTHS[width]), mission, image, wanted["partial"])
+
+
+GEOMETRIES = {
+    "3x3": {"kernel_size": 3, "padding": 1},
+    "7x7 stride 2": {"kernel_size": 7, "stride": 2, "padding": 3},
+    "oblong": {"kernel_size": (2, 5), "stride": (2, 1), "padding": (0, 2)},
+    "dilated": {"kernel_size": 3, "dilation": (2, 1), "padding": (2, 1)},
+}
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_separable_layers_run(geometry: str, tmp_path: Path) -> None:
+    """Split at full rank, the two halves are the layer."""
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(3, 20, **GEOMETRIES[geometry])
+    module = torch.nn.Sequential(conv, torch.nn.ReLU(), torch.nn.Flatten()).eval()
+    graph = capture(module, (13, 11))
+    layer = next(node for node in graph.nodes if node.op == "conv")
+    rank = min(matrix(graph.params[layer.params["weight"]], separable=True).shape)
+    image = noise_image((3, 13, 11), 1.5)
+    with torch.no_grad():
+        want = module(torch.from_numpy(image)[None])[0].numpy()
+    small = split(graph, layer.name, Split(rank, separable=True))
+    program, mission = compile_compact(small, "only", names(len(want)))
+    assert within(program)
+    folder = export(program, [mission], [want], tmp_path / "c")
+    check(compiled(program, folder, "-O1", "-march=native"), mission, image, want)
 
 
 def missions_of(name: str, folder: Path) -> Path:
