@@ -47,6 +47,8 @@ def to_int8(
             weight_type=tools.QuantType.QInt8,
             nodes_to_exclude=_normalisation(onnx.load(str(prepared)).graph),
             calibrate_method=tools.CalibrationMethod[calibration],
+            # Batch by batch, whatever the method; else all values of all images are kept.
+            extra_options={"CalibStridedMinMax": 1},
         )
     _rewrite(onnx, target, {**provenance, "precision": f"int8, {calibration} calibration"})
 
@@ -82,10 +84,17 @@ def _reader(base: type, x_nchw: NDArray[np.float32], batch: int) -> Any:
             # Whole batches only: histograms are of one shape.
             size = min(batch, len(x_nchw))
             starts = range(0, len(x_nchw) - size + 1, size)
-            self.parts = iter([x_nchw[start : start + size] for start in starts])
+            self.parts = [x_nchw[start : start + size] for start in starts]
+            self.set_range(0, len(self.parts))
+
+        def __len__(self) -> int:
+            return len(self.parts)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self.left = iter(self.parts[start_index:end_index])
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            part = next(self.parts, None)
+            part = next(self.left, None)
             return None if part is None else {"images": part}
 
     return Reader()
