@@ -20,6 +20,10 @@ size or at the small one. Refitting GoogLeNet, uncut, at 160 pixels to what it s
 expected error on unseen images from 4.2 to 2.9 %; SqueezeNet's it raises from 4.4 to 6.2 %. So it
 is tried, uncut, at the middle size, and done where it helps.
 
+*Sizes pay for their risk.* On images that a network was trained on, a smaller input costs less than
+on others, and cutting more: it still knows them by heart (docs/results.md). So a smaller input has
+to save more than by what its side shrinks: a network at half the side counts as twice its work.
+
 *Memory.* Images that the original was trained on exaggerate the loss: it knows them by heart, and
 what is left of it does not, though on unseen images neither knew anything by heart. A network at
 the original size with a fifth of the MACs cut away and refitted is as good as the original on
@@ -28,6 +32,7 @@ This loss, as far as it is beyond noise and at most the budget itself, is taken 
 candidates. What counts is the expected loss; see ``judge.is_within``.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -171,7 +176,9 @@ class _Search:
 
     def _smallest_so_far(self) -> Candidate | None:
         fitting = [c for c in self.done.values() if self._allows(c)]
-        return min(fitting, key=lambda c: (c.work, c.verdict.divergence), default=None)
+        return min(
+            fitting, key=lambda c: (self._counted_work(c), c.verdict.divergence), default=None
+        )
 
     def _climb(self, size: Size, start: int, stride: int = _STRIDE) -> int | None:
         """The highest level that fits at a size, sought from ``start``; None where none does."""
@@ -194,7 +201,7 @@ class _Search:
         return low if low >= 1 else None
 
     def _fits(self, size: Size, level: int) -> bool:
-        if self._uncut_work(size) <= self._allowed(level):
+        if self._uncut_work(size) <= self._allowed(size, level):
             level = 0  # the size alone gets there: one candidate for all such levels
         candidate = self._try(size, level)
         if candidate is None:
@@ -206,9 +213,16 @@ class _Search:
             candidate = self._judged_by_one_more((size, level))
         return self._allows(candidate)
 
-    def _allowed(self, level: int) -> float:
+    def _allowed(self, size: Size, level: int) -> float:
         """MACs, or what stands for time; level 0 is the network uncut at its own size."""
-        return self.workshop.work / _STEP**level
+        return self.workshop.work / _STEP**level / self._risk(size)
+
+    def _counted_work(self, candidate: Candidate) -> float:
+        return candidate.work * self._risk(candidate.size)
+
+    def _risk(self, size: Size) -> float:
+        """By what work at an input size counts for more; see the module's text."""
+        return math.sqrt(math.prod(self.workshop.original_size) / math.prod(size))
 
     def _uncut_work(self, size: Size) -> float:
         if size not in self.uncut:
@@ -225,7 +239,7 @@ class _Search:
         if (size, level) in self.impossible:
             return None
         if (size, level) not in self.done:
-            allowed = self._allowed(level)
+            allowed = self._allowed(size, level)
             self.workshop.go_to(size)
             candidate = self.workshop.make(lambda cut: self.workshop.work_left(cut) <= allowed)
             if candidate is None:
@@ -248,7 +262,7 @@ class _Search:
 
     def _forget_weights(self) -> None:
         """Let go of the weights of candidates that another beats in MACs and loss."""
-        front = _front(self.done.values())
+        front = _front(self.done.values(), self._counted_work)
         for key, candidate in list(self.done.items()):
             if candidate.graph is not None and not any(candidate is c for c in front):
                 self.done[key] = replace(candidate, graph=None)
@@ -299,10 +313,10 @@ class _Search:
 
     def _front(self, chosen: Candidate | None, found: Found | None = None) -> tuple[Found, ...]:
         """The front, with the network that is returned in its place."""
-        points = _front(self.done.values())
+        points = _front(self.done.values(), self._counted_work)
         if chosen is not None and not any(c is chosen for c in points):
             # One that is smaller and loses less on average, but too much of one class, beats it.
-            points = sorted([*points, chosen], key=lambda c: c.work)
+            points = sorted([*points, chosen], key=self._counted_work)
         result = []
         for c in points:
             if found is not None and c is chosen:
@@ -314,10 +328,10 @@ class _Search:
         return tuple(result)
 
 
-def _front(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Those that no other beats in both MACs and loss, the smallest network first."""
+def _front(candidates: Iterable[Candidate], work: Callable[[Candidate], float]) -> list[Candidate]:
+    """Those that no other beats in both work and loss, the smallest network first."""
     best: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda c: (c.work, _harm(c))):
+    for candidate in sorted(candidates, key=lambda c: (work(c), _harm(c))):
         if not best or _harm(candidate) < _harm(best[-1]):
             best.append(candidate)
     return best
