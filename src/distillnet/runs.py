@@ -181,7 +181,8 @@ def _write_network(done: Distillation, directory: Path) -> None:
 def take_from_front(opened: "Run", budget: Budget, directory: Path) -> dict[str, Any]:
     """Write a run of the smallest network on a run's front within another budget; its figures.
 
-    The losses compared with the budget are those of the search images, as in the search itself.
+    The smallest as the search counts it: a smaller input counts for more, and so may time. The
+    losses compared with the budget are those of the search images, as in the search itself.
 
     Raises:
         InputError: the run has no front, or nothing on it is within the budget.
@@ -208,7 +209,7 @@ def take_from_front(opened: "Run", budget: Budget, directory: Path) -> dict[str,
             + "; ".join(_losses(budget, result) for _, result in points)
             + ". Allow more, or distill again without --from"
         )
-    folder, result = max(fitting, key=lambda point: point[1]["mac_ratio"])
+    folder, result = fitting[0]  # the front is in the search's order, the smallest first
     result["budget"] = {
         "max_loss_pp": budget.max_loss_pp,
         "max_class_loss_pp": budget.class_limit_pp,
