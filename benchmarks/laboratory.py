@@ -24,7 +24,7 @@ from distillnet.search import Judge
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
 from distillnet.search.evidence import measure_evidence
 from distillnet.search.orders import Order, elimination_orders
-from distillnet.search.ranks import Spectrum, spectra
+from distillnet.search.splits import Spectrum, spectra
 from distillnet.surgery import compact
 from distillnet.teacher import Teacher
 

@@ -36,7 +36,7 @@ from distillnet.search.candidates import make_folds
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import is_sure
 from distillnet.search.orders import _RIDGE, Order, elimination_orders
-from distillnet.search.ranks import choose_splits, spectra
+from distillnet.search.splits import choose_splits, spectra
 from distillnet.surgery import compact
 from distillnet.teacher import Teacher, teach
 from distillnet.thin import Split, matrix

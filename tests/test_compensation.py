@@ -23,7 +23,7 @@ from distillnet.regression import Thin, fit_affine, fit_thin
 from distillnet.samples import choose_places, outputs_at, patches_at, same_places
 from distillnet.search.allocation import Cut, channel_plan
 from distillnet.search.evidence import measure_evidence
-from distillnet.search.ranks import spectra
+from distillnet.search.splits import spectra
 from distillnet.surgery import compact, split
 from distillnet.teacher import teach
 from distillnet.thin import Split, join, matrix

@@ -60,11 +60,8 @@ def fit_affine(
     missing_rm = _aims(aims_rm, before_rm, flat) - before_rm
     if missing_rm.square().mean() <= _SAME * aims_rm.square().mean():
         return weight_md, bias_m
-    mean_d = x_rd.mean(0)
-    missing_rm = aims_rm - before_rm
-    offset_m = missing_rm.mean(0)
-    system = _Ridge(x_rd - mean_d, _held_out(len(x_rd), rows_per_image))
-    solve = system.solver(missing_rm - offset_m)
+    mean_d, missing_rm = x_rd.mean(0), aims_rm - before_rm
+    system, offset_m, solve = _towards(x_rd - mean_d, missing_rm, rows_per_image)
     if solve is None:
         return weight_md, bias_m + offset_m
     change_dm = solve(missing_rm - offset_m)
@@ -148,11 +145,8 @@ def fit_thin(
     by round; at last the combination of the filters is fitted by itself.
     """
     before_rm = torch.addmm(bias_m, x_rd, weight_md.T)
-    mean_m, mean_d = before_rm.mean(0), x_rd.mean(0)
-    missing_rm = aims_rm - before_rm
-    offset_m = missing_rm.mean(0)
-    system = _Ridge(x_rd - mean_d, _held_out(len(x_rd), rows_per_image))
-    solve = system.solver(missing_rm - offset_m)
+    mean_m, mean_d, missing_rm = before_rm.mean(0), x_rd.mean(0), aims_rm - before_rm
+    system, offset_m, solve = _towards(x_rd - mean_d, missing_rm, rows_per_image)
     nearest = thin.nearest(system.x_rd)
     filters_fd, back_mf = nearest(weight_md)
     if solve is not None:
@@ -166,6 +160,15 @@ def fit_thin(
     start_m = mean_m + offset_m - back_mf @ (filters_fd @ mean_d)
     back_mf, bias_m = fit_affine(held_rf, aims_rm, back_mf, start_m, flat, rows_per_image)
     return back_mf @ filters_fd, bias_m
+
+
+def _towards(
+    centred_rd: Tensor, missing_rm: Tensor, rows_per_image: int
+) -> tuple["_Ridge", Tensor, Callable[[Tensor], Tensor] | None]:
+    """The regression of what is missing, its mean (M,), and a function that solves for others."""
+    offset_m = missing_rm.mean(0)
+    system = _Ridge(centred_rd, _held_out(len(centred_rd), rows_per_image))
+    return system, offset_m, system.solver(missing_rm - offset_m)
 
 
 def _aims(z_rm: Tensor, now_rm: Tensor, flat: Sequence[tuple[float, float]]) -> Tensor:

@@ -3,7 +3,7 @@
 A plan of least damage for its MACs minimises  sum of damages + price x MACs (and, at a small share,
 parameters). MACs are products of a layer's inputs and outputs, so what one order of elimination
 saves depends on the others: each order is followed to its own best while the others stand, in turn,
-until none moves. Then each layer is split, or not, at the same price (``ranks``).
+until none moves. Then each layer is split, or not, at the same price (``splits``).
 """
 
 import math
@@ -20,7 +20,7 @@ from distillnet.graph import Graph
 from distillnet.operators import LAYERS
 from distillnet.plan import Plan
 from distillnet.search.orders import Order
-from distillnet.search.ranks import Spectrum, choose_splits
+from distillnet.search.splits import Spectrum, choose_splits
 from distillnet.thin import Split
 
 __all__ = ["Cut", "Ledger", "channel_plan", "cut_to_size", "open_ledger", "round_up"]

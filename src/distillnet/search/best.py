@@ -90,7 +90,7 @@ def search_best(
         labels_statistics_n: of the statistics images, where they are drawn from the same place, so
             that they may judge, too; None leaves all judgement to the search images.
         importance: by channel class (classes,), what goes last; None asks the surgeon.
-        split: whether layers may be written as two thinner ones; see ``search.ranks``.
+        split: whether layers may be written as two thinner ones; see ``search.splits``.
         round_to: channels and ranks of each layer are rounded up to a multiple of this.
         param_weight: how much parameters count beside MACs; see ``allocation.open_ledger``.
         element: MACs that take as long as writing one number; see ``cost.class_work``. 0 makes the

@@ -27,7 +27,7 @@ from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_le
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.orders import Order, elimination_orders
-from distillnet.search.ranks import Spectrum, spectra
+from distillnet.search.splits import Spectrum, spectra
 from distillnet.surgery import compact
 from distillnet.teacher import Teacher, teach
 

@@ -122,14 +122,11 @@ def choose_splits(
         all_of_it = (whole.macs + per_param * whole.weights) * n_in * n_out
         best = max(1, int(np.argmin(damage + price * cost)))
         best = -(-best // multiple) * multiple
+        if best > len(values) or cost[best] > _WORTH * all_of_it:
+            continue
+        total = damage[best] + price * cost[best]
         # Left whole, the layer is not damaged at all.
-        total = damage[min(best, len(values))] + price * cost[min(best, len(values))]
-        if (
-            best < len(damage)
-            and cost[best] <= _WORTH * all_of_it
-            and total <= price * all_of_it
-            and total < least.get(spectrum.layer, np.inf)
-        ):
+        if total <= price * all_of_it and total < least.get(spectrum.layer, np.inf):
             chosen[spectrum.layer] = Split(best, spectrum.separable)
             least[spectrum.layer] = total
     return chosen
