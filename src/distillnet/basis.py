@@ -21,7 +21,7 @@ columns, each weighed by itself.
 import torch
 from torch import Tensor
 
-__all__ = ["column_filters", "output_basis"]
+__all__ = ["column_covariance", "column_filters", "output_basis"]
 
 _RIDGE = 1e-3  # of the needs' mean diagonal: outputs that nothing feels
 _SILENT = 1e-5  # of the inputs' mean variance: inputs that never change
@@ -43,6 +43,20 @@ def output_basis(need_mm: Tensor, covariance_mm: Tensor) -> tuple[Tensor, Tensor
     basis = vectors.T @ factor.T
     back = torch.linalg.solve_triangular(factor.T, vectors, upper=True)
     return values.flip(0).clamp_min(0), basis, back
+
+
+def column_covariance(covariance_dd: Tensor, wide: int) -> Tensor:
+    """Of what one column of a kernel ``wide`` columns wide reads, the mean over columns.
+
+    Args:
+        covariance_dd: of patches, D = N K_h K_w; the result is (N K_h, N K_h).
+
+    >>> column_covariance(torch.diag(torch.tensor([1.0, 3.0])), 2)
+    tensor([[2.]])
+    """
+    size = len(covariance_dd) // wide
+    blocks = covariance_dd.reshape(size, wide, size, wide)
+    return blocks.diagonal(dim1=1, dim2=3).mean(-1)
 
 
 def column_filters(

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distillnet.basis import column_filters, output_basis
+from distillnet.basis import column_covariance, column_filters, output_basis
 from distillnet.thin import Split, matrix
 
 __all__ = ["Thin", "fit_affine", "fit_thin"]
@@ -86,36 +86,24 @@ class Thin:
     split: Split
     shape: tuple[int, ...]
 
-    def nearest(self, x_rd: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-        """A function from a weight (M, D) to filters (F, D) and their combination (M, F).
+    def nearest(self, weight_md: Tensor, covariance_dd: Tensor) -> tuple[Tensor, Tensor]:
+        """Filters (F, D) and their combination (M, F): the weight of this rank that loses least.
 
-        Their product is the weight of this rank that loses least on centred inputs. Filters that
-        are one column wide count once for each column: F = K_w rank.
+        Filters that are one column wide count once for each column: F = K_w rank.
+
+        Args:
+            weight_md: what is to be brought to this rank.
+            covariance_dd: of the inputs, float64.
         """
-        rank = self.split.rank
+        rank, dtype = self.split.rank, weight_md.dtype
         if self.split.separable:
-            covariance = self._column_covariance(x_rd)
-
-            def by_columns(weight_md: Tensor) -> tuple[Tensor, Tensor]:
-                flat = matrix(weight_md.reshape(self.shape), separable=True)
-                filters, combination = column_filters(flat, self.need_mm, covariance)
-                return self._wide(filters[:rank], combination[:rank], weight_md.dtype)
-
-            return by_columns
-
-        def by_outputs(weight_md: Tensor) -> tuple[Tensor, Tensor]:
-            y_rm = x_rd @ weight_md.T
-            _, basis, back = output_basis(self.need_mm, y_rm.T @ y_rm / len(y_rm))
-            dtype = weight_md.dtype
-            return basis[:rank].to(dtype) @ weight_md, back[:, :rank].to(dtype)
-
-        return by_outputs
-
-    def _column_covariance(self, x_rd: Tensor) -> Tensor:
-        """Of what one column of the kernel reads, the mean over columns: (N K_h, N K_h)."""
-        _, n, high, wide = self.shape
-        columns = x_rd.reshape(-1, n * high, wide).permute(0, 2, 1).flatten(0, 1)
-        return columns.T @ columns / len(columns)
+            flat = matrix(weight_md.reshape(self.shape), separable=True)
+            seen = column_covariance(covariance_dd, self.shape[-1])
+            filters, combination = column_filters(flat, self.need_mm, seen)
+            return self._wide(filters[:rank], combination[:rank], dtype)
+        exact = weight_md.double()
+        _, basis, back = output_basis(self.need_mm, exact @ covariance_dd @ exact.T)
+        return (basis[:rank] @ exact).to(dtype), back[:, :rank].to(dtype)
 
     def _wide(
         self, filters: Tensor, combination: Tensor, dtype: torch.dtype
@@ -147,13 +135,15 @@ def fit_thin(
     before_rm = torch.addmm(bias_m, x_rd, weight_md.T)
     mean_m, mean_d, missing_rm = before_rm.mean(0), x_rd.mean(0), aims_rm - before_rm
     system, offset_m, solve = _towards(x_rd - mean_d, missing_rm, rows_per_image)
-    nearest = thin.nearest(system.x_rd)
-    filters_fd, back_mf = nearest(weight_md)
+    covariance_dd = system.covariance()
+    filters_fd, back_mf = thin.nearest(weight_md, covariance_dd)
     if solve is not None:
         for left in reversed(range(_THIN_ROUNDS + 1 if flat else 1)):
-            filters_fd, back_mf = nearest(weight_md + solve(missing_rm - offset_m).T)
+            whole_md = weight_md + solve(missing_rm - offset_m).T
+            filters_fd, back_mf = thin.nearest(whole_md, covariance_dd)
             if left:  # what is left of the outputs tells the next aims
-                now_rm = torch.addmm(mean_m + offset_m, system.x_rd, (back_mf @ filters_fd).T)
+                now_rm = torch.linalg.multi_dot([system.x_rd, filters_fd.T, back_mf.T])
+                now_rm += mean_m + offset_m
                 missing_rm = _aims(aims_rm, now_rm, flat) - before_rm
                 offset_m = missing_rm.mean(0)
     held_rf = x_rd @ filters_fd.T
@@ -199,6 +189,11 @@ class _Ridge:
             self.gram_hold = _gram(x_hold).double()
             self.gram = self.gram_fit + self.gram_hold
         self.unit = self.gram.diagonal().sum().clamp_min(1e-30) / x_rd.shape[1]
+
+    def covariance(self) -> Tensor:
+        """Of the inputs (D, D), float64."""
+        gram = _gram(self.x_rd).double() if self.by_rows else self.gram
+        return gram / len(self.x_rd)
 
     def solver(self, e_rm: Tensor) -> Callable[[Tensor], Tensor] | None:
         """A function from e (R, M) to w (D, M), on all rows, with the best ridge for ``e_rm``.

@@ -18,6 +18,7 @@ __all__ = [
     "is_sure",
     "is_within",
     "log_probabilities",
+    "room",
 ]
 
 # Below this many errors in the budget, errors are too few to count, and the network's own expected
@@ -28,6 +29,7 @@ _SURE = 0.5
 # One can be sure, as far as two standard errors go, that no more is lost than so many budgets.
 _SURELY, _TWO_SIGMA = 1.5, 2.0
 _ROUNDING = 1e-9
+_LEAST_PP = 0.01  # a hundredth of a point is as good as nothing
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,16 @@ def is_sure(budget: Budget, verdict: Verdict, light: Verdict | None = None) -> b
         expected < _limit(budget, verdict) - margin,
     )
     return (fails or fits) and _is_countable(budget, verdict.n_images)
+
+
+def room(budget: Budget, verdict: Verdict, light: Verdict | None = None) -> float:
+    """How many times the expected loss fits into what may be expected; both are at least 0.01 pp.
+
+    >>> room(Budget(max_loss_pp=1.0), Verdict(0.0, 0.5, (0.0,), 0.0))
+    2.0
+    """
+    expected = beyond_memory(budget, verdict, light).expected_pp
+    return max(_limit(budget, verdict), _LEAST_PP) / max(expected, _LEAST_PP)
 
 
 def _limit(budget: Budget, verdict: Verdict) -> float:

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillnet.basis import column_filters, output_basis
+from distillnet.basis import column_covariance, column_filters, output_basis
 from distillnet.channels import Channels
 from distillnet.graph import Graph
 from distillnet.operators import Node
@@ -70,8 +70,8 @@ def _of_columns(graph: Graph, layer: Node, need_mm: Tensor, covariance_dd: Tenso
     # S by rows and columns of the kernel: (N K_h, K_w, N K_h, K_w).
     seen = covariance_dd.double().clone()
     seen.diagonal().add_(_SILENT * seen.diagonal().mean().clamp_min(1e-30))
+    column = column_covariance(seen, wide)
     seen = seen.reshape(size, wide, size, wide)
-    column = seen.diagonal(dim1=1, dim2=3).mean(-1)
     filters, _ = column_filters(matrix(weight, separable=True), need_mm, column)
     filtered = (filters @ seen.flatten(1)).reshape(size * wide, size * wide)  # F S
     both = filters @ filtered.reshape(size * wide, size, wide).transpose(0, 1).flatten(1)
