@@ -348,13 +348,21 @@ def identity(job: Job, setting: Setting) -> Row:
 
 def measure(job: Job, setting: Setting, images: Path) -> Row:
     """The row of a job; one that fails says why."""
-    row = identity(job, setting) | {"torch": torch.__version__}
+    row = identity(job, setting) | {"torch": torch.__version__, "commit": commit()}
     run = run_torch_pruning if job.method.importance else run_distillnet
     try:
         return row | run(job, setting, images)
     except Exception as error:  # noqa: BLE001 - whatever a tool raises is its result
         lines = str(error).strip().splitlines() or ["no message"]
         return row | {"failed": f"{type(error).__name__}: {lines[0][:200]}"}
+
+
+def commit() -> str:
+    """Which code is measured: the last commit, marked where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    root = Path(__file__).parent
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or version("distillnet")
 
 
 @contextmanager
@@ -427,6 +435,7 @@ def chosen(job: Job, filters: Sequence[str]) -> bool:
 HEADER = (
     *("network", "classes", "method", "MACs, every runtime", "MACs with partial removal"),
     *("parameters", "accuracy", "loss in points, 95 % interval", "worst class", "input", "seconds"),
+    "commit",
 )
 
 
@@ -500,6 +509,7 @@ def cells(rows: Sequence[Row]) -> list[str]:
         figure("worst_class_loss_pp", ".1f"),
         "/".join(dict.fromkeys(str(row["input_side"]) for row in good)),
         figure("seconds", ".0f"),
+        "/".join(dict.fromkeys(row.get("commit", "-") for row in good)),
     ]
 
 

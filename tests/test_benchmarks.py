@@ -142,6 +142,7 @@ def _measured(methods: ModuleType, job: Any, **values: Any) -> dict[str, Any]:
         "worst_class_loss_pp": 4.1,
         "input_side": 224,
         "seconds": 302.4,
+        "commit": "0b29381",
         **values,
     }
 
@@ -177,6 +178,7 @@ def test_methods_puts_every_number_in_its_column(methods: ModuleType) -> None:
             "worst class": "4.1",
             "input": "224",
             "seconds": "302",
+            "commit": "0b29381",
         }
     ]
 
