@@ -131,7 +131,7 @@ def cut_to_size(
     """What to cut at the lowest price at which ``fits`` holds.
 
     ``fits`` tells whether so much is cut; it must hold whenever more is. If it never does, all is
-    cut that can be. Channels and ranks are rounded up to multiples of ``round_to``.
+    cut that can be. Ranks are multiples of ``round_to``, channels are rounded up to one.
     """
 
     def at(price: float) -> Cut:

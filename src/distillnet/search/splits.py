@@ -99,7 +99,7 @@ def choose_splits(
         gone: channel classes that are removed, bool (classes,).
         price: in squared score units per MAC.
         per_param: MACs that one parameter counts for.
-        multiple: ranks are rounded up to one.
+        multiple: ranks are multiples of it.
         element: MACs that writing a number between the two layers counts for.
     """
     chosen: dict[str, Split] = {}
@@ -120,10 +120,11 @@ def choose_splits(
         each += (second.macs + per_param * second.weights) * n_out
         cost = np.arange(len(damage)) * (each + element * first.numbers)
         all_of_it = (whole.macs + per_param * whole.weights) * n_in * n_out
-        best = max(1, int(np.argmin(damage + price * cost)))
-        best = -(-best // multiple) * multiple
-        if best > len(values) or cost[best] > _WORTH * all_of_it:
+        ranks = np.arange(multiple, len(damage), multiple)
+        ranks = ranks[cost[ranks] <= _WORTH * all_of_it]
+        if not len(ranks):
             continue
+        best = int(ranks[np.argmin(damage[ranks] + price * cost[ranks])])
         total = damage[best] + price * cost[best]
         # Left whole, the layer is not damaged at all.
         if total <= price * all_of_it and total < least.get(spectrum.layer, np.inf):
