@@ -93,7 +93,7 @@ def search_best(
             that they may judge, too; None leaves all judgement to the search images.
         importance: by channel class (classes,), what goes last; None asks the surgeon.
         split: whether layers may be written as two thinner ones; see ``search.splits``.
-        round_to: channels and ranks of each layer are rounded up to a multiple of this.
+        round_to: ranks are multiples of this, channels of each layer are rounded up to one.
         param_weight: how much parameters count beside MACs; see ``allocation.open_ledger``.
         element: MACs that take as long as writing one number; see ``cost.class_work``. 0 makes the
             network of fewest MACs, another value that of least time.
