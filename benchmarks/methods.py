@@ -3,7 +3,8 @@
     pip install torch-pruning
     python benchmarks/methods.py [--only NETWORK/CLASSES/METHOD] [--resume] [--table]
 
-Two ImageNet networks, five and ten of their classes, distillnet's searches and scores, and
+Two ImageNet networks, five and ten of their classes, distillnet's searches and scores, with layers
+split in two and without ("no splits": channels alone are chosen, as most pruning does), and
 Torch-Pruning (https://github.com/VainF/Torch-Pruning) with Taylor and magnitude importance. Each
 row is written to ``--out`` as a line of JSON when it is measured; at the end all are printed as a
 Markdown table.
@@ -127,9 +128,15 @@ FIVE = ("tench", "English springer", "cassette player", "chain saw", "church")
 TEN = (*FIVE, "French horn", "garbage truck", "gas pump", "golf ball", "parachute")
 METHODS = (
     Method("distillnet paper, heat", ("--method", "paper", "--score", "heat")),
-    Method("distillnet best, surgeon", ("--method", "best", "--score", "surgeon")),
-    Method("distillnet best, l1", ("--method", "best", "--score", "l1")),
-    Method("distillnet best, random", ("--method", "best", "--score", "random"), seeds=(0, 1, 2)),
+    *(
+        Method(
+            f"distillnet best, {score}{', no splits' * (not split)}",
+            ("--method", "best", "--split" if split else "--no-split", "--score", score),
+            seeds=(0, 1, 2) if score == "random" else (0,),
+        )
+        for split in (True, False)
+        for score in ("surgeon", "l1", "random")
+    ),
     Method("Torch-Pruning, Taylor", importance="taylor"),
     Method("Torch-Pruning, L2 norm", importance="l2"),
     Method("Torch-Pruning, L1 norm", importance="l1"),

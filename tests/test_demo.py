@@ -55,6 +55,21 @@ def test_the_folder_is_complete(run: Path) -> None:
         assert path.stat().st_mode & 0o444 == 0o444, f"{path} cannot be read by others"
 
 
+def test_what_is_searched_on_and_what_is_reported_on_are_drawn_alike(run: Path) -> None:
+    # Digits come as they were written, in forms and by class: each form has to be in both parts.
+    early = {
+        part: [int(path.stem) < 1797 / 2 for path in (run / "data" / part).glob("*/*.png")]
+        for part in ("train", "val")
+    }
+    odd = {
+        part: [int(path.stem) % 2 for path in (run / "data" / part).glob("*/*.png")]
+        for part in early
+    }
+    for part in early:
+        assert 0.4 < sum(early[part]) / len(early[part]) < 0.6
+        assert 0.4 < sum(odd[part]) / len(odd[part]) < 0.6
+
+
 def test_the_figures_say_what_the_networks_are(run: Path) -> None:
     result = dn.open_run(run).result
     before, after = result["baseline"], result["distilled"]

@@ -54,8 +54,8 @@ def run_demo(
     weights = directory / "weights.safetensors"
     save_weights(weights, trained.state_dict)
     data = directory / "data"
-    for i in unseen.tolist():
-        part = "train" if i % 2 else "val"
+    for n, i in enumerate(unseen.tolist()):  # by chance: the file's order goes by class and writer
+        part = "train" if n % 2 else "val"
         folder = data / part / str(int(labels_n[i]))
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(images_nhw[i].numpy()).save(folder / f"{i:04}.png")
