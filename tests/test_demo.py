@@ -13,6 +13,7 @@ import torch
 import distillnet as dn
 from commands import run_command
 from distillnet.images import load_all
+from distillnet.runs import take_from_front
 from distillnet.weights import read_weights
 from targets import run_on_a_cortex_m
 
@@ -119,6 +120,8 @@ def test_the_run_finds_its_images_and_weights_from_anywhere(
 ) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(run, moved)
+    for name in ("data", "weights.safetensors"):
+        (tmp_path / name).mkdir()  # of something else
     monkeypatch.chdir(tmp_path)
     for opened in (dn.open_run(run), dn.open_run(moved), dn.open_run(Path("elsewhere"))):
         for name in ("data", "weights"):
@@ -160,8 +163,6 @@ def test_the_mission_says_how_to_do_it_again(run: Path, tmp_path: Path) -> None:
 
 def test_another_budget_needs_no_search(run: Path, tmp_path: Path) -> None:
     """The smallest network of the front within it, whole: figures, bitmaps, programme."""
-    from distillnet.runs import take_from_front
-
     points = [_json(path) for path in sorted((run / "front").glob("*/result.json"))]
     assert points == sorted(points, key=lambda point: -point["mac_ratio"])
     wide = dn.Budget(max_loss_pp=100.0)
@@ -176,13 +177,89 @@ def test_another_budget_needs_no_search(run: Path, tmp_path: Path) -> None:
     assert result.accuracy == pytest.approx(taken["distilled"]["accuracy"])
 
 
-def test_a_budget_that_no_network_of_the_front_meets_is_refused(run: Path, tmp_path: Path) -> None:
-    from distillnet.runs import take_from_front
+@pytest.fixture
+def made_up(run: Path, tmp_path: Path) -> Path:
+    """A run with a front of three networks whose figures are known."""
+    shutil.copytree(run, made := tmp_path / "made up")
+    shutil.rmtree(made / "front")
+    for i, (ratio, loss) in enumerate(((4.29, 1.6), (3.0, 0.8), (2.0, 0.2))):
+        shutil.copytree(run / "front" / "00", point := made / "front" / f"{i:02}")
+        result = _json(point / "result.json")
+        result |= {"mac_ratio": ratio, "param_ratio": 10 * ratio}
+        result["search"] |= {"loss_pp": loss, "expected_loss_pp": loss, "divergence": loss / 10}
+        result["search"] |= {"uncertain_pp": 0.1, "expected_uncertain_pp": 0.1}
+        result["search"] |= {"class_losses_pp": [loss] * 3, "light": None, "budget_met": loss < 1}
+        (point / "result.json").write_text(json.dumps(result))
+    return made
 
-    with pytest.raises(dn.InputError, match=r"by the search images; there are: \d"):
-        take_from_front(dn.open_run(run), dn.Budget(target_macs=10_000.0), tmp_path)
+
+@pytest.mark.parametrize(
+    ("budget", "ratio"),
+    [
+        (dn.Budget(max_loss_pp=1.0), 3.0),
+        (dn.Budget(max_loss_pp=3.0), 4.29),
+        (dn.Budget(max_loss_pp=0.5), 2.0),
+        (dn.Budget(target_macs=2.5), 3.0),  # 4.29 reaches it, too, and changes more
+        (dn.Budget(target_macs=4.0), 4.29),  # whatever it loses
+        (dn.Budget(target_params=15.0), 2.0),
+    ],
+)
+def test_the_front_gives_what_the_budget_asks_for(
+    made_up: Path, tmp_path: Path, budget: dn.Budget, ratio: float
+) -> None:
+    (taken := tmp_path / "taken").mkdir()
+    result = take_from_front(dn.open_run(made_up), budget, taken)
+    assert result["mac_ratio"] == ratio
+    assert result["search"]["budget_met"]
+    opened = dn.open_run(taken)
+    assert opened.sources["data"] == str(made_up / "data")
+    assert opened.sources["weights"] == str(made_up / "weights.safetensors")
+
+
+def test_a_budget_that_no_network_of_the_front_meets_is_refused(
+    run: Path, made_up: Path, tmp_path: Path
+) -> None:
+    opened = dn.open_run(made_up)
+    for budget, message in (
+        (dn.Budget(target_macs=5.0), r"reaches a mac ratio of 5; there are: 4\.29, 3\.00, 2\.00"),
+        (dn.Budget(max_loss_pp=0.1), r"within 0\.1 points .* there are: 4\.29x with 1\.60"),
+    ):
+        with pytest.raises(dn.InputError, match=message):
+            take_from_front(opened, budget, tmp_path)
     (run_without := tmp_path / "paper").mkdir()
     for name in ("mission.json", "result.json"):
         (run_without / name).write_bytes((run / name).read_bytes())
     with pytest.raises(dn.InputError, match="no front"):
         take_from_front(dn.open_run(run_without), dn.Budget(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--out", "RUN"), "lies in"),
+        (("--out", "new", "--method", "paper", "--seed", "1"), "--method, --seed beside --from"),
+        (("--out", "new", "zoo:tf_mnist"), "MODEL beside --from"),
+    ],
+)
+def test_from_keeps_its_run_and_refuses_what_it_would_leave_aside(
+    made_up: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    words = [str(made_up) if word == "RUN" else word for word in arguments]
+    run_command(monkeypatch, "distill", "--from", str(made_up), *words, status=2)
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert (made_up / "weights.safetensors").exists()
+
+
+def test_a_result_does_not_take_the_place_of_what_it_is_made_of(
+    made_up: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, data = made_up / "weights.safetensors", made_up / "data"
+    words = ["distill", "zoo:tf_mnist", "--weights", str(weights), "--data", str(data)]
+    run_command(monkeypatch, *words, "--classes", "0,1", "--out", str(made_up), status=2)
+    assert "lies in" in " ".join(capsys.readouterr().err.split())
+    assert weights.exists()
+    assert data.exists()

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -54,13 +54,19 @@ def check_writable(path: Path, marker: str | None = None) -> None:
 
 
 @contextmanager
-def new_folder(path: Path, marker: str) -> Iterator[Path]:
+def new_folder(path: Path, marker: str, reads: Iterable[Path | None] = ()) -> Iterator[Path]:
     """A temporary folder beside ``path`` that takes its place when the block ends well.
 
     An earlier result in its place (see ``check_writable``) goes away in the same moment; after an
-    error or Ctrl-C nothing has changed.
+    error or Ctrl-C nothing has changed. None of ``reads``, what the block reads, may lie in it.
     """
     check_writable(path, marker)
+    for read in reads:
+        if read is not None and read.exists() and read.resolve().is_relative_to(path.resolve()):
+            raise InputError(
+                f"{read} lies in {path}, which would be replaced, and {read.name} would be gone; "
+                "choose another --out"
+            )
     path = path.resolve()  # a link stays, what it leads to is written
     with _parents(path):
         work = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}.", dir=path.parent))

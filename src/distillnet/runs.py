@@ -14,7 +14,7 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -78,10 +78,7 @@ def result_json(done: Distillation) -> dict[str, Any]:
             for i, name in zip(done.mission.indices, done.mission.names, strict=True)
         ],
         "n_classes": len(done.model.classes),
-        "budget": {
-            "max_loss_pp": done.options.budget.max_loss_pp,
-            "max_class_loss_pp": done.options.budget.class_limit_pp,
-        },
+        "budget": _budget_json(done.options.budget),
         "baseline": _network(done.graph, done.cost_before, done.baseline),
         "distilled": _network(done.found.graph, done.cost_after, done.distilled),
         "mac_ratio": done.mac_ratio,
@@ -105,6 +102,15 @@ def result_json(done: Distillation) -> dict[str, Any]:
     }
     finite: dict[str, Any] = _finite(values)
     return finite
+
+
+def _budget_json(budget: Budget) -> dict[str, float | None]:
+    return {
+        "max_loss_pp": budget.max_loss_pp,
+        "max_class_loss_pp": budget.class_limit_pp,
+        "target_macs": budget.target_macs,
+        "target_params": budget.target_params,
+    }
 
 
 def _network(graph: Graph, cost: Cost, result: Evaluation) -> dict[str, Any]:
@@ -179,10 +185,11 @@ def _write_network(done: Distillation, directory: Path) -> None:
 
 
 def take_from_front(opened: "Run", budget: Budget, directory: Path) -> dict[str, Any]:
-    """Write a run of the smallest network on a run's front within another budget; its figures.
+    """Write a run of another network on a run's front, for another budget; its figures.
 
-    The smallest as the search counts it: a smaller input counts for more, and so may time. The
-    losses compared with the budget are those of the search images, as in the search itself.
+    Within a loss it is the smallest, as the search counts it: a smaller input counts for more, and
+    so may time. Of those that reach a target it is the one of least divergence. Losses are those
+    of the search images, as in the search itself.
 
     Raises:
         InputError: the run has no front, or nothing on it is within the budget.
@@ -195,25 +202,9 @@ def take_from_front(opened: "Run", budget: Budget, directory: Path) -> dict[str,
             f"{opened.directory} has no front of networks to choose from; expected a run of method "
             "best, distill again without --from"
         )
-    fitting = [
-        (folder, result)
-        for folder, result in points
-        if _within(budget, result["search"])
-        and result["mac_ratio"] >= (budget.target_macs or 0)
-        and result["param_ratio"] >= (budget.target_params or 0)
-    ]
-    if not fitting:
-        raise InputError(
-            f"no network of {opened.directory} is within {budget.max_loss_pp:g} points (worst "
-            f"class {budget.class_limit_pp:g}) by the search images; there are: "
-            + "; ".join(_losses(budget, result) for _, result in points)
-            + ". Allow more, or distill again without --from"
-        )
-    folder, result = fitting[0]  # the front is in the search's order, the smallest first
-    result["budget"] = {
-        "max_loss_pp": budget.max_loss_pp,
-        "max_class_loss_pp": budget.class_limit_pp,
-    }
+    folder, result = _fitting(opened, points, budget)
+    result["budget"] = _budget_json(budget)
+    result["search"]["budget_met"] = True
     for name in ("model.pt2", "bitmaps.safetensors"):
         shutil.copyfile(folder / name, directory / name)
     _write_json(result, directory / "result.json")
@@ -222,9 +213,38 @@ def take_from_front(opened: "Run", budget: Budget, directory: Path) -> dict[str,
     height, width = result["distilled"]["input_size"]
     how = opened.preprocessing.with_input_size((height, width))
     mission["preprocessing"] = asdict(how)
-    mission["sources"]["from"] = str(opened.directory)
+    # As they are found from here: those beside the other run do not lie beside this one.
+    mission["sources"] = {**opened.sources, "from": str(opened.directory)}
     _write_json(mission, directory / RUN_MARKER)
     return dict(result)
+
+
+def _fitting(
+    opened: "Run", points: Sequence[tuple[Path, dict[str, Any]]], budget: Budget
+) -> tuple[Path, dict[str, Any]]:
+    """The point of a front that a budget asks for; InputError where there is none."""
+    for name, target in (("mac_ratio", budget.target_macs), ("param_ratio", budget.target_params)):
+        if target is None:
+            continue
+        reached = [point for point in points if point[1][name] >= target]
+        if not reached:
+            raise InputError(
+                f"no network of {opened.directory} reaches a {name.replace('_', ' ')} of "
+                f"{target:g}; there are: "
+                + ", ".join(f"{result[name]:.2f}" for _, result in points)
+                + ". Ask for less, or distill again without --from"
+            )
+        return min(reached, key=lambda point: float(point[1]["search"]["divergence"]))
+    # The front is in the search's order, the smallest first.
+    fitting = [point for point in points if _within(budget, point[1]["search"])]
+    if not fitting:
+        raise InputError(
+            f"no network of {opened.directory} is within {budget.max_loss_pp:g} points (worst "
+            f"class {budget.class_limit_pp:g}) by the search images; there are: "
+            + "; ".join(_losses(budget, result) for _, result in points)
+            + ". Allow more, or distill again without --from"
+        )
+    return fitting[0]
 
 
 def _within(budget: Budget, search: dict[str, Any]) -> bool:
@@ -313,7 +333,7 @@ def open_run(directory: Path) -> Run:
 def _beside(directory: Path, path: str | None) -> str | None:
     """A source that lies in the run's own folder, as the demo's do, wherever that was moved to."""
     inside = directory / path if path else directory
-    return str(inside) if path and not Path(path).exists() and inside.exists() else path
+    return str(inside) if path and inside.exists() else path
 
 
 def evaluate_run(opened: Run, batches: Iterable[Batch]) -> Evaluation:

@@ -118,8 +118,8 @@ _RoundToOpt = Annotated[
     str,
     typer.Option(
         metavar="N|auto",
-        help="Round each layer's channels and ranks up to a multiple; auto measures which is "
-        "fastest here (best).",
+        help="Round each layer's channels up to a multiple, and choose ranks among its multiples; "
+        "auto measures which is fastest here (best).",
     ),
 ]
 _OptimiseOpt = Annotated[
@@ -160,6 +160,7 @@ _TargetParamsOpt = Annotated[
 
 
 def distill_command(
+    context: typer.Context,
     out: _OutOpt,
     model: _AnyModelArg = None,
     data: _AnyDataOpt = None,
@@ -194,6 +195,7 @@ def distill_command(
     """Cut a network down to a few classes within an accuracy budget; the main job."""
     budget = Budget(max_loss, target_macs, target_params, max_class_loss)
     if from_run is not None:
+        _refuse_beside_from(context)
         _take_from(from_run, budget, out, as_json)
         return
     if model is None or data is None or classes is None:
@@ -220,7 +222,8 @@ def distill_command(
     )
     sources = {"data": data, "val": val, "search": search, "atlas": atlas}
     sources |= {"weights": weights, "class_names": class_names}
-    with new_folder(out, RUN_MARKER) as folder, progress() as on_progress:
+    reads = [path for path in sources.values() if path] + [Path(model), Path(model.split(":")[0])]
+    with new_folder(out, RUN_MARKER, reads) as folder, progress() as on_progress:
         loaded = load(model, weights, input_size, mean, std, class_names)
         mission = parse_mission(classes, loaded.classes)
         statistics: Atlas | None = open_atlas(atlas) if atlas else None
@@ -253,8 +256,26 @@ def _multiple(text: str) -> int:
     return int(text)
 
 
+_BUDGET = ("max_loss", "max_class_loss", "target_macs", "target_params")
+_WITH_FROM = ("from_run", "out", "as_json", *_BUDGET)
+
+
+def _refuse_beside_from(context: typer.Context) -> None:
+    """BadParameter where an option was given that --from would silently leave aside."""
+    given = []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source and source.name == "COMMANDLINE" and parameter.name not in _WITH_FROM:
+            given.append("MODEL" if parameter.name == "model" else parameter.opts[0])
+    if given:
+        raise typer.BadParameter(
+            f"{', '.join(given)} beside --from, which takes a network that is there already; "
+            "expected no more than --max-loss, --max-class-loss, --target-macs or --target-params"
+        )
+
+
 def _take_from(run: Path, budget: Budget, out: Path, as_json: bool) -> None:
-    with new_folder(out, RUN_MARKER) as folder:
+    with new_folder(out, RUN_MARKER, [run]) as folder:
         result = take_from_front(open_run(run), budget, folder)
     if as_json:
         print_json(result)

@@ -241,7 +241,8 @@ def collect(
 ) -> None:
     """One pass over the images: per-class statistics of every neuron, an atlas."""
     options = Options(batch_size=batch_size, workers=workers, device=device.value)
-    with new_folder(out, "atlas.json") as folder, progress() as on_progress:
+    reads = [data, weights, class_names]
+    with new_folder(out, "atlas.json", reads) as folder, progress() as on_progress:
         loaded = load(model, weights, input_size, mean, std, class_names)
         mission = parse_mission(classes, loaded.classes) if classes is not None else None
         images = open_images(data, loaded.classes, mission.indices if mission else None).train

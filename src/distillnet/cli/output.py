@@ -194,6 +194,8 @@ def print_result(result: Mapping[str, Any]) -> None:
         f"images that nothing else was made of; worst class {result['worst_class_loss_pp']:+.2f}."
     ]
     budget = result["budget"]["max_loss_pp"]
+    if result["budget"].get("target_macs") or result["budget"].get("target_params"):
+        budget = math.inf  # a ratio was asked for, whatever it loses
     if low <= budget < high:
         lines.append(
             f"{n} images are too few to tell whether the loss is within {budget:g} points."
