@@ -3,8 +3,10 @@
 import importlib
 import json
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +37,7 @@ from distillnet.deploy.agreement import as_pixels
 from distillnet.deploy.bench import Settings, bench_json, interleave, time_networks
 from distillnet.deploy.profile import LayerTime, held_back, profile_onnx
 from distillnet.deploy.pt2_file import write_pt2
+from distillnet.deploy.runtimes import available_runtimes, file_format
 from distillnet.errors import InputError
 from distillnet.graph import GraphModule
 from distillnet.models import random_model
@@ -359,6 +362,38 @@ def test_networks_run_in_turns_and_are_compared_pair_by_pair(run: Path, tmp_path
     json.dumps(bench_json(timing, 2.0, settings), allow_nan=False)
 
 
+def test_the_original_is_found_again_whatever_form_it_came_in(run: Path, tmp_path: Path) -> None:
+    opened = dn.open_run(run)
+    original, own = original_network(opened)
+    assert own
+    assert original.preprocessing == opened.preprocessing  # a file does not tell it itself
+    write_pt2(original, path := tmp_path / "net.pt2", batch=None)
+    programme = {"model": str(path)}
+    again, own = original_network(replace(opened, result=opened.result | programme))
+    assert own
+    assert again.preprocessing == original.preprocessing
+    x = torch.rand(2, 3, SIDE, SIDE)
+    assert torch.equal(again.module(x), original.module(x))
+
+
+def test_weights_that_were_downloaded_are_not_downloaded_for_their_time(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = dn.open_run(run)
+    elsewhere = opened.result | {"model": "torchvision:squeezenet1_1"}
+    monkeypatch.setattr("distillnet.deploy.networks.load_model", None)  # would be called
+    original, own = original_network(replace(opened, result=elsewhere))
+    assert not own
+    assert original.module(torch.rand(1, 3, SIDE, SIDE)).shape == (1, 1000)
+
+
+def test_many_threads_leave_out_the_runtime_that_has_one() -> None:
+    assert "torch" in available_runtimes(2)
+    assert "c" not in available_runtimes(2)
+    with pytest.raises(InputError, match="found 2 threads"):
+        file_format("c", 2)
+
+
 def test_what_holds_the_saving_back_is_what_got_no_faster() -> None:
     before = (LayerTime("a", 8.0, 10), LayerTime("b", 4.0, 10), LayerTime("MaxPool", 1.0, 0))
     after = (LayerTime("a", 2.0, 3), LayerTime("b", 2.0, 3), LayerTime("MaxPool", 1.0, 0))
@@ -409,11 +444,22 @@ def test_the_cost_of_a_number_is_what_the_times_were_made_of(runtime: str, tmp_p
         assert timings.element_cost() == pytest.approx(25.0)
 
 
-def test_real_timings_are_of_both_runtimes() -> None:
-    for runtime in ("onnxruntime", "torch"):
-        times = timings.time_of_multiples(runtime, 1)
-        assert set(times) == set(timings.MULTIPLES)
-        assert all(t > 0 for t in times.values())
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_multiples_are_timed_on_chains_that_run(
+    runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each width is timed once, and a multiple costs what the widths rounded up to it cost."""
+    before = torch.get_num_threads()
+
+    def channels(calls: Sequence[Callable[[], Any]], *_: object, **__: object) -> np.ndarray:
+        return np.array([[float(np.asarray(call()).shape[-3]) for call in calls]])
+
+    monkeypatch.setattr(timings, "interleave", channels)
+    times = timings.time_of_multiples(runtime, before + 1)
+    for multiple, time in times.items():
+        rounded = [-(-width // multiple) * multiple for width in timings._WIDTHS]
+        assert time == pytest.approx(np.mean(rounded))
+    assert torch.get_num_threads() == before
 
 
 FAMILIES = (

@@ -266,13 +266,13 @@ def bench_command(
 ) -> None:
     """Time the original and the distilled network side by side, in turns."""
     opened = open_run(run)
-    runtimes = [entry.value for entry in runtime] if runtime else list(available_runtimes())
+    runtimes = [entry.value for entry in runtime or ()] or list(available_runtimes(threads))
     for name in runtimes:
-        file_format(name)  # says what is missing before anything is measured
+        file_format(name, threads)  # says what is missing before anything is measured
     settings = Settings(threads, batch, seconds)
     original, own_weights = original_network(opened)
     if not own_weights:
-        warn("The original's weights are not where they were; random ones take as long.")
+        warn("The original's weights are not at hand; random ones take as long.")
     networks = (original, distilled_network(opened))
     mac_ratio = float(opened.result["mac_ratio"])
     path = out or run / "bench.json"

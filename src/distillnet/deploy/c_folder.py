@@ -182,12 +182,13 @@ def _switchable(run: Run, others: Sequence[Run]) -> tuple[Program, list[_Mission
                 "weights differ; expected missions of one network. Export them apart"
             )
     height, width = run.result["distilled"]["input_size"]
-    model, own = original_model(run, (height, width))
-    if not own:
+    try:
+        model = original_model(run, (height, width))
+    except InputError as error:
         raise InputError(
-            f"the weights of {run.result['model']} are not where they were; a switchable network "
-            "needs all of them. Bring them back, or export without --switchable"
-        )
+            f"{error} A switchable network needs all weights of {run.result['model']}; bring them "
+            "back, or export without --switchable"
+        ) from error
     graph = capture_model(model, (height, width))
     plans = [Plan(_bitmaps(r), r.mission.indices) for r in (run, *others)]
     _check_bitmaps(graph, (run, *others), plans)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from distillnet.capture import capture_model
-from distillnet.errors import InputError
 from distillnet.graph import GraphModule
 from distillnet.models import Model, load_model, random_model
 from distillnet.preprocessing import Preprocessing, Size
@@ -83,46 +82,46 @@ def distilled_network(run: Run) -> Deployable:
     return _deployable("distilled", module, run.preprocessing, mission.names, provenance)
 
 
-def original_model(run: Run, size: Size | None = None) -> tuple[Model, bool]:
-    """The model that a run came from, and whether its weights are the original's own.
-
-    Where the weights are not at hand any more, random ones take their place.
+def original_model(run: Run, size: Size | None = None) -> Model:
+    """The model that a run came from; weights that were downloaded are downloaded again.
 
     Args:
         size: of the input; by default that of the original.
+
+    Raises:
+        InputError: the weights or the user's file are not where they were.
     """
-    spec = str(run.result["model"])
+    spec, how = str(run.result["model"]), run.preprocessing
     height, width = size or run.result["baseline"]["input_size"]
     weights = run.sources.get("weights")
-    try:
-        if weights is None and not spec.endswith(".pt2") and ".py:" not in spec:
-            raise InputError("downloading weights would tell nothing about time")
-        how = run.preprocessing
-        model = load_model(
-            spec,
-            weights=Path(weights) if weights else None,
-            input_size=height if height == width else None,
-            mean=[m / how.divisor for m in how.mean] if ".py:" in spec else None,
-            std=[s / how.divisor for s in how.std] if ".py:" in spec else None,
-        )
-    except InputError:
-        if ".py:" in spec or spec.endswith(".pt2"):
-            raise
-        return random_model(spec, input_size=height), False
-    return model, True
+    return load_model(
+        spec,
+        weights=Path(weights) if weights else None,
+        input_size=height if height == width else None,
+        mean=how.mean if _is_file(spec) else None,
+        std=how.std if _is_file(spec) else None,
+    )
 
 
 def original_network(run: Run) -> tuple[Deployable, bool]:
     """The network that a run came from, and whether its weights are the original's own.
 
-    Where the weights are not at hand any more, random ones take their place: the time is the same.
+    Where weights are not at hand, random ones take their place: the time is the same.
     """
+    spec = str(run.result["model"])
     height, width = run.result["baseline"]["input_size"]
-    model, own = original_model(run)
+    weights = run.sources.get("weights")
+    own = _is_file(spec) or (weights is not None and Path(weights).exists())
+    model = original_model(run) if own else random_model(spec, input_size=height)
     module = GraphModule(capture_model(model, (height, width))).eval()
     how = model.preprocessing.with_input_size((height, width))
-    provenance = {"model": str(run.result["model"]), "weights_sha256": model.weights_sha256}
+    provenance = {"model": spec, "weights_sha256": model.weights_sha256}
     return _deployable("original", module, how, tuple(model.classes.names), provenance), own
+
+
+def _is_file(spec: str) -> bool:
+    """Whether a MODEL is a file of the user's, which does not tell how images become its input."""
+    return spec.endswith(".pt2") or ".py:" in spec
 
 
 def _deployable(

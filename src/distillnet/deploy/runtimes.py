@@ -81,11 +81,6 @@ def _openvino(path: Path, threads: int) -> Run:
 
 
 def _c(path: Path, threads: int) -> Run:
-    if threads != 1:
-        raise InputError(
-            f"found {threads} threads for the runtime c, which computes in the thread that calls; "
-            "expected --threads 1, or leave this runtime out"
-        )
     with TemporaryDirectory() as work:  # the library stays loaded when its file is gone
         return c_scores(path, Path(work))
 
@@ -100,12 +95,12 @@ _KNOWN = {
 RUNTIMES = tuple(_KNOWN)
 
 
-def available_runtimes() -> tuple[str, ...]:
-    """Those whose libraries, and compiler, are installed."""
+def available_runtimes(threads: int = 1) -> tuple[str, ...]:
+    """Those whose libraries, and compiler, are installed, and that can use so many threads."""
     missing = set()
     if not any(shutil.which(name) for name in ("g++", "c++", "clang++")):
         missing.add("compiled")
-    if not any(shutil.which(name) for name in COMPILERS):
+    if threads != 1 or not any(shutil.which(name) for name in COMPILERS):
         missing.add("c")
     return tuple(
         name
@@ -114,12 +109,17 @@ def available_runtimes() -> tuple[str, ...]:
     )
 
 
-def file_format(runtime: str) -> str:
-    """The format of file that a runtime reads; InputError where what it needs is missing."""
+def file_format(runtime: str, threads: int = 1) -> str:
+    """The format of file that a runtime reads; InputError where it cannot run here."""
     known = _KNOWN[runtime]
     for module in known.modules:
         need(module, known.extra)
     if runtime == "c":
+        if threads != 1:
+            raise InputError(
+                f"found {threads} threads for the runtime c, which computes in the thread that "
+                "calls; expected --threads 1, or leave this runtime out"
+            )
         compiler()
     return known.reads
 

@@ -76,8 +76,12 @@ def time_of_multiples(runtime: str, threads: int) -> dict[int, float]:
 def _medians(runtime: str, chains: Sequence[Chain], threads: int) -> np.ndarray:
     """Median seconds of each chain, run in turns: what else the machine does falls on all."""
     make = _in_onnx if runtime == "onnxruntime" else _in_torch
-    calls = [make(chain, threads) for chain in chains]
-    return np.median(interleave(calls, 0, _RUNS, warm_up=2), axis=0)
+    before = torch.get_num_threads()  # of the search that asks
+    try:
+        calls = [make(chain, threads) for chain in chains]
+        return np.median(interleave(calls, 0, _RUNS, warm_up=2), axis=0)
+    finally:
+        torch.set_num_threads(before)
 
 
 def _in_torch(chain: Chain, threads: int) -> Call:
