@@ -182,13 +182,32 @@ def test_covariances_and_needs_are_those_of_all_places(module: nn.Module) -> Non
     # The last layer's need is exact whatever the sign: scores are linear in it.
     cls = list(MISSION.indices)
     centred = graph.params["fc.weight"][cls] - graph.params["fc.weight"][cls].mean(0)
-    total = (centred @ centred.T).trace()
     pooled = evidence.needs["last"]
     active = run(graph, {graph.input.name: x}, ["last"])["last"] > 0
     # E over the random sign of |gradient|^2, summed over channels and places.
     expected = (centred.square().sum(0) / 16**2 * active.double().mean(0).sum((1, 2))).sum()
     assert pooled.trace().item() == pytest.approx(float(expected), rel=0.5)
-    assert float(total) > 0
+
+
+@pytest.mark.parametrize("n", [8, 40])
+@pytest.mark.parametrize("kernel", [3, 7])
+def test_grey_images_and_plain_pages_have_spectra(kernel: int, n: int) -> None:
+    """Three equal channels, one tone almost everywhere: covariances of next to no rank."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 32, kernel, padding=kernel // 2), nn.ReLU(), nn.Conv2d(32, 48, 3)]
+    module = nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    module.append(nn.Linear(48, 6))
+    graph = capture(module, (24, 24))
+    x = torch.full((n, 1, 24, 24), 2.64)
+    x[:, :, 8:14, 9:15] = random(n, 1, 6, 6)
+    x = (x * 1.01 + 0.02).expand(-1, 3, -1, -1).contiguous()
+    evidence = measure_evidence(graph, channels := analyse(graph), MISSION, x)
+    for view in evidence.views:
+        least = torch.linalg.eigvalsh(view.covariance)[0]
+        assert least > -1e-9 * view.covariance.diagonal().mean()
+    for spectrum in spectra(graph, channels, evidence):
+        assert np.isfinite(spectrum.values).all()
+        assert (spectrum.values >= 0).all()
 
 
 def test_every_removable_class_that_is_read_is_in_one_order(known) -> None:
@@ -213,8 +232,7 @@ def test_orders_and_ledger_follow_every_structure(name: str, split: bool) -> Non
     evidence = measure_evidence(graph, channels, mission, x)
     orders = elimination_orders(graph, channels, evidence)
     known = spectra(graph, channels, evidence) if split else ()
-    if not orders and not known:
-        return
+    assert orders or known
     ledger = open_ledger(graph, channels, orders, mission.indices, spectra=known)
     full = class_macs(graph, channels, np.zeros(channels.count, dtype=bool))[1]
     left = []
@@ -229,10 +247,8 @@ def test_orders_and_ledger_follow_every_structure(name: str, split: bool) -> Non
         left.append(cost(graph, channels, plan).macs)
         small = compact(graph, channels, plan)
         assert left[-1] == cost(small, analyse(small)).macs
-        if gone[list(removed_classes(channels, plan).nonzero()[0])].all() and not any(
-            gone[ids].all() for ids in channels.of.values()
-        ):
-            assert class_macs(graph, channels, gone, cut.splits)[1] == left[-1]
+        assert gone[removed_classes(channels, plan)].all()
+        assert class_macs(graph, channels, gone, cut.splits)[1] == left[-1]
     assert left[1] <= left[0]
 
 

@@ -14,7 +14,7 @@ from distillnet.basis import column_filters, output_basis
 from distillnet.capture import capture
 from distillnet.channels import Channels, analyse
 from distillnet.classes import Mission
-from distillnet.compensation import compensate
+from distillnet.compensation import compensate, flat_parts
 from distillnet.cost import cost
 from distillnet.graph import Graph, run
 from distillnet.operators import Node
@@ -130,6 +130,58 @@ def test_a_thin_fit_is_reduced_rank_regression() -> None:
     whole = fit_thin(x, aims, weight, bias, Thin(torch.eye(6).double(), Split(6), (6, 9)))
     for found, affine in zip(whole, fit_affine(x, aims, weight, bias), strict=True):
         assert torch.allclose(found, affine, atol=1e-3)
+
+
+def test_a_thin_fit_needs_no_more_rows_than_columns() -> None:
+    x, wanted = random(40, 90, seed=1), random(90, 3, seed=2) @ random(3, 6, seed=3)
+    weight, bias = torch.zeros(6, 90).double(), torch.zeros(6).double()
+    thin = Thin(torch.eye(6).double(), Split(3), (6, 90))
+    low, offset = fit_thin(x, x @ wanted, weight, bias, thin)
+    assert torch.linalg.matrix_rank(low) == 3
+    assert torch.allclose(x @ low.T + offset, x @ wanted, atol=1e-2 * float(wanted.std()))
+
+
+@pytest.mark.parametrize("separable", [False, True])
+def test_inputs_that_depend_on_each_other_can_be_fitted(separable: bool) -> None:
+    """Three equal channels, next to no noise: rounding makes float32 Gram matrices indefinite."""
+    grey = random(3000, 1, 5, 5, seed=1).float() * 1e-3 + 7
+    x = grey.expand(-1, 3, -1, -1).flatten(1)
+    weight = random(8, 75, seed=2).float()
+    aims = x @ (weight + 0.01).T
+    fitted, bias = fit_affine(x, aims, weight, torch.zeros(8))
+    assert torch.allclose(x @ fitted.T + bias, aims, atol=1e-2)
+    thin = Thin(torch.eye(8), Split(4, separable), (8, 3, 5, 5))
+    low, bias = fit_thin(x, aims, weight, torch.zeros(8), thin)
+    error = (x @ low.T + bias - aims).square().mean()
+    assert error < (aims - aims.mean(0)).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("activation", "constant"),
+    [
+        (nn.ReLU(), [(-9, 0)]),
+        (nn.ReLU6(), [(-9, 0), (6, 9)]),
+        (nn.Hardtanh(), [(-9, -1), (1, 9)]),
+        (nn.Hardtanh(-2, 1), [(-9, -2), (1, 9)]),
+        (nn.Hardtanh(0, 1), [(-9, 0), (1, 9)]),
+        (nn.Hardtanh(-1, 2), [(-9, -1), (2, 9)]),
+        (nn.Hardswish(), [(-9, -3)]),
+        (nn.Hardsigmoid(), [(-9, -3), (3, 9)]),
+        (nn.GELU(), []),
+    ],
+)
+def test_it_is_known_where_an_activation_is_constant(
+    activation: nn.Module, constant: list[tuple[float, float]]
+) -> None:
+    graph = capture(nn.Sequential(nn.Conv2d(3, 4, 1), activation, nn.Flatten()), (2, 2))
+    node = next(node for node in graph.nodes if node.op == "act")
+    parts = [(max(low, -9.0), min(high, 9.0)) for low, high in flat_parts([node])]
+    assert parts == constant
+    for low, high in parts:
+        y = activation(torch.linspace(low, high, 50))
+        assert float(y.max() - y.min()) == 0.0
+        for end in {low, high} - {-9.0, 9.0}:
+            assert float(activation(torch.tensor([end - 0.1, end + 0.1])).diff().abs()) > 0.001
 
 
 def test_what_others_can_say_goes_without_loss() -> None:

@@ -21,10 +21,11 @@ columns, each weighed by itself.
 import torch
 from torch import Tensor
 
-__all__ = ["column_covariance", "column_filters", "output_basis"]
+__all__ = ["column_covariance", "column_filters", "factor", "output_basis"]
 
 _RIDGE = 1e-3  # of the needs' mean diagonal: outputs that nothing feels
 _SILENT = 1e-5  # of the inputs' mean variance: inputs that never change
+_MOST_RIDGE = 100.0
 
 
 def output_basis(need_mm: Tensor, covariance_mm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,11 +38,11 @@ def output_basis(need_mm: Tensor, covariance_mm: Tensor) -> tuple[Tensor, Tensor
     >>> [round(v) for v in values.tolist()], torch.allclose(back @ basis, torch.eye(2).double())
     ([4, 1], True)
     """
-    factor = _factor(need_mm, _RIDGE)
-    values, vectors = torch.linalg.eigh(factor.T @ covariance_mm.double() @ factor)
+    root = factor(need_mm, _RIDGE)
+    values, vectors = torch.linalg.eigh(root.T @ covariance_mm.double() @ root)
     vectors = vectors.flip(1)
-    basis = vectors.T @ factor.T
-    back = torch.linalg.solve_triangular(factor.T, vectors, upper=True)
+    basis = vectors.T @ root.T
+    back = torch.linalg.solve_triangular(root.T, vectors, upper=True)
     return values.flip(0).clamp_min(0), basis, back
 
 
@@ -71,16 +72,32 @@ def column_filters(
         matrix_dm: the weight (D, K_w M), D = N K_h; see ``thin.matrix``.
         covariance_dd: of what a column reads, over all columns of the kernel.
     """
-    root = _factor(covariance_dd, _SILENT)
+    root = factor(covariance_dd, _SILENT)
     seen = root.T @ matrix_dm.double()
-    felt = (seen.unflatten(1, (-1, len(need_mm))) @ _factor(need_mm, _RIDGE)).flatten(1)
+    felt = (seen.unflatten(1, (-1, len(need_mm))) @ factor(need_mm, _RIDGE)).flatten(1)
     directions = torch.linalg.eigh(felt @ felt.T)[1].flip(1)
     filters = torch.linalg.solve_triangular(root.T, directions, upper=True).T
     return filters, directions.T @ seen
 
 
-def _factor(matrix: Tensor, ridge: float) -> Tensor:
-    """Cholesky's, with a share of the mean diagonal added to it."""
+def factor(matrix: Tensor, ridge: float) -> Tensor:
+    """Cholesky's factor L L^T of a covariance, float64, with a share of its mean diagonal added.
+
+    Ten times the share, and again, where rounding has left a covariance that has none.
+
+    Raises:
+        torch.linalg.LinAlgError: there is none at any share; the values are not finite.
+
+    >>> factor(torch.tensor([[4.0]]), 0.0)
+    tensor([[2.]], dtype=torch.float64)
+    """
     matrix = matrix.double()
-    added = ridge * matrix.diagonal().mean().clamp_min(1e-30)
-    return torch.linalg.cholesky(matrix + added * torch.eye(len(matrix), device=matrix.device))
+    unit = matrix.diagonal().mean().clamp_min(1e-30)
+    while ridge < _MOST_RIDGE:
+        system = matrix.clone()
+        system.diagonal().add_(ridge * unit)
+        lower, failed = torch.linalg.cholesky_ex(system)
+        if not failed:
+            return lower
+        ridge = max(10 * ridge, 1e-15)
+    raise torch.linalg.LinAlgError("no ridge makes the covariance positive definite")

@@ -25,14 +25,14 @@ from torch import Tensor
 
 from distillnet.channels import Channels
 from distillnet.graph import Graph, consumers, fast_layout, run
-from distillnet.operators import Node
+from distillnet.operators import Node, clamp_of
 from distillnet.plan import Plan, removed_classes
 from distillnet.regression import Thin, fit_affine, fit_thin
 from distillnet.samples import patches_at
 from distillnet.surgery import compact
 from distillnet.teacher import Teacher, refittable
 
-__all__ = ["compensate", "with_biases"]
+__all__ = ["compensate", "flat_parts", "with_biases"]
 
 _ROWS_PER_COLUMN, _LEAST_ROWS = 16, 4000  # that a layer is fitted on, of those that there are
 _CHUNK = 32  # images computed at once
@@ -77,7 +77,7 @@ def compensate(
         weight, bias = params[layer.params["weight"]], params[layer.params["bias"]]
         aims = _rows_of(teacher, layer.name, per_image)[: len(x_rd)]
         aims = aims[:, left[layer.name].to(x_rd.device)]
-        flat = _flat_parts(readers[layer.name])
+        flat = flat_parts(readers[layer.name])
         if layer.name in splits:
             kept = left[layer.name].to(x_rd.device)
             need = torch.eye(len(kept)) if needs is None else needs[layer.name][kept][:, kept]
@@ -103,21 +103,18 @@ def _rows_of(teacher: Teacher, layer: str, per_image: int) -> Tensor:
     return rows[:, :per_image].flatten(0, 1)
 
 
-def _flat_parts(readers: Sequence[Node]) -> tuple[tuple[float, float], ...]:
+def flat_parts(readers: Sequence[Node]) -> tuple[tuple[float, float], ...]:
     """Where the activation behind a layer is constant; empty unless it is all that reads it."""
     if len(readers) != 1 or readers[0].op != "act":
         return ()
+    if (bounds := clamp_of(readers[0])) is not None:
+        low, high = (-math.inf, bounds[0]), (bounds[1], math.inf)
+        return tuple(part for part in (low, high) if part[0] < part[1])
     match readers[0].attrs["kind"]:
-        case "relu":
-            return ((-math.inf, 0.0),)
         case "hardswish":
             return ((-math.inf, -3.0),)
         case "hardsigmoid":
             return ((-math.inf, -3.0), (3.0, math.inf))
-        case "hardtanh":  # relu6 is one of these
-            values = [*readers[0].attrs["args"], *dict(readers[0].attrs["kwargs"]).values()]
-            low, high = values if len(values) == 2 else (-1.0, 1.0)
-            return ((-math.inf, low), (high, math.inf))
         case _:
             return ()
 

@@ -4,6 +4,7 @@ The set is closed: capture translates a network into exactly these operators or 
 one, see ARCHITECTURE.md.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ACTIVATIONS", "APPLY", "LAYERS", "POINTWISE", "Node"]
+__all__ = ["ACTIVATIONS", "APPLY", "LAYERS", "POINTWISE", "Node", "clamp_of"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,24 @@ ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "clamp": torch.clamp,
     "abs": torch.abs,
 }
+
+
+def clamp_of(node: Node) -> tuple[float, float] | None:
+    """The bounds of an activation that is a clamp; None of any other node."""
+    if node.op != "act":
+        return None
+    kind, args = node.attrs["kind"], list(node.attrs["args"])
+    named = dict(node.attrs["kwargs"])
+    if kind == "relu":
+        return 0.0, math.inf
+    if kind == "hardtanh":
+        lo, hi = (*args, -1.0, 1.0)[:2] if not args else (*args, 1.0)[:2]
+        return float(named.get("min_val", lo)), float(named.get("max_val", hi))
+    if kind == "clamp":
+        lo, hi = (*args, None, None)[:2]
+        lo, hi = named.get("min", lo), named.get("max", hi)
+        return -math.inf if lo is None else float(lo), math.inf if hi is None else float(hi)
+    return None
 
 
 def _conv(node: Node, p: Params, x: Tensor) -> Tensor:

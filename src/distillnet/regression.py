@@ -15,8 +15,10 @@ On GoogLeNet with 5.1 times fewer MACs this took the error on unseen images from
 mission feels most of (``basis``), in each round.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -86,23 +88,23 @@ class Thin:
     split: Split
     shape: tuple[int, ...]
 
-    def nearest(self, weight_md: Tensor, covariance_dd: Tensor) -> tuple[Tensor, Tensor]:
+    def nearest(self, weight_md: Tensor, system: "_Ridge") -> tuple[Tensor, Tensor]:
         """Filters (F, D) and their combination (M, F): the weight of this rank that loses least.
 
         Filters that are one column wide count once for each column: F = K_w rank.
 
         Args:
             weight_md: what is to be brought to this rank.
-            covariance_dd: of the inputs, float64.
+            system: of the inputs.
         """
         rank, dtype = self.split.rank, weight_md.dtype
         if self.split.separable:
             flat = matrix(weight_md.reshape(self.shape), separable=True)
-            seen = column_covariance(covariance_dd, self.shape[-1])
+            seen = column_covariance(system.covariance, self.shape[-1])
             filters, combination = column_filters(flat, self.need_mm, seen)
             return self._wide(filters[:rank], combination[:rank], dtype)
         exact = weight_md.double()
-        _, basis, back = output_basis(self.need_mm, exact @ covariance_dd @ exact.T)
+        _, basis, back = output_basis(self.need_mm, system.spread(exact))
         return (basis[:rank] @ exact).to(dtype), back[:, :rank].to(dtype)
 
     def _wide(
@@ -135,12 +137,11 @@ def fit_thin(
     before_rm = torch.addmm(bias_m, x_rd, weight_md.T)
     mean_m, mean_d, missing_rm = before_rm.mean(0), x_rd.mean(0), aims_rm - before_rm
     system, offset_m, solve = _towards(x_rd - mean_d, missing_rm, rows_per_image)
-    covariance_dd = system.covariance()
-    filters_fd, back_mf = thin.nearest(weight_md, covariance_dd)
+    filters_fd, back_mf = thin.nearest(weight_md, system)
     if solve is not None:
         for left in reversed(range(_THIN_ROUNDS + 1 if flat else 1)):
             whole_md = weight_md + solve(missing_rm - offset_m).T
-            filters_fd, back_mf = thin.nearest(whole_md, covariance_dd)
+            filters_fd, back_mf = thin.nearest(whole_md, system)
             if left:  # what is left of the outputs tells the next aims
                 now_rm = torch.linalg.multi_dot([system.x_rd, filters_fd.T, back_mf.T])
                 now_rm += mean_m + offset_m
@@ -190,10 +191,18 @@ class _Ridge:
             self.gram = self.gram_fit + self.gram_hold
         self.unit = self.gram.diagonal().sum().clamp_min(1e-30) / x_rd.shape[1]
 
+    @cached_property
     def covariance(self) -> Tensor:
         """Of the inputs (D, D), float64."""
         gram = _gram(self.x_rd).double() if self.by_rows else self.gram
         return gram / len(self.x_rd)
+
+    def spread(self, weight_md: Tensor) -> Tensor:
+        """Covariance (M, M) of a weight's outputs, float64, without a D x D matrix if D > R."""
+        if not self.by_rows:
+            return weight_md @ self.covariance @ weight_md.T
+        y_rm = (self.x_rd @ weight_md.T.to(self.x_rd.dtype)).double()
+        return y_rm.T @ y_rm / len(y_rm)
 
     def solver(self, e_rm: Tensor) -> Callable[[Tensor], Tensor] | None:
         """A function from e (R, M) to w (D, M), on all rows, with the best ridge for ``e_rm``.
@@ -204,7 +213,10 @@ class _Ridge:
         least, ridge = _lowest(error, _RIDGES)
         if not least < e_rm[self.hold_r].double().square().sum():
             return None
-        factor = _factor(self.gram, ridge * self.unit)
+        larger = (_factor(self.gram, r * self.unit) for r in _RIDGES if r >= ridge)
+        factor = next((found for found in larger if found is not None), None)
+        if factor is None:
+            return None
         if self.by_rows:
             return lambda e: self.x_rd.T @ torch.cholesky_solve(e.double(), factor).to(e.dtype)
         return lambda e: torch.cholesky_solve((self.x_rd.T @ e).double(), factor).to(e.dtype)
@@ -217,7 +229,9 @@ class _Ridge:
         unit = float(self.fit_r.double().mean()) * self.unit
 
         def error(ridge: float) -> float:
-            w = torch.cholesky_solve(cross_fit, _factor(self.gram_fit, ridge * unit))
+            if (factor := _factor(self.gram_fit, ridge * unit)) is None:
+                return math.inf
+            w = torch.cholesky_solve(cross_fit, factor)
             held_out = (w * (self.gram_hold @ w - 2 * cross_hold)).sum()
             return float(held_out + e_hold.double().square().sum())
 
@@ -229,7 +243,9 @@ class _Ridge:
         unit = float(self.fit_r.double().mean()) * self.unit
 
         def error(ridge: float) -> float:
-            a = torch.cholesky_solve(e_fit, _factor(gram[:, self.fit_r], ridge * unit))
+            if (factor := _factor(gram[:, self.fit_r], ridge * unit)) is None:
+                return math.inf
+            a = torch.cholesky_solve(e_fit, factor)
             return float((gram[:, self.hold_r].T @ a - e_hold).square().sum())
 
         return error
@@ -261,10 +277,12 @@ def _gram(x_rd: Tensor) -> Tensor:
     return torch.cat([torch.cat(row, 1) for row in rows])
 
 
-def _factor(gram: Tensor, ridge: Tensor | float) -> Tensor:
+def _factor(gram: Tensor, ridge: Tensor | float) -> Tensor | None:
+    """None where the ridge is less than what rounding has taken from the Gram matrix."""
     system = gram.clone()
     system.diagonal().add_(ridge)
-    return torch.linalg.cholesky(system)
+    factor, failed = torch.linalg.cholesky_ex(system)
+    return None if failed else factor
 
 
 def _held_out(n_rows: int, rows_per_image: int) -> Tensor:

@@ -12,9 +12,9 @@ from distillnet.engine.packing import Weights
 from distillnet.engine.steps import BLOCK, Step, Strip
 from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph, consumers
-from distillnet.operators import LAYERS, Node
+from distillnet.operators import LAYERS, Node, clamp_of
 
-__all__ = ["Lowered", "View", "clamp_of", "lower"]
+__all__ = ["Lowered", "View", "lower"]
 
 Shape = tuple[int, int, int]
 Floats = NDArray[np.floating]
@@ -73,24 +73,6 @@ def _map_shape(node: Node) -> Shape:
     channels, *sides = node.shape
     height, width = sides or (1, 1)
     return channels, height, width
-
-
-def clamp_of(node: Node) -> tuple[float, float] | None:
-    """The bounds of an activation that is a clamp."""
-    if node.op != "act":
-        return None
-    kind, args = node.attrs["kind"], list(node.attrs["args"])
-    named = dict(node.attrs["kwargs"])
-    if kind == "relu":
-        return 0.0, math.inf
-    if kind == "hardtanh":
-        lo, hi = (*args, -1.0, 1.0)[:2] if not args else (*args, 1.0)[:2]
-        return float(named.get("min_val", lo)), float(named.get("max_val", hi))
-    if kind == "clamp":
-        lo, hi = (*args, None, None)[:2]
-        lo, hi = named.get("min", lo), named.get("max", hi)
-        return -math.inf if lo is None else float(lo), math.inf if hi is None else float(hi)
-    return None
 
 
 @dataclass

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distillnet.engine.lower import clamp_of
 from distillnet.graph import Graph, consumers
-from distillnet.operators import LAYERS, POINTWISE, Node
+from distillnet.operators import LAYERS, POINTWISE, Node, clamp_of
 
 __all__ = ["Keeps", "needed_neurons", "with_needed_masks"]
 

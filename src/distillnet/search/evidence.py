@@ -38,6 +38,7 @@ class View:
         source: the node that is read.
         layers: those that read it.
         covariance: of the patches (D, D), D = C k k; of independent channels (C, k k, k k).
+            Float64.
     """
 
     source: str
@@ -184,12 +185,14 @@ class _Covariance:
             if self.dense
             else (self.columns // self.per_channel, self.per_channel, self.per_channel)
         )
-        self.square = weight.new_zeros(shape)
-        self.total = weight.new_zeros(self.columns)
+        # In float64: the mean is taken off at last, and where little varies (white pages, grey
+        # images in three channels, fewer rows than columns) rounding would be all that is left.
+        self.square = weight.new_zeros(shape, dtype=torch.float64)
+        self.total = weight.new_zeros(self.columns, dtype=torch.float64)
         self.count = 0
 
     def add(self, x: Tensor, places_nr: Tensor) -> None:
-        rows = patches_at(self.layer, self.kernel, x, places_nr)
+        rows = patches_at(self.layer, self.kernel, x, places_nr).double()
         if self.dense:
             self.square.addmm_(rows.T, rows)
         else:

@@ -128,7 +128,7 @@ class _Patient:
         view: View,
         classes: NDArray[np.int64],
     ) -> None:
-        covariance = view.covariance.double()
+        covariance = view.covariance.clone()
         ridge = _RIDGE * float(covariance.diagonal().mean().clamp_min(1e-30))
         covariance.diagonal().add_(ridge)
         self.p = torch.linalg.inv(covariance)
@@ -202,11 +202,11 @@ class _Independent:
         classes: NDArray[np.int64],
     ) -> None:
         n_blocks, size, _ = view.covariance.shape
-        per_block = torch.zeros(n_blocks, device=view.covariance.device)
+        per_block = view.covariance.new_zeros(n_blocks)
         for name in view.layers:
-            weight = graph.params[graph[name].params["weight"]].flatten(1)
+            weight = graph.params[graph[name].params["weight"]].flatten(1).double()
             blocks = weight.reshape(len(weight), n_blocks, size)
-            felt = torch.einsum("mn,nca->mca", evidence.needs[name], blocks)
+            felt = torch.einsum("mn,nca->mca", evidence.needs[name].double(), blocks)
             per_block += torch.einsum("mca,cab,mcb->c", blocks, view.covariance, felt)
         of_block = columns_of(channels.of[view.source], n_blocks)
         harm = np.zeros(channels.count)

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillnet.basis import column_covariance, column_filters, output_basis
+from distillnet.basis import column_covariance, column_filters, factor, output_basis
 from distillnet.channels import Channels
 from distillnet.graph import Graph
 from distillnet.operators import Node
@@ -35,6 +35,7 @@ __all__ = ["Spectrum", "choose_splits", "spectra"]
 
 _WORTH = 0.9  # a layer is split where this share of its cost, or less, is left
 _SILENT = 1e-5  # of the mean variance: inputs that never change
+_EXACT = 1e-12  # the same, of what has this ridge already
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _of_columns(graph: Graph, layer: Node, need_mm: Tensor, covariance_dd: Tenso
     _, n, high, wide = weight.shape
     size = n * high
     # S by rows and columns of the kernel: (N K_h, K_w, N K_h, K_w).
-    seen = covariance_dd.double().clone()
+    seen = covariance_dd.clone()
     seen.diagonal().add_(_SILENT * seen.diagonal().mean().clamp_min(1e-30))
     column = column_covariance(seen, wide)
     seen = seen.reshape(size, wide, size, wide)
@@ -77,9 +78,7 @@ def _of_columns(graph: Graph, layer: Node, need_mm: Tensor, covariance_dd: Tenso
     both = filters @ filtered.reshape(size * wide, size, wide).transpose(0, 1).flatten(1)
     both = both.reshape(size, size * wide, wide).transpose(0, 1).reshape(size * wide, -1)
     held = filtered @ weight.flatten(1).T
-    added = torch.linalg.solve_triangular(
-        torch.linalg.cholesky((both + both.T) / 2), held, upper=False
-    )
+    added = torch.linalg.solve_triangular(factor((both + both.T) / 2, _EXACT), held, upper=False)
     return (added @ need_mm.double() * added).sum(1).reshape(size, wide).sum(1)
 
 
