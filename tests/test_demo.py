@@ -1,9 +1,11 @@
 """The demo from end to end: what it leaves behind is complete, true and repeatable."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import torch
 import distillnet as dn
 from commands import run_command
 from distillnet.images import load_all
-from distillnet.runs import take_from_front
+from distillnet.runs import evaluate_scores, take_from_front
 from distillnet.weights import read_weights
 from targets import run_on_a_cortex_m
 
@@ -263,3 +265,25 @@ def test_a_result_does_not_take_the_place_of_what_it_is_made_of(
     assert "lies in" in " ".join(capsys.readouterr().err.split())
     assert weights.exists()
     assert data.exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (lambda y: y[:, :2], r"the shape \(\d+, 2\)"),
+        (lambda y: y.index_fill(0, torch.tensor([0]), math.nan), "NaN or infinity"),
+    ],
+)
+def test_scores_that_are_none_are_no_accuracy(
+    run: Path, wrong: Callable[[torch.Tensor], torch.Tensor], found: str
+) -> None:
+    """Whatever runtime gives them."""
+    opened = dn.open_run(run)
+    images = dn.open_images(run / "data", opened.classes, opened.mission.indices).val
+    assert images is not None
+    batches = list(dn.load_batches(images, opened.preprocessing))
+    network = torch.export.load(run / "model.pt2").module()
+    right = evaluate_scores(opened, Path("file"), network, batches)
+    assert right.accuracy == pytest.approx(opened.result["distilled"]["accuracy"])
+    with pytest.raises(dn.InputError, match=f"file gives {found} as scores"):
+        evaluate_scores(opened, Path("file"), lambda x: wrong(network(x)), batches)

@@ -14,14 +14,14 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from distillnet.bitmaps import pack
 from distillnet.classes import ClassTable, Mission
@@ -40,6 +40,7 @@ __all__ = [
     "RUN_MARKER",
     "Run",
     "evaluate_run",
+    "evaluate_scores",
     "open_run",
     "result_json",
     "save_program",
@@ -343,29 +344,43 @@ def evaluate_run(opened: Run, batches: Iterable[Batch]) -> Evaluation:
     """
     path = opened.directory / "model.pt2"
     module = load_program(path).module
+
+    def scores(x_nchw: Tensor) -> Tensor:
+        try:
+            y: Tensor = module(x_nchw)
+        except (RuntimeError, AssertionError) as error:  # its guards are assertions
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"{path} fails on images of shape {tuple(x_nchw.shape)} ({reason[:200]}); expected "
+                "the run's own network, distill again"
+            ) from error
+        return y
+
+    return evaluate_scores(opened, path, scores, batches)
+
+
+def evaluate_scores(
+    opened: Run, path: Path, scores: Callable[[Tensor], Tensor], batches: Iterable[Batch]
+) -> Evaluation:
+    """Closed-set accuracy of a run's network in whatever form ``path`` holds it.
+
+    Args:
+        scores: normalised images (N, C, H, W) -> the mission's scores (N, K).
+
+    Raises:
+        InputError: the scores are of another shape, NaN or infinite.
+    """
     position = {index: i for i, index in enumerate(opened.mission.indices)}
-    scores, labels = [], []
+    parts, labels = [], []
     with torch.inference_mode():
         for batch in batches:
-            scores.append(_scores(module, batch, len(opened.mission), path))
+            y, shape = scores(batch.x_nchw), (len(batch.x_nchw), len(position))
+            if y.shape != shape or not bool(torch.isfinite(y).all()):
+                found = f"the shape {tuple(y.shape)}" if y.shape != shape else "NaN or infinity"
+                raise InputError(
+                    f"{path} gives {found} as scores; expected finite ones of shape {shape}. "
+                    "Distill or export again"
+                )
+            parts.append(y)
             labels += [position[int(label)] for label in batch.labels_n]
-    closed = Scores(torch.cat(scores), torch.tensor(labels))
-    return evaluation(closed, opened.mission)
-
-
-def _scores(module: nn.Module, batch: Batch, n_classes: int, path: Path) -> Tensor:
-    """Scores (N, n_classes); InputError where the programme is not that of the run."""
-    expected = f"expected finite scores {(len(batch.x_nchw), n_classes)}; distill again"
-    try:
-        y: Tensor = module(batch.x_nchw)
-    except (RuntimeError, AssertionError) as error:  # its guards are assertions
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"{path} fails on images of shape {tuple(batch.x_nchw.shape)} ({reason[:200]}); "
-            f"{expected}"
-        ) from error
-    if y.shape != (len(batch.x_nchw), n_classes):
-        raise InputError(f"{path} gives the shape {tuple(y.shape)}; {expected}")
-    if not bool(torch.isfinite(y).all()):
-        raise InputError(f"{path} gives NaN or infinite scores for images; {expected}")
-    return y
+    return evaluation(Scores(torch.cat(parts), torch.tensor(labels)), opened.mission)

@@ -33,12 +33,12 @@ from distillnet.engine import (
     write_folder,
 )
 from distillnet.errors import DistillnetError, InputError
-from distillnet.evaluate import Evaluation, Scores, evaluation
+from distillnet.evaluate import Evaluation
 from distillnet.graph import Graph, GraphModule
 from distillnet.images import Batch
 from distillnet.plan import Plan
 from distillnet.preprocessing import Preprocessing
-from distillnet.runs import Run
+from distillnet.runs import Run, evaluate_scores
 from distillnet.surgery import mask
 
 __all__ = [
@@ -361,8 +361,8 @@ def evaluate_c(run: Run, folder: Path, batches: Iterable[Batch]) -> Evaluation:
                 f"classes, {wanted}. Export this run"
             )
         bound = native.mission(fitting[0])
-        parts, labels = [], []
-        for batch in batches:
-            parts.append(torch.from_numpy(native.scores(bound, batch.x_nchw.numpy())))
-            labels += [run.mission.indices.index(int(label)) for label in batch.labels_n]
-    return evaluation(Scores(torch.cat(parts), torch.tensor(labels)), run.mission)
+
+        def scores(x_nchw: Tensor) -> Tensor:
+            return torch.from_numpy(native.scores(bound, x_nchw.numpy()))
+
+        return evaluate_scores(run, folder, scores, batches)

@@ -22,7 +22,7 @@ from distillnet.evaluate import Evaluation, Scores, evaluation
 from distillnet.images import Batch, ImageSet, limit, load_all
 from distillnet.partition import Images
 from distillnet.preprocessing import Preprocessing
-from distillnet.runs import Run
+from distillnet.runs import Run, evaluate_scores
 
 __all__ = [
     "FORMATS",
@@ -223,11 +223,7 @@ def evaluate_onnx(run: Run, file: OnnxFile, batches: Iterable[Batch]) -> Evaluat
             "Export this run"
         )
     scores = onnx_scores(file, run.preprocessing)
-    parts, labels = [], []
-    for batch in batches:
-        parts.append(torch.from_numpy(scores(batch.x_nchw.numpy())))
-        labels += [run.mission.indices.index(int(label)) for label in batch.labels_n]
-    return evaluation(Scores(torch.cat(parts), torch.tensor(labels)), run.mission)
+    return evaluate_scores(run, file.path, lambda x: torch.from_numpy(scores(x.numpy())), batches)
 
 
 def _pixels_or_not(x_nchw: NDArray[Any], form: Form, network: Deployable) -> NDArray[Any]:

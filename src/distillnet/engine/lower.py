@@ -18,7 +18,7 @@ __all__ = ["Lowered", "View", "lower"]
 
 Shape = tuple[int, int, int]
 Floats = NDArray[np.floating]
-_LONGEST_WINDOW = 32  # of a local response normalisation; norm.c has the same
+_MOST_REACH = 32  # of a local response normalisation, to either side; lrn.c has the same
 
 ACTIVATION_KINDS = {
     "elu": "ELU", "leaky_relu": "LEAKY_RELU", "hardswish": "HARDSWISH",
@@ -308,10 +308,10 @@ class _Lowering:
             here = self.graph.params[node.params["positions"]].cpu().numpy()
         before = a["size"] // 2
         after = a["size"] - 1 - before
-        if before > _LONGEST_WINDOW or not (np.diff(here) > 0).all():
+        if before > _MOST_REACH or not (np.diff(here) > 0).all():
             raise UnsupportedError(
                 f"the C engine cannot normalise over {a['size']} channels in {node.name!r}; "
-                f"expected at most {_LONGEST_WINDOW}, in their order. Use --format onnx"
+                f"expected at most {2 * _MOST_REACH + 1}, in their order. Use --format onnx"
             )
         # As channels stay in their order, those of a window are no further apart than they were.
         bands = np.zeros((a["size"], channels))
