@@ -102,7 +102,7 @@ class Bench:
         self.macs = self._macs(Cut(np.zeros(self.channels.count, dtype=bool)))
 
     def _macs(self, cut: Cut) -> int:
-        return class_macs(self.graph, self.channels, cut.gone, cut.splits)[1]
+        return class_macs(self.graph, self.channels, cut.gone, cut.splits)
 
     def cut(self, most_macs: float) -> tuple[Plan, int]:
         """What stays for at most so many MACs, and how many MACs these are."""

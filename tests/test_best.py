@@ -234,12 +234,12 @@ def test_orders_and_ledger_follow_every_structure(name: str, split: bool) -> Non
     known = spectra(graph, channels, evidence) if split else ()
     assert orders or known
     ledger = open_ledger(graph, channels, orders, mission.indices, spectra=known)
-    full = class_macs(graph, channels, np.zeros(channels.count, dtype=bool))[1]
+    full = class_macs(graph, channels, np.zeros(channels.count, dtype=bool))
     left = []
     for share in (0.8, 0.5):
 
         def fits(cut: Cut, share: float = share) -> bool:
-            return class_macs(graph, channels, cut.gone, cut.splits)[1] <= share * full
+            return class_macs(graph, channels, cut.gone, cut.splits) <= share * full
 
         cut = cut_to_size(graph, channels, ledger, fits)
         gone = cut.gone
@@ -248,7 +248,7 @@ def test_orders_and_ledger_follow_every_structure(name: str, split: bool) -> Non
         small = compact(graph, channels, plan)
         assert left[-1] == cost(small, analyse(small)).macs
         assert gone[removed_classes(channels, plan)].all()
-        assert class_macs(graph, channels, gone, cut.splits)[1] == left[-1]
+        assert class_macs(graph, channels, gone, cut.splits) == left[-1]
     assert left[1] <= left[0]
 
 
@@ -299,13 +299,13 @@ def test_a_teacher_at_full_size_that_does_harm_is_not_asked_again(module, labels
 def test_the_budget_is_spent_at_one_price(known) -> None:
     """No single step on or back would lower damages + price x cost: the optimum by hand."""
     graph, channels, _, orders = known
-    full = class_macs(graph, channels, np.zeros(channels.count, dtype=bool))[1]
+    full = class_macs(graph, channels, np.zeros(channels.count, dtype=bool))
     ledger = open_ledger(graph, channels, orders, MISSION.indices)
     gone = cut_to_size(
-        graph, channels, ledger, lambda c: class_macs(graph, channels, c.gone)[1] <= full / 2
+        graph, channels, ledger, lambda c: class_macs(graph, channels, c.gone) <= full / 2
     ).gone
     prices_on, prices_back = [], []
-    macs = class_macs(graph, channels, gone)[1]
+    macs = class_macs(graph, channels, gone)
     for order in orders:
         count = int(gone[order.classes].sum())
         step = int(np.searchsorted(order.counts, count))
@@ -314,7 +314,7 @@ def test_the_budget_is_spent_at_one_price(known) -> None:
                 changed = gone.copy()
                 changed[order.classes] = False
                 changed[order.classes[: order.counts[other]]] = True
-                saved = macs - class_macs(graph, channels, changed)[1]
+                saved = macs - class_macs(graph, channels, changed)
                 found.append((order.damages[other] - order.damages[step]) / saved)
     assert min(prices_on) > 0.5 * max(prices_back)  # steps are whole channels
 

@@ -8,7 +8,7 @@ twice.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +26,12 @@ __all__ = [
     "Cost",
     "LayerCost",
     "class_macs",
+    "class_savings",
     "class_work",
     "cost",
     "inception_macs",
     "is_inception",
+    "need_of_input",
     "node_overhead",
 ]
 
@@ -79,42 +81,54 @@ def cost(graph: Graph, channels: Channels, plan: Plan | None = None) -> Cost:
     )
 
 
+def class_savings(graph: Graph, channels: Channels, gone: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """MACs that each channel class's going would save beside those ``gone``, (classes,).
+
+    Whole channels of unsplit layers. A class that makes a layer's inputs and outputs both is
+    counted for both, so the saving of several is less than their sum where one reads another.
+    """
+    saving = np.zeros(channels.count)
+    for node, each, n_outputs, n_inputs in _products(graph, channels, gone):
+        np.add.at(saving, channels.of[node.name], each * n_inputs)
+        if node.attrs.get("groups", 1) == 1:  # else a group goes as a whole, its inputs with it
+            np.add.at(saving, channels.of[node.inputs[0]], each * n_outputs)
+    return saving
+
+
 def class_macs(
     graph: Graph,
     channels: Channels,
     gone: NDArray[np.bool_],
     splits: Mapping[str, Split] | None = None,
-) -> tuple[NDArray[np.float64], int]:
-    """MACs that each channel class's going would save, (classes,), and all MACs that are left.
+) -> int:
+    """MACs that are left when channel classes are ``gone``, bool (classes,), and layers split.
 
-    Whole channels only, and far quicker than ``cost``: for searches. ``gone`` is bool (classes,). A
-    class that makes a layer's inputs and outputs both is counted for both, so the saving of several
-    is less than their sum where one reads another. Savings are those of unsplit layers, what is
-    left is that of layers with ``splits`` split.
+    Whole channels only, and far quicker than ``cost``: for searches.
     """
-    splits = splits or {}
-    saving, total = np.zeros(channels.count), 0
+    total = 0
+    for node, each, n_outputs, n_inputs in _products(graph, channels, gone):
+        if (split := (splits or {}).get(node.name)) is None:
+            total += each * n_inputs * n_outputs
+            continue
+        first, second = halves(graph, node, separable=split.separable)
+        total += split.rank * (first.macs * n_inputs + second.macs * n_outputs)
+    return total
+
+
+def _products(
+    graph: Graph, channels: Channels, gone: NDArray[np.bool_]
+) -> Iterator[tuple[Node, int, int, int]]:
+    """Each layer, its MACs for one filter on one input channel, and how many of both are left."""
     for node in graph.nodes:
         if node.op not in LAYERS:
             continue
         weight = graph.params[node.params["weight"]]
         each = math.prod(weight.shape[2:]) * math.prod(node.shape[1:])
-        outputs, inputs = channels.of[node.name], channels.of[node.inputs[0]]
-        n_outputs = int((~gone[outputs]).sum())
-        if node.attrs.get("groups", 1) > 1:  # a group goes as a whole, its inputs with it
-            np.add.at(saving, outputs, each * weight.shape[1])
-            total += each * weight.shape[1] * n_outputs
-            continue
-        n_inputs = int((~gone[inputs]).sum())
-        np.add.at(saving, outputs, each * n_inputs)
-        np.add.at(saving, inputs, each * n_outputs)
-        if node.name in splits:
-            first, second = halves(graph, node, separable=splits[node.name].separable)
-            rank = splits[node.name].rank
-            total += rank * (first.macs * n_inputs + second.macs * n_outputs)
+        n_outputs = int((~gone[channels.of[node.name]]).sum())
+        if node.attrs.get("groups", 1) > 1:
+            yield node, each, n_outputs, weight.shape[1]
         else:
-            total += each * n_inputs * n_outputs
-    return saving, total
+            yield node, each, n_outputs, int((~gone[channels.of[node.inputs[0]]]).sum())
 
 
 def class_work(
@@ -130,7 +144,7 @@ def class_work(
     time. Activations are fused into what they follow. A normalisation across channels is computed
     as a convolution of all channels with all.
     """
-    work = float(class_macs(graph, channels, gone, splits)[1])
+    work = float(class_macs(graph, channels, gone, splits))
     if element == 0:
         return work
     for node in graph.nodes:
@@ -225,7 +239,7 @@ def _needed_neurons(
         if node.name == graph.output:
             need[slice(None) if plan.outputs is None else list(plan.outputs)] = True
         for reader in readers[node.name]:
-            need |= _need_of_input(reader, node, needed[reader.name], channels, gone)
+            need |= need_of_input(graph, reader, node, needed[reader.name])
         if node.op == "mask":
             need &= graph.params[node.params["keep"]].cpu()
         if node.name in plan.keep:
@@ -235,10 +249,12 @@ def _needed_neurons(
     return needed
 
 
-def _need_of_input(
-    reader: Node, node: Node, need: Tensor, channels: Channels, gone: NDArray[np.bool_]
-) -> Tensor:
-    """What ``reader`` needs of its input ``node``: bool that broadcasts to the node's shape."""
+def need_of_input(graph: Graph, reader: Node, node: Node, need: Tensor) -> Tensor:
+    """What ``reader`` needs of its input ``node``: bool that broadcasts to the node's shape.
+
+    Args:
+        need: which of the reader's own neurons are needed, bool in its shape.
+    """
     if reader.op in POINTWISE or reader.op == "mask":
         if node.shape == need.shape:
             return need
@@ -246,14 +262,9 @@ def _need_of_input(
         dims = [d for d, (a, b) in enumerate(zip(node.shape, need.shape, strict=True)) if a != b]
         return need.amax(dims, keepdim=True)
     if reader.op == "cat":
-        result = torch.zeros(node.shape, dtype=torch.bool)
-        start = 0
-        for name in reader.inputs:
-            width = len(channels.of[name])
-            if name == node.name:
-                result |= need[start : start + width]
-            start += width
-        return result
+        parts = need.split([graph[name].shape[0] for name in reader.inputs])
+        own = [part for name, part in zip(reader.inputs, parts, strict=True) if name == node.name]
+        return torch.stack(own).any(0)
     if reader.op == "gather":
         result = torch.zeros(node.shape, dtype=torch.bool)
         for position, source in enumerate(reader.attrs["index"]):

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distillnet.cost import need_of_input
 from distillnet.graph import Graph, consumers
-from distillnet.operators import LAYERS, POINTWISE, Node, clamp_of
+from distillnet.operators import LAYERS, Node, clamp_of
 
 __all__ = ["Keeps", "needed_neurons", "with_needed_masks"]
 
@@ -31,35 +32,12 @@ def needed_neurons(graph: Graph, keeps: Keeps) -> dict[str, Keep]:
         if node.name == graph.output:
             need[...] = True
         for reader in readers[node.name]:
-            need |= _need_of_input(reader, node, needed[reader.name], graph)
+            of_reader = torch.from_numpy(needed[reader.name])
+            need |= need_of_input(graph, reader, node, of_reader).numpy()
         if node.op == "mask" and node.name in keeps:
             need &= keeps[node.name]
         needed[node.name] = need
     return needed
-
-
-def _need_of_input(reader: Node, node: Node, need: Keep, graph: Graph) -> Keep:
-    """What ``reader`` needs of its input ``node``: bool that broadcasts to the node's shape."""
-    if reader.op in POINTWISE or reader.op == "mask":
-        dims = tuple(
-            d for d, (a, b) in enumerate(zip(node.shape, need.shape, strict=True)) if a < b
-        )
-        result: Keep = np.logical_or.reduce(need, dims, keepdims=True) if dims else need
-        return result
-    if reader.op == "cat":
-        part, start = np.zeros(node.shape, bool), 0
-        for name in reader.inputs:
-            width = graph[name].shape[0]
-            if name == node.name:
-                part |= need[start : start + width]
-            start += width
-        return part
-    if reader.op == "gather":
-        part = np.zeros(node.shape, bool)
-        for position, source in enumerate(reader.attrs["index"]):
-            part[source] |= need[position]
-        return part
-    return np.ones((), bool)
 
 
 def with_needed_masks(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distillnet.channels import Channels
-from distillnet.cost import class_macs
+from distillnet.cost import class_savings
 from distillnet.graph import Graph
 from distillnet.search.evidence import Evidence, View, columns_of
 
@@ -61,7 +61,7 @@ def elimination_orders(
         importance: by class (classes,), the least going first; None asks the surgeon.
     """
     nothing = np.zeros(channels.count, dtype=bool)
-    saving, _ = class_macs(graph, channels, nothing)
+    saving = class_savings(graph, channels, nothing)
     sets = _sets(channels, evidence.views)
     orders = []
     for views, classes in sets:
