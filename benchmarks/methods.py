@@ -3,11 +3,11 @@
     pip install torch-pruning
     python benchmarks/methods.py [--only NETWORK/CLASSES/METHOD] [--resume] [--table]
 
-Two ImageNet networks, five and ten of their classes, distillnet's searches and scores, with layers
-split in two and without ("no splits": channels alone are chosen, as most pruning does), and
-Torch-Pruning (https://github.com/VainF/Torch-Pruning) with Taylor and magnitude importance. Each
-row is written to ``--out`` as a line of JSON when it is measured; at the end all are printed as a
-Markdown table.
+Two ImageNet networks, five and ten of their classes: distillnet's searches; whole channels chosen
+by L1 or at random, with best's refitting, input sizes and search; and Torch-Pruning
+(https://github.com/VainF/Torch-Pruning) with Taylor and magnitude importance. Each row is written
+to ``--out`` as a line of JSON when it is measured; at the end all are printed as a Markdown table.
+Its last part takes best apart: without splits, and with other scores for channels.
 
 What is equal for all: the loss allowed, the statistics and search images (which best lets change
 roles, and on which it goes by the expected loss, less what a light cut loses), the val images that
@@ -126,26 +126,28 @@ NETWORKS = (
 )
 FIVE = ("tench", "English springer", "cassette player", "chain saw", "church")
 TEN = (*FIVE, "French horn", "garbage truck", "gas pump", "golf ball", "parachute")
+_BEST, _SEEDS = ("--method", "best"), (0, 1, 2)
 METHODS = (
+    Method("distillnet best", _BEST),
     Method("distillnet paper, heat", ("--method", "paper", "--score", "heat")),
-    *(
-        Method(
-            f"distillnet best, {score}{', no splits' * (not split)}",
-            ("--method", "best", "--split" if split else "--no-split", "--score", score),
-            seeds=(0, 1, 2) if score == "random" else (0,),
-        )
-        for split in (True, False)
-        for score in ("surgeon", "l1", "random")
-    ),
+    Method("channels by L1", (*_BEST, "--no-split", "--score", "l1")),
+    Method("channels at random", (*_BEST, "--no-split", "--score", "random"), seeds=_SEEDS),
     Method("Torch-Pruning, Taylor", importance="taylor"),
     Method("Torch-Pruning, L2 norm", importance="l2"),
     Method("Torch-Pruning, L1 norm", importance="l1"),
 )
+# What the parts of best are worth.
+ABLATIONS = (
+    Method("best, channels alone", (*_BEST, "--no-split")),
+    Method("best, channels by L1", (*_BEST, "--score", "l1")),
+    Method("best, channels at random", (*_BEST, "--score", "random"), seeds=_SEEDS),
+)
+CASES = [(METHODS, FIVE), (METHODS, TEN), (ABLATIONS, FIVE)]
 JOBS = tuple(
     Job(network, classes, method, seed)
+    for methods, classes in CASES
     for network in NETWORKS
-    for classes in (FIVE, TEN)
-    for method in METHODS
+    for method in methods
     for seed in method.seeds
 )
 

@@ -4,6 +4,7 @@
 Both return a new graph and leave the old one alone. ``split`` writes a layer of low rank as two.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from distillnet.operators import LAYERS, Node
 from distillnet.plan import Plan, removed_classes
 from distillnet.thin import Split, halves, join, matrix
 
-__all__ = ["compact", "mask", "split"]
+__all__ = ["compact", "insert_masks", "mask", "split"]
 
 
 def mask(graph: Graph, plan: Plan) -> Graph:
@@ -25,24 +26,31 @@ def mask(graph: Graph, plan: Plan) -> Graph:
 
     Shapes are those of ``graph``; ``plan.outputs`` is left to whoever reads the scores.
     """
+    taken, masks = {node.name for node in graph.nodes}, {}
+    device = next((p.device for p in graph.params.values()), None)
+    for node in graph.nodes:
+        keep = plan.keep.get(node.name)
+        if keep is not None and not bool(keep.all()):
+            name = f"{node.name}:mask"
+            while name in taken:  # of an earlier plan
+                name += "+"
+            taken.add(name)
+            masks[node.name] = name, keep.to(device)
+    return insert_masks(graph, masks)
+
+
+def insert_masks(graph: Graph, masks: Mapping[str, tuple[str, Tensor]]) -> Graph:
+    """The graph with a mask behind some nodes, by node its name and keep map (C, H, W) or (F,)."""
     nodes: list[Node] = []
     params = dict(graph.params)
     renamed: dict[str, str] = {}
-    taken = {node.name for node in graph.nodes}
-    device = next((p.device for p in params.values()), None)
     for node in graph.nodes:
         nodes.append(replace(node, inputs=tuple(renamed.get(i, i) for i in node.inputs)))
-        keep = plan.keep.get(node.name)
-        if keep is not None and not bool(keep.all()):
-            masked = f"{node.name}:mask"
-            while masked in taken:  # of an earlier plan
-                masked += "+"
-            taken.add(masked)
-            params[f"{masked}.keep"] = keep.to(device)
-            nodes.append(
-                Node(masked, "mask", (node.name,), node.shape, {}, {"keep": f"{masked}.keep"})
-            )
-            renamed[node.name] = masked
+        if node.name in masks:
+            name, keep = masks[node.name]
+            params[f"{name}.keep"] = keep
+            nodes.append(Node(name, "mask", (node.name,), node.shape, {}, {"keep": f"{name}.keep"}))
+            renamed[node.name] = name
     return Graph(tuple(nodes), params, renamed.get(graph.output, graph.output))
 
 

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from distillnet.engine.ordering import with_like_bitmaps_together
 from distillnet.engine.placing import compile_graph
 from distillnet.engine.steps import Program
 from distillnet.graph import Graph
-from distillnet.operators import LAYERS, Node
+from distillnet.operators import LAYERS
 from distillnet.plan import Plan
+from distillnet.surgery import insert_masks
 
 __all__ = ["MissionPlan", "compile_compact", "compile_switchable"]
 
@@ -106,15 +107,11 @@ def _own_masks(graph: Graph) -> dict[str, Keep]:
 
 def _with_slots(graph: Graph, sites: Collection[str]) -> Graph:
     """The graph with a mask after each of ``sites``, and one after the layer of the scores."""
-    nodes: list[Node] = []
-    params = dict(graph.params)
-    renamed: dict[str, str] = {}
-    for node in graph.nodes:
-        nodes.append(replace(node, inputs=tuple(renamed.get(i, i) for i in node.inputs)))
-        is_head = node.name == graph.output and node.op in LAYERS
-        if node.name in sites or is_head:
-            slot = f"{node.name}{_SLOT}"
-            params[f"{slot}.keep"] = torch.ones(node.shape, dtype=torch.bool)
-            nodes.append(Node(slot, "mask", (node.name,), node.shape, {}, {"keep": f"{slot}.keep"}))
-            renamed[node.name] = slot
-    return Graph(tuple(nodes), params, renamed.get(graph.output, graph.output))
+    return insert_masks(
+        graph,
+        {
+            node.name: (f"{node.name}{_SLOT}", torch.ones(node.shape, dtype=torch.bool))
+            for node in graph.nodes
+            if node.name in sites or (node.name == graph.output and node.op in LAYERS)
+        },
+    )

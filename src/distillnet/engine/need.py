@@ -5,7 +5,6 @@ drops. A mask put there changes nothing, and the layer skips them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from distillnet.cost import need_of_input
 from distillnet.graph import Graph, consumers
 from distillnet.operators import LAYERS, Node, clamp_of
+from distillnet.surgery import insert_masks
 
 __all__ = ["Keeps", "needed_neurons", "with_needed_masks"]
 
@@ -57,24 +57,13 @@ def with_needed_masks(
         end, masked = _end_of_layer(graph, node, readers)
         if not masked and end != graph.output and not all(n[end].all() for n in needs):
             ends[end] = f"{end}{_SUFFIX}"
-    nodes: list[Node] = []
-    params = dict(graph.params)
-    renamed: dict[str, str] = {}
-    for node in graph.nodes:
-        nodes.append(replace(node, inputs=tuple(renamed.get(i, i) for i in node.inputs)))
-        if node.name in ends:
-            name = ends[node.name]
-            params[f"{name}.keep"] = torch.from_numpy(
-                np.logical_or.reduce([need[node.name] for need in needs])
-            )
-            nodes.append(Node(name, "mask", (node.name,), node.shape, {}, {"keep": f"{name}.keep"}))
-            renamed[node.name] = name
-    output = renamed.get(graph.output, graph.output)
+    either = {end: np.logical_or.reduce([need[end] for need in needs]) for end in ends}
     more = tuple(
         {**keeps, **{name: need[end] for end, name in ends.items()}}
         for keeps, need in zip(missions, needs, strict=True)
     )
-    return Graph(tuple(nodes), params, output), more
+    masks = {end: (name, torch.from_numpy(either[end])) for end, name in ends.items()}
+    return insert_masks(graph, masks), more
 
 
 def _end_of_layer(graph: Graph, layer: Node, readers: Mapping[str, list[Node]]) -> tuple[str, bool]:
