@@ -238,7 +238,7 @@ def test_a_budget_that_no_network_of_the_front_meets_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--out", "RUN"), "lies in"),
+        (("--out", "RUN"), "would be replaced, but it is read"),
         (("--out", "new", "--method", "paper", "--seed", "1"), "--method, --seed beside --from"),
         (("--out", "new", "zoo:tf_mnist"), "MODEL beside --from"),
     ],
@@ -262,7 +262,7 @@ def test_a_result_does_not_take_the_place_of_what_it_is_made_of(
     weights, data = made_up / "weights.safetensors", made_up / "data"
     words = ["distill", "zoo:tf_mnist", "--weights", str(weights), "--data", str(data)]
     run_command(monkeypatch, *words, "--classes", "0,1", "--out", str(made_up), status=2)
-    assert "lies in" in " ".join(capsys.readouterr().err.split())
+    assert f"but {data} in it is read" in " ".join(capsys.readouterr().err.split())
     assert weights.exists()
     assert data.exists()
 

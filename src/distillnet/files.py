@@ -63,9 +63,9 @@ def new_folder(path: Path, marker: str, reads: Iterable[Path | None] = ()) -> It
     check_writable(path, marker)
     for read in reads:
         if read is not None and read.exists() and read.resolve().is_relative_to(path.resolve()):
+            what = "it" if read.resolve() == path.resolve() else f"{read} in it"
             raise InputError(
-                f"{read} lies in {path}, which would be replaced, and {read.name} would be gone; "
-                "choose another --out"
+                f"the folder {path} would be replaced, but {what} is read; choose another --out"
             )
     path = path.resolve()  # a link stays, what it leads to is written
     with _parents(path):
