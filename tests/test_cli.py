@@ -17,6 +17,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,12 @@ def test_wrong_options(args: tuple[str, ...], message: str, cli: Cli, home: Path
     assert message in done.err
     assert len(re.findall("^Error: ", done.err, re.M)) == 1
     assert _tree(home) == before
+
+
+def test_the_version_and_the_list_of_commands_are_whole(cli: Cli) -> None:
+    done = cli("--version")
+    assert (done.status, done.out) == (0, f"distillnet {version('distillnet')}\n")
+    assert "..." not in cli("--help").out.replace("[ARGS]...", "")
 
 
 def test_every_command_and_option_has_help_with_its_default(cli: Cli) -> None:

@@ -219,6 +219,17 @@ def test_less_precision_takes_less_room_and_is_held_to_the_budget(
         assert f"{loss:.2f} points" in capsys.readouterr().err
 
 
+def test_int8_takes_a_batch_of_more_images_than_there_are(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ("export", str(run), "--int8", "--max-loss", "100", "--json", "--out")
+    accuracies = []
+    for batch in ([], ["--batch", "64"]):
+        run_command(monkeypatch, *words, str(tmp_path / "small.onnx"), *batch)
+        accuracies.append(json.loads(capsys.readouterr().out)["accuracy"])
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=0.2)  # 12 images
+
+
 def test_int8_leaves_normalisation_across_channels_alone(run: Path, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     opened = dn.open_run(run)

@@ -257,6 +257,10 @@ def test_wrong_arguments_return_error_codes(tmp_path: Path) -> None:
         return native.run(pointer, arena, size, x, y)
 
     assert call() == 0
+    assert np.isfinite(y).all()
+    x[0, 3, 3] = np.nan  # no clamp on the way may make a score of it, as none does in PyTorch
+    assert call() == 0
+    assert np.isnan(y).all()
     for wrong in ({"mission": None}, {"arena": None}, {"x": None}, {"y": None}):
         assert call(**wrong) == 1
     assert call(size=size - 1) == call(arena=arena + 4) == 2
@@ -286,7 +290,7 @@ def test_what_there_is_no_kernel_for_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="'wave'"):
         compile_compact(Graph(nodes, graph.params, graph.output), "a", names(7))
     program, mission = compile_compact(graph, "all", names(7))
-    for prefix in ("int", "a-b", "", "7"):
+    for prefix in ("int", "a-b", "", "7", "test"):
         with pytest.raises(InputError, match="--prefix"):
             write_folder(program, [mission], {"all": np.zeros(1)}, tmp_path, prefix, banner="b",
                          preprocessing="p")  # fmt: skip

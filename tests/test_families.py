@@ -254,6 +254,8 @@ class _Variant(_Branches):
         (_Variant("sum over channels"), "aten.sum"),
         (_Variant("deviation"), "aten.var"),
         (_Variant("padded features"), "pads channels"),
+        (nn.Sequential(nn.Conv2d(3, 4, 16), nn.Flatten(), nn.LogSoftmax(1)), "return the scores"),
+        (nn.Sequential(nn.Conv2d(3, 4, 16), nn.PReLU(), nn.Flatten()), r"layer '1' \(PReLU\)"),
         (_Variant("one dimension"), "two-dimensional"),
     ],
     ids=lambda value: getattr(value, "kind", None),

@@ -251,6 +251,8 @@ def test_links_that_lead_in_circles(tmp_path):
     save(tmp_path / "elsewhere/2.png")
     (tmp_path / "data/ant/loop").symlink_to(tmp_path / "data/ant")
     (tmp_path / "data/ant/more").symlink_to(tmp_path / "elsewhere")
+    save(tmp_path / "data/bee/3.png")
+    (tmp_path / "data/ant/up").symlink_to(tmp_path / "data")  # out of the class
     images = open_images(tmp_path / "data", TABLE, [0]).train
     assert [ref.path.name for ref in images.refs] == ["1.png", "2.png"]
 

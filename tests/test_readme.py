@@ -1,5 +1,6 @@
 """The examples of README.md run as they stand, one after the other, in one folder."""
 
+import os
 import re
 import shlex
 import shutil
@@ -122,6 +123,8 @@ def test_the_recipe_for_a_device_runs_without_torch(
             best = int(module(x[None]).argmax())
         want[f"{i}.jpg"] = opened.mission.names[best]
     assert want
+    (broken := Path("inbox/a.jpg")).write_bytes(b"\xff\xd8\xff cut off")
+    os.utime(broken, (0, 0))  # it has been so for long
     alone = (
         "import sys; sys.modules.update(torch=None, distillnet=None); sys.argv = ['', 'inbox']; "
     )
@@ -132,7 +135,7 @@ def test_the_recipe_for_a_device_runs_without_torch(
     )
     try:
         assert service.stdout is not None
-        lines = [service.stdout.readline() for _ in want]
+        lines = [service.stdout.readline() for _ in (broken, *want)]
         for _ in range(100):  # the last picture goes after its line
             if not list(Path("inbox").iterdir()):
                 break
@@ -141,5 +144,6 @@ def test_the_recipe_for_a_device_runs_without_torch(
         service.kill()
         service.wait()
     got = {line.split()[0]: line.split(maxsplit=1)[1].rsplit(maxsplit=1)[0] for line in lines}
+    assert got.pop(broken.name) == "cannot be"
     assert got == want
     assert not list(Path("inbox").iterdir())

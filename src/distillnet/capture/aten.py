@@ -374,7 +374,16 @@ def _identity(b: Builder, x: View, *_: Any, **__: Any) -> View:
 _ADD = _arithmetic("add", lambda value: (torch.ones_like(value), value))
 _MUL = _arithmetic("mul", lambda value: (value, torch.zeros_like(value)))
 
+
+def _softmax(b: Builder, x: View, *_: Any, **__: Any) -> View:
+    raise b.refuse("turns scores into shares; return the scores before it, which rank alike")
+
+
 TABLE: dict[str, Callable[..., Any]] = {
+    "_softmax": _softmax,
+    "_log_softmax": _softmax,
+    "softmax": _softmax,
+    "log_softmax": _softmax,
     "conv2d": _conv,
     "convolution": _convolution,
     "linear": _linear,

@@ -147,11 +147,13 @@ class Builder:
     def refuse(self, why: str) -> UnsupportedError:
         node = self.current
         assert node is not None
+        stack = node.meta.get("nn_module_stack") or {}
+        kind = str(next(reversed(stack.values()))[1]).rpartition(".")[2] if stack else "?"
         layer = self.layer() or "the top level"
         return UnsupportedError(
-            f"operator {node.target} in layer {layer!r} {why}. distillnet follows convolutional "
-            "classification networks; replace the operator in that layer by one that "
-            "ARCHITECTURE.md lists, or add it there."
+            f"operator {node.target} in layer {layer!r} ({kind}) {why}. distillnet follows "
+            "convolutional classification networks; replace the operator in that layer by one "
+            "that ARCHITECTURE.md lists, or add it there."
         )
 
     def layer(self) -> str:

@@ -4,6 +4,7 @@ import atexit
 import signal
 import sys
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,7 +68,23 @@ app = typer.Typer(
 )
 
 
-@app.command()
+def _print_version(asked: bool) -> None:
+    if asked:
+        print_line(f"distillnet {version('distillnet')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_all(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it, leave."),
+    ] = False,
+) -> None:
+    """What every command has: nothing but the version."""
+
+
+@app.command(short_help="A digits network, trained and distilled.")
 def demo(
     out: Annotated[Path, typer.Option(help="Where to write the run.")] = Path("distillnet-demo"),
     as_json: JsonOpt = False,
@@ -78,7 +95,7 @@ def demo(
     print_run(done, out, as_json)
 
 
-@app.command()
+@app.command(short_help="Layers, MACs, what can go together.")
 def inspect(
     model: ModelArg,
     weights: WeightsOpt = None,
@@ -152,7 +169,7 @@ def inspect(
     )
 
 
-@app.command()
+@app.command(short_help="Train a network of the paper, to have it.")
 def train(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="zoo:tf_mnist or zoo:tf_cifar.")],
     data: DataOpt,
@@ -218,7 +235,7 @@ def _trainable_classes(model: str) -> ClassTable:
     return numbered_table(len(network.class_names), network.class_names)
 
 
-@app.command()
+@app.command(short_help="Statistics of every neuron, an atlas.")
 def collect(
     model: ModelArg,
     data: DataOpt,
@@ -264,12 +281,12 @@ def collect(
         print_table(f"Atlas {out}", ["class", "images"], [[c, str(n)] for c, n in counts.items()])
 
 
-app.command("distill")(distill_command)
-app.command("export")(export_command)
-app.command("bench")(bench_command)
+app.command("distill", short_help="Cut a network down: the main job.")(distill_command)
+app.command("export", short_help="Write it as ONNX, pt2 or C.")(export_command)
+app.command("bench", short_help="Time both networks side by side.")(bench_command)
 
 
-@app.command()
+@app.command(short_help="A run's accuracy on a folder of images.")
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     data: DataOpt,

@@ -78,13 +78,14 @@ def _rewrite(onnx: Any, path: Path, provenance: dict[str, str]) -> None:
 
 def _reader(base: type, x_nchw: NDArray[np.float32], batch: int) -> Any:
     """What ONNX Runtime asks for images."""
+    if len(x_nchw) < batch:  # a file of a fixed batch takes no fewer: again from the first
+        x_nchw = np.resize(x_nchw, (batch, *x_nchw.shape[1:]))
 
     class Reader(base):
         def __init__(self) -> None:
             # Whole batches only: histograms are of one shape.
-            size = min(batch, len(x_nchw))
-            starts = range(0, len(x_nchw) - size + 1, size)
-            self.parts = [x_nchw[start : start + size] for start in starts]
+            starts = range(0, len(x_nchw) - batch + 1, batch)
+            self.parts = [x_nchw[start : start + batch] for start in starts]
             self.set_range(0, len(self.parts))
 
         def __len__(self) -> int:

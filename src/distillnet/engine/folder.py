@@ -21,6 +21,7 @@ _KEYWORDS = frozenset(
     inline int long main register restrict return short signed sizeof static struct switch typedef
     union unsigned void volatile while""".split()  # noqa: SIM905
 )
+_RESERVED = _KEYWORDS | {"all", "clean", "help", "install", "package", "test"}  # CMake's targets
 
 
 def check_prefix(prefix: str) -> None:
@@ -28,10 +29,10 @@ def check_prefix(prefix: str) -> None:
 
     >>> check_prefix("birds")
     """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,31}", prefix) or prefix in _KEYWORDS:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,31}", prefix) or prefix in _RESERVED:
         raise InputError(
             f"found the prefix {prefix!r}; expected a letter, then letters, digits or underscores, "
-            "32 at most and no word of C; choose another --prefix"
+            "32 at most and no word of C or CMake's; choose another --prefix"
         )
 
 
@@ -90,7 +91,7 @@ def write_folder(
     common: dict[str, object] = {
         "NAME": prefix,
         "UPPER": prefix.upper(),
-        "BANNER": banner.replace("*/", "* /"),
+        "BANNER": banner.replace("*/", "* /").replace("/*", "/ *"),
         "CHANNELS": channels,
         "HEIGHT": height,
         "WIDTH": width,

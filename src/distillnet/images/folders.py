@@ -163,8 +163,10 @@ def _find_in_folder(
 
 def _image_files(folder: Path) -> Iterator[Path]:
     # Data sets are often assembled of symbolic links, which may lead in circles.
-    visited: set[str] = set()
+    # One that leads upwards leads out of the class.
+    visited = {str(path) for path in Path(os.path.realpath(folder)).parents}
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        folders.sort()  # where two names lead to one folder, the same of them everywhere
         real = os.path.realpath(parent)
         folders[:] = [] if real in visited else [name for name in folders if _visible(name)]
         if real not in visited:

@@ -13,10 +13,16 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__FLT_EVAL_METHOD__) && (__FLT_EVAL_METHOD__ == 2 || __FLT_EVAL_METHOD__ == -1)
+#error "floats would be computed wider than they are stored: add -msse2 -mfpmath=sse"
+#endif
+
 #define BLOCK 16
 
 #ifndef LANES
-#if defined(__AVX512F__)
+#if !defined(__GNUC__) /* vectors are an extension of GCC and clang */
+#define LANES 1
+#elif defined(__AVX512F__)
 #define LANES 16
 #elif defined(__AVX__)
 #define LANES 8
@@ -32,8 +38,13 @@
 #endif
 
 #define VECTORS (BLOCK / LANES) /* in a block */
+#if defined(__GNUC__)
 #define UNROLL _Pragma("GCC unroll 64")
 #define INLINE static inline __attribute__((always_inline, unused))
+#else
+#define UNROLL
+#define INLINE static inline
+#endif
 
 #if LANES > 1
 typedef float vec __attribute__((vector_size(4 * LANES)));
@@ -92,7 +103,8 @@ INLINE vec smaller(vec a, vec b)
 #endif
 }
 
-INLINE vec clamp(vec v, float lo, float hi) { return smaller(larger(v, splat(lo)), splat(hi)); }
+/* The value comes second, which is what a comparison with NaN gives: NaN stays NaN. */
+INLINE vec clamp(vec v, float lo, float hi) { return smaller(splat(hi), larger(splat(lo), v)); }
 INLINE float clamp1(float v, float lo, float hi) { return v < lo ? lo : v > hi ? hi : v; }
 
 typedef struct {

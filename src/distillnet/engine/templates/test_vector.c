@@ -23,7 +23,7 @@ static const struct {
 #ifdef @UPPER@_WEIGHTS_FROM_FILE
 static float weights[@UPPER@_N_WEIGHTS];
 #endif
-static _Alignas(@UPPER@_ARENA_ALIGNMENT) unsigned char arena[@UPPER@_ARENA_BYTES];
+static _Alignas(@UPPER@_ARENA_ALIGNMENT) float arena[@UPPER@_ARENA_BYTES / sizeof(float)];
 static float image[N_INPUTS];
 static float scores[@UPPER@_MOST_OUTPUTS];
 

@@ -7,6 +7,10 @@
 #define @UPPER@_WEIGHTS_BIN "weights.bin"
 #endif
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#error "weights.bin is little-endian; swap its bytes, and read it at run time"
+#endif
+
 __asm__(".section .rodata\n"
         ".balign 64\n"
         ".global @NAME@_weights\n"
