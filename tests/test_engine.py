@@ -2,6 +2,8 @@
 
 import ctypes
 import functools
+import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -237,6 +239,28 @@ def mnist_mission(folder: Path) -> Path:
     image = noise_image((1, 28, 28), 1.0)
     want = scores(mask(graph, plan), torch.from_numpy(image)[None])[0, [3, 7]].detach().numpy()
     return export(program, [mission], [want], folder)
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="there is no CMake")
+def test_two_networks_stand_in_one_cmake_project(tmp_path: Path) -> None:
+    graph, _ = small("chain")
+    program, mission = compile_compact(graph, "all", names(7))
+    image = noise_image(shape_of(program), 1.0)
+    want = {"all": plain(masked_scores(graph, Plan(), image))}
+    for prefix in ("day", "night"):
+        (folder := tmp_path / prefix).mkdir()
+        write_folder(program, [mission], want, folder, prefix, banner="b", preprocessing="none")
+    (tmp_path / "app.c").write_text(
+        '#include "day/model.h"\n#include "night/model.h"\n'
+        "int main(void) { return day_arena_bytes() != night_arena_bytes(); }\n"
+    )
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.13)\nproject(app C)\nenable_testing()\n"
+        "add_subdirectory(day)\nadd_subdirectory(night)\nadd_executable(app app.c)\n"
+        "target_link_libraries(app day night)\nadd_test(NAME app COMMAND app)\n"
+    )
+    for command in ("cmake -S . -B b", "cmake --build b -j 2", "cmake --build b --target test"):
+        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
 
 
 def test_a_mission_runs_on_a_cortex_m(tmp_path: Path) -> None:
