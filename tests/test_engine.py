@@ -260,7 +260,8 @@ def test_two_networks_stand_in_one_cmake_project(tmp_path: Path) -> None:
         "target_link_libraries(app day night)\nadd_test(NAME app COMMAND app)\n"
     )
     for command in ("cmake -S . -B b", "cmake --build b -j 2", "cmake --build b --target test"):
-        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+        done = subprocess.run(command.split(), cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 def test_a_mission_runs_on_a_cortex_m(tmp_path: Path) -> None:
