@@ -156,6 +156,14 @@ def test_inputs_that_depend_on_each_other_can_be_fitted(separable: bool) -> None
     assert error < (aims - aims.mean(0)).square().mean()
 
 
+@pytest.mark.parametrize("rows", [20, 200])  # fewer than columns, and more
+def test_values_that_are_not_finite_are_no_fit(rows: int) -> None:
+    x = random(rows, 40)
+    x[3, 5] = torch.nan
+    with pytest.raises(torch.linalg.LinAlgError, match="not finite"):
+        fit_affine(x, random(rows, 3), torch.zeros(3, 40).double(), torch.zeros(3).double())
+
+
 @pytest.mark.parametrize(
     ("activation", "constant"),
     [

@@ -398,11 +398,14 @@ def test_weights_that_were_downloaded_are_not_downloaded_for_their_time(
     assert original.module(torch.rand(1, 3, SIDE, SIDE)).shape == (1, 1000)
 
 
-def test_many_threads_leave_out_the_runtime_that_has_one() -> None:
+def test_many_threads_leave_out_the_runtime_that_has_one(run: Path, tmp_path: Path) -> None:
     assert "torch" in available_runtimes(2)
     assert "c" not in available_runtimes(2)
     with pytest.raises(InputError, match="found 2 threads"):
         file_format("c", 2)
+    networks = (original_network(dn.open_run(run))[0], distilled_network(dn.open_run(run)))
+    with pytest.raises(InputError, match="found 2 threads"):
+        time_networks(networks, ["c"], tmp_path, Settings(threads=2, batch=1, seconds=0.0))
 
 
 def test_what_holds_the_saving_back_is_what_got_no_faster() -> None:

@@ -25,7 +25,7 @@ __all__ = ["column_covariance", "column_filters", "factor", "output_basis"]
 
 _RIDGE = 1e-3  # of the needs' mean diagonal: outputs that nothing feels
 _SILENT = 1e-5  # of the inputs' mean variance: inputs that never change
-_MOST_RIDGE = 100.0
+_MOST_RIDGE = 1.0  # as much as all that varies: beyond it there would be nothing of the matrix
 
 
 def output_basis(need_mm: Tensor, covariance_mm: Tensor) -> tuple[Tensor, Tensor, Tensor]:

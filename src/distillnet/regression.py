@@ -211,11 +211,11 @@ class _Ridge:
         """
         error = self._error_by_rows(e_rm) if self.by_rows else self._error_by_columns(e_rm)
         least, ridge = _lowest(error, _RIDGES)
-        if not least < e_rm[self.hold_r].double().square().sum():
-            return None
         larger = (_factor(self.gram, r * self.unit) for r in _RIDGES if r >= ridge)
         factor = next((found for found in larger if found is not None), None)
-        if factor is None:
+        if least == math.inf or factor is None:
+            raise torch.linalg.LinAlgError("no ridge solves the fit: values that are not finite")
+        if not least < e_rm[self.hold_r].double().square().sum():
             return None
         if self.by_rows:
             return lambda e: self.x_rd.T @ torch.cholesky_solve(e.double(), factor).to(e.dtype)

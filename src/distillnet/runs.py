@@ -39,6 +39,7 @@ from distillnet.search import Budget, Verdict, beyond_memory, is_within
 __all__ = [
     "RUN_MARKER",
     "Run",
+    "allowed_loss_pp",
     "evaluate_run",
     "evaluate_scores",
     "open_run",
@@ -112,6 +113,13 @@ def _budget_json(budget: Budget) -> dict[str, float | None]:
         "target_macs": budget.target_macs,
         "target_params": budget.target_params,
     }
+
+
+def allowed_loss_pp(result: Mapping[str, Any]) -> float:
+    """What a result's budget lets it lose; no limit where a ratio was to be reached instead."""
+    budget = result["budget"]
+    reaches = budget.get("target_macs") or budget.get("target_params")  # older runs have neither
+    return math.inf if reaches else float(budget["max_loss_pp"])
 
 
 def _network(graph: Graph, cost: Cost, result: Evaluation) -> dict[str, Any]:

@@ -147,8 +147,7 @@ class Builder:
     def refuse(self, why: str) -> UnsupportedError:
         node = self.current
         assert node is not None
-        stack = node.meta.get("nn_module_stack") or {}
-        kind = str(next(reversed(stack.values()))[1]).rpartition(".")[2] if stack else "?"
+        kind = self._module()[1].rpartition(".")[2]
         layer = self.layer() or "the top level"
         return UnsupportedError(
             f"operator {node.target} in layer {layer!r} ({kind}) {why}. distillnet follows "
@@ -158,10 +157,14 @@ class Builder:
 
     def layer(self) -> str:
         """The module path of the current operator, for names and messages."""
+        return self._module()[0].removeprefix("L['self'].").removeprefix("L__self___")
+
+    def _module(self) -> tuple[str, str]:
+        """Path and type of the module that the current operator belongs to."""
         assert self.current is not None
         stack = self.current.meta.get("nn_module_stack") or {}
-        path = next(reversed(stack.values()))[0] if stack else ""
-        return path.removeprefix("L['self'].").removeprefix("L__self___")
+        path, kind = next(reversed(stack.values()), ("", "?"))
+        return path, str(kind)
 
     # --- building blocks for the operator table -----------------------------------------------
 

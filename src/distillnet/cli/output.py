@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distillnet.distill import Progress as OnProgress
+from distillnet.runs import allowed_loss_pp
 
 __all__ = [
     "print_json",
@@ -193,9 +194,7 @@ def print_result(result: Mapping[str, Any]) -> None:
         f"Loss {result['loss_pp']:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}) on {n} "
         f"images that nothing else was made of; worst class {result['worst_class_loss_pp']:+.2f}."
     ]
-    budget = result["budget"]["max_loss_pp"]
-    if result["budget"].get("target_macs") or result["budget"].get("target_params"):
-        budget = math.inf  # a ratio was asked for, whatever it loses
+    budget = allowed_loss_pp(result)
     if low <= budget < high:
         lines.append(
             f"{n} images are too few to tell whether the loss is within {budget:g} points."

@@ -115,7 +115,10 @@ def time_networks(
     batches = tuple(dict.fromkeys((1, settings.batch)))
     done = 0
     for runtime in runtimes:
-        paths = [_write_for(network, file_format(runtime), folder) for network in networks]
+        paths = [
+            _write_for(network, file_format(runtime, settings.threads), folder)
+            for network in networks
+        ]
         for batch in batches:
             calls, images = [], []
             for network, path in zip(networks, paths, strict=True):

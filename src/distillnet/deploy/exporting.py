@@ -1,6 +1,5 @@
 """One exported file, checked: does it say what the network says, and what does it cost?"""
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from distillnet.evaluate import Evaluation, Scores, evaluation
 from distillnet.images import Batch, ImageSet, limit, load_all
 from distillnet.partition import Images
 from distillnet.preprocessing import Preprocessing
-from distillnet.runs import Run, evaluate_scores
+from distillnet.runs import Run, allowed_loss_pp, evaluate_scores
 
 __all__ = [
     "FORMATS",
@@ -133,7 +132,7 @@ def export(
         y = torch.from_numpy(np.concatenate([scores(part.numpy()) for part in x.split(32)]))
         result = evaluation(Scores(y, labels), run.mission)
         loss = 100 * (float(run.result["baseline"]["accuracy"]) - result.accuracy)
-        allowed = _allowed_pp(run) if max_loss_pp is None else max_loss_pp
+        allowed = allowed_loss_pp(run.result) if max_loss_pp is None else max_loss_pp
         if form.precision != "float32" and loss > allowed + 1e-9:
             raise InputError(
                 f"{form.precision} loses {loss:.2f} points from the original on {result.n} val "
@@ -143,13 +142,6 @@ def export(
     return Exported(
         form, path.stat().st_size, agreement, images is not None, result, loss, calibration
     )
-
-
-def _allowed_pp(run: Run) -> float:
-    """What the run's budget allows in all; no limit where a ratio was to be reached."""
-    budget = run.result["budget"]
-    reaches = budget.get("target_macs") or budget.get("target_params")
-    return math.inf if reaches else float(budget["max_loss_pp"])
 
 
 def _write(network: Deployable, path: Path, form: Form) -> None:
