@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from laboratory import open_case, parser
 
-from distillnet.capture import capture_model
-from distillnet.channels import analyse
-from distillnet.cost import cost
-from distillnet.distill import measure_statistics
-from distillnet.distillation import Options
-from distillnet.plan import Plan
-from distillnet.replay import masked_scores
+from distillnet.cut.cost import cost
+from distillnet.cut.plan import Plan
+from distillnet.graph.capture import capture_model
+from distillnet.graph.channels import analyse
+from distillnet.graph.replay import masked_scores
+from distillnet.job.distill import measure_statistics
+from distillnet.job.distillation import Options
 from distillnet.search import SCORES, Findings
 from distillnet.search.curves import allocate, divergence, log_probabilities, measure
 from distillnet.search.units import neuron_units

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 
 from distillnet.atlas import collect
-from distillnet.capture import capture_model
-from distillnet.channels import analyse
 from distillnet.graph import fast_layout, run
+from distillnet.graph.capture import capture_model
+from distillnet.graph.channels import analyse
 from distillnet.images import Batch
 from distillnet.models import random_model
 

@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distillnet.capture import capture_model
-from distillnet.channels import analyse
-from distillnet.cost import cost
+from distillnet.cut.cost import cost
+from distillnet.cut.plan import Plan
+from distillnet.cut.surgery import compact, mask
 from distillnet.deploy.bench import interleave, machine
 from distillnet.engine import (
     MissionPlan,
@@ -43,9 +43,9 @@ from distillnet.engine import (
 )
 from distillnet.engine.spans import active_strips
 from distillnet.graph import Graph, GraphModule, run
+from distillnet.graph.capture import capture_model
+from distillnet.graph.channels import analyse
 from distillnet.models import load_model, random_model
-from distillnet.plan import Plan
-from distillnet.surgery import compact, mask
 
 NETWORKS = ("zoo:bvlc_googlenet", "torchvision:squeezenet1_0")
 TOLERANCE = 1e-4

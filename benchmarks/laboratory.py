@@ -9,24 +9,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distillnet.channels import Channels, analyse
 from distillnet.classes import Mission, parse_mission
-from distillnet.compensation import compensate
-from distillnet.cost import class_macs
+from distillnet.cut.cost import class_macs
+from distillnet.cut.plan import Plan
+from distillnet.cut.surgery import compact
 from distillnet.graph import Graph
+from distillnet.graph.channels import Channels, analyse
+from distillnet.graph.replay import masked_scores
 from distillnet.images import ImageSet, limit, load_all, open_images
+from distillnet.images.preprocessing import Size
+from distillnet.job.partition import Images, split_images
 from distillnet.models import Model, load_model
-from distillnet.partition import Images, split_images
-from distillnet.plan import Plan
-from distillnet.preprocessing import Size
-from distillnet.replay import masked_scores
+from distillnet.refit.compensation import compensate
+from distillnet.refit.teacher import Teacher
 from distillnet.search import Judge
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
 from distillnet.search.evidence import measure_evidence
 from distillnet.search.orders import Order, elimination_orders
 from distillnet.search.splits import Spectrum, spectra
-from distillnet.surgery import compact
-from distillnet.teacher import Teacher
 
 
 @dataclass(frozen=True)

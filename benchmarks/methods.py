@@ -11,8 +11,8 @@ Its last part takes best apart: without splits, and with other scores for channe
 
 What is equal for all: the loss allowed, the statistics and search images (which best lets change
 roles, and on which it goes by the expected loss, less what a light cut loses), the val images that
-only the final figures read, and the counting of MACs and parameters (``distillnet.cost``, with the
-scores of other classes gone). distillnet runs as its command does. Torch-Pruning runs as its
+only the final figures read, and the counting of MACs and parameters (``distillnet.cut.cost``, with
+the scores of other classes gone). distillnet runs as its command does. Torch-Pruning runs as its
 documentation shows it: global pruning of the network without its last layer, no fine-tuning.
 Taylor's gradients are those of the cross-entropy among the mission's classes on the statistics
 images. A binary search over the pruning ratio plays the part of distillnet's search.
@@ -41,11 +41,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distillnet.capture import capture
-from distillnet.channels import analyse
 from distillnet.classes import Mission, imagenet_table, parse_mission
-from distillnet.cost import Cost, cost
-from distillnet.distill import pick_device
+from distillnet.cut.cost import Cost, cost
+from distillnet.cut.plan import Plan
 from distillnet.evaluate import (
     Evaluation,
     Scores,
@@ -56,10 +54,12 @@ from distillnet.evaluate import (
     worst_class_loss_pp,
 )
 from distillnet.graph import fast_layout
+from distillnet.graph.capture import capture
+from distillnet.graph.channels import analyse
 from distillnet.images import ImageSet, limit, load_all, load_batches, open_images
+from distillnet.job.distill import pick_device
+from distillnet.job.partition import split_images
 from distillnet.models import Model, load_model
-from distillnet.partition import split_images
-from distillnet.plan import Plan
 
 Row = dict[str, Any]
 Images = tuple[Tensor, Tensor]  # x_nchw, labels_n

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 from laboratory import open_case, parser
 
-from distillnet.capture import capture_model
-from distillnet.channels import analyse
-from distillnet.cost import cost
+from distillnet.cut.cost import cost
+from distillnet.cut.surgery import compact
 from distillnet.deploy.bench import interleave
 from distillnet.deploy.networks import Deployable
 from distillnet.deploy.onnx_file import open_onnx, write_onnx
 from distillnet.graph import Graph, GraphModule
-from distillnet.operators import LAYERS
+from distillnet.graph.capture import capture_model
+from distillnet.graph.channels import analyse
+from distillnet.graph.operators import LAYERS
 from distillnet.search.allocation import Cut, channel_plan, round_up
 from distillnet.search.orders import Order
-from distillnet.surgery import compact
 
 _LEAST, _MOST = 0.05, 0.7  # share of channels that go
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from laboratory import Bench, know, open_case, parser
 
-from distillnet.capture import capture_model
-from distillnet.replay import masked_scores
-from distillnet.teacher import teach
+from distillnet.graph.capture import capture_model
+from distillnet.graph.replay import masked_scores
+from distillnet.refit.teacher import teach
 
 
 def main() -> None:

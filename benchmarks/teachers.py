@@ -10,9 +10,9 @@ that size, and refitted to what it says at its own size.
 
 from laboratory import Bench, know, open_case, parser
 
-from distillnet.capture import capture_model
-from distillnet.replay import masked_scores
-from distillnet.teacher import Teacher, teach
+from distillnet.graph.capture import capture_model
+from distillnet.graph.replay import masked_scores
+from distillnet.refit.teacher import Teacher, teach
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Write src/distillnet/data/imagenet1k.tsv from what timm and torchvision know of ImageNet-1k.
+"""Write src/distillnet/classes/imagenet1k.tsv from what timm and torchvision know of ImageNet-1k.
 
     .venv/bin/python scripts/make_imagenet_table.py
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from timm.data import ImageNetInfo
 from torchvision.models import ResNet18_Weights
 
-TABLE = Path(__file__).parents[1] / "src" / "distillnet" / "data" / "imagenet1k.tsv"
+TABLE = Path(__file__).parents[1] / "src" / "distillnet" / "classes" / "imagenet1k.tsv"
 
 
 def main() -> None:

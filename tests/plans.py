@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from distillnet.channels import Channels, analyse
-from distillnet.cost import cost
+from distillnet.cut.cost import cost
+from distillnet.cut.plan import Plan
+from distillnet.cut.surgery import compact, mask
 from distillnet.graph import Graph, run
-from distillnet.plan import Plan
-from distillnet.surgery import compact, mask
+from distillnet.graph.channels import Channels, analyse
 
 __all__ = ["STYLES", "check_plan", "deviation", "random_plan", "scores"]
 

@@ -10,7 +10,7 @@ import pytest
 __all__ = ["STRICT", "run_on_a_cortex_m", "run_test_vector", "tool"]
 
 STRICT = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
-_BOARD = Path(__file__).parent / "cortex_m"
+_BOARD = Path(__file__).parent / "engine" / "cortex_m"
 
 
 def tool(*needed: str) -> None:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from architectures import SIDE, build
 from distillnet import atlas as atlas_module
 from distillnet.atlas import Atlas, collect, open_atlas
-from distillnet.capture import capture
-from distillnet.channels import Channels, analyse
 from distillnet.errors import InputError
 from distillnet.graph import Graph, run
+from distillnet.graph.capture import capture
+from distillnet.graph.channels import Channels, analyse
 from distillnet.images import Batch
 
 LABELS = torch.tensor([7] * 9 + [2] * 5 + [30] + [11] * 6)

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from distillnet.capture import capture
 from distillnet.classes import Mission
 from distillnet.errors import InputError
 from distillnet.evaluate import (
@@ -18,6 +17,7 @@ from distillnet.evaluate import (
     loss_pp,
     worst_class_loss_pp,
 )
+from distillnet.graph.capture import capture
 from distillnet.images import Batch
 
 MISSION = Mission((4, 1), ("cat", "dog"))

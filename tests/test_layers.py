@@ -1,7 +1,8 @@
-"""Data flows one way: a module imports only what stands before it, and says what it offers."""
+"""Data flows one way: a room imports only what stands before it, and says what it offers."""
 
 import ast
 import doctest
+import graphlib
 import importlib
 import inspect
 from pathlib import Path
@@ -12,13 +13,10 @@ import pytest
 import distillnet
 
 ROOT = Path(distillnet.__file__).parent
+# The rooms, each importing only those before it.
 ORDER = (
-    "errors", "files", "classes", "preprocessing", "images", "zoo", "weights", "program_schema",
-    "programs", "sources", "models", "train", "operators", "graph", "capture", "channels",
-    "bitmaps", "thin", "plan", "cost", "surgery", "samples", "teacher", "basis", "regression",
-    "compensation", "atlas", "replay", "evaluate", "search", "partition", "pictures",
-    "layer_report", "distillation", "distill", "runs", "demo", "engine", "deploy", "cli",
-    "__main__",
+    "errors", "files", "classes", "images", "models", "graph", "cut", "refit", "atlas", "evaluate",
+    "search", "job", "engine", "deploy", "cli", "__main__",
 )  # fmt: skip
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -28,7 +26,7 @@ def _name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _layer(module: str) -> str:
+def _room(module: str) -> str:
     return module.split(".")[1]
 
 
@@ -52,15 +50,27 @@ def module(request: pytest.FixtureRequest) -> ModuleType:
     return importlib.import_module(_name(request.param))
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.parent != ROOT or p.stem != "__init__"],
-                         ids=_name)  # fmt: skip
-def test_a_module_imports_only_what_stands_before_it(path: Path) -> None:
+def test_the_package_is_the_rooms_in_order() -> None:
+    found = {path.stem for path in ROOT.glob("*.py")} | {path.parent.name for path in FILES}
+    found = {name for name in found if (ROOT / name).is_dir() or (ROOT / f"{name}.py").exists()}
+    assert found - {"__init__"} == set(ORDER)
+    listed = [path for path in ROOT.iterdir() if path.name != "__pycache__"]
+    assert len(listed) <= 18, "a reader should take the package in at a glance"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p != ROOT / "__init__.py"], ids=_name)
+def test_a_room_imports_only_what_stands_before_it(path: Path) -> None:
     name = _name(path)
-    assert _layer(name) in ORDER, f"give {name} its place in ORDER"
-    place = ORDER.index(_layer(name))
+    place = ORDER.index(_room(name))
     for imported in _imports(path):
-        same_package = _layer(imported) == _layer(name) and path.parent != ROOT
-        assert same_package or ORDER.index(_layer(imported)) < place, f"{name}: {imported}"
+        same_room = _room(imported) == _room(name)
+        assert same_room or ORDER.index(_room(imported)) < place, f"{name}: {imported}"
+
+
+def test_modules_of_a_room_do_not_import_each_other_in_circles() -> None:
+    imports = {_name(path): _imports(path) for path in FILES}
+    graph = {name: {i for i in found if i in imports} - {name} for name, found in imports.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle
 
 
 def test_what_all_lists_exists_and_is_documented(module: ModuleType) -> None:

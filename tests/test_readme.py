@@ -15,8 +15,8 @@ from PIL import Image
 
 import distillnet as dn
 from distillnet.cli import main
-from distillnet.preprocessing import preprocess
-from distillnet.programs import load_program
+from distillnet.images.preprocessing import preprocess
+from distillnet.models.programs import load_program
 
 README = Path(__file__).parents[1] / "README.md"
 _BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.M | re.S)

@@ -7,8 +7,6 @@
 """
 
 from distillnet.atlas import Atlas, collect, open_atlas
-from distillnet.capture import capture
-from distillnet.channels import Channels, analyse, groups
 from distillnet.classes import (
     ClassTable,
     Mission,
@@ -17,20 +15,22 @@ from distillnet.classes import (
     parse_mission,
     read_class_table,
 )
-from distillnet.cost import Cost, cost
-from distillnet.distill import distill
-from distillnet.distillation import Distillation, Options
+from distillnet.cut.cost import Cost, cost
+from distillnet.cut.plan import Plan
+from distillnet.cut.surgery import compact, mask
 from distillnet.errors import DistillnetError, ImageError, InputError, UnsupportedError
 from distillnet.evaluate import Evaluation
 from distillnet.graph import Graph, GraphModule, run
+from distillnet.graph.capture import capture
+from distillnet.graph.channels import Channels, analyse, groups
 from distillnet.images import Folders, ImageSet, load_batches, open_images
+from distillnet.images.preprocessing import Preprocessing
+from distillnet.job.distill import distill
+from distillnet.job.distillation import Distillation, Options
+from distillnet.job.partition import Images, split_images
+from distillnet.job.runs import Run, evaluate_run, open_run, save_program, write_run
 from distillnet.models import Model, load_model
-from distillnet.partition import Images, split_images
-from distillnet.plan import Plan
-from distillnet.preprocessing import Preprocessing
-from distillnet.runs import Run, evaluate_run, open_run, save_program, write_run
 from distillnet.search import Budget
-from distillnet.surgery import compact, mask
 
 __all__ = [
     "Atlas",

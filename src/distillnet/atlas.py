@@ -20,10 +20,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from distillnet.channels import Channels
 from distillnet.errors import InputError
 from distillnet.files import write_tensors
 from distillnet.graph import Graph, fast_layout, run
+from distillnet.graph.channels import Channels
 from distillnet.images import Batch, ImageRef
 
 __all__ = ["Atlas", "collect", "image_key", "open_atlas"]

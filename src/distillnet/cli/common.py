@@ -5,12 +5,12 @@ from pathlib import Path
 from distillnet.atlas import open_atlas
 from distillnet.classes import ClassTable, Mission
 from distillnet.cli.output import print_json, print_line, print_result, warn, warn_unreadable
-from distillnet.distillation import Distillation
 from distillnet.errors import InputError
 from distillnet.images import Folders, ImageSet, open_images
+from distillnet.job.distillation import Distillation
+from distillnet.job.partition import Images, split_images
+from distillnet.job.runs import result_json
 from distillnet.models import Model, load_model
-from distillnet.partition import Images, split_images
-from distillnet.runs import result_json
 
 __all__ = ["images_of", "kept_apart", "load", "print_run"]
 

@@ -32,7 +32,7 @@ from distillnet.deploy.profile import LayerTime, held_back, profile_onnx
 from distillnet.deploy.runtimes import file_format
 from distillnet.engine import check_prefix
 from distillnet.files import new_file, new_folder
-from distillnet.runs import Run, open_run
+from distillnet.job.runs import Run, open_run
 
 __all__ = ["bench_command", "export_command"]
 

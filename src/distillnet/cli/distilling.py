@@ -1,4 +1,4 @@
-"""The command that does the main job: its options, and one call of ``distillnet.distill``."""
+"""The command that does the main job: its options, and one call of ``distillnet.job.distill``."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -26,11 +26,11 @@ from distillnet.cli.options import (
 )
 from distillnet.cli.output import print_json, print_line, print_result, progress
 from distillnet.deploy.timings import best_multiple, element_cost
-from distillnet.distill import distill
-from distillnet.distillation import Options
 from distillnet.errors import InputError
 from distillnet.files import new_folder
-from distillnet.runs import RUN_MARKER, open_run, take_from_front, write_run
+from distillnet.job.distill import distill
+from distillnet.job.distillation import Options
+from distillnet.job.runs import RUN_MARKER, open_run, take_from_front, write_run
 from distillnet.search import Budget
 
 __all__ = ["Aim", "distill_command"]

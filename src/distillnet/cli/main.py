@@ -10,8 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from distillnet.capture import capture_model
-from distillnet.channels import analyse, groups
 from distillnet.classes import ClassTable, numbered_table, parse_mission
 from distillnet.cli.common import kept_apart, load, print_run
 from distillnet.cli.deploying import bench_command, export_command
@@ -42,22 +40,24 @@ from distillnet.cli.output import (
     warn,
     warn_unreadable,
 )
-from distillnet.cost import cost
-from distillnet.demo import run_demo
+from distillnet.cut.cost import cost
 from distillnet.deploy import evaluate_c, evaluate_onnx, open_onnx
-from distillnet.distill import measure_statistics, pick_device
-from distillnet.distillation import Options
 from distillnet.errors import InputError
 from distillnet.files import check_writable, new_file, new_folder
+from distillnet.graph.capture import capture_model
+from distillnet.graph.channels import analyse, groups
 from distillnet.images import load_batches, open_images
-from distillnet.runs import (
+from distillnet.job.demo import run_demo
+from distillnet.job.distill import measure_statistics, pick_device
+from distillnet.job.distillation import Options
+from distillnet.job.runs import (
     RUN_MARKER,
     evaluate_run,
     open_run,
 )
-from distillnet.train import Epoch, save_weights
-from distillnet.train import train as train_network
-from distillnet.zoo import ZOO
+from distillnet.models.train import Epoch, save_weights
+from distillnet.models.train import train as train_network
+from distillnet.models.zoo import ZOO
 
 app = typer.Typer(
     add_completion=False,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from distillnet.distillation import METHODS, SURGEON
+from distillnet.job.distillation import METHODS, SURGEON
 from distillnet.search import SCORES
 
 __all__ = [

@@ -21,8 +21,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from distillnet.distill import Progress as OnProgress
-from distillnet.runs import allowed_loss_pp
+from distillnet.job.distill import Progress as OnProgress
+from distillnet.job.runs import allowed_loss_pp
 
 __all__ = [
     "print_json",

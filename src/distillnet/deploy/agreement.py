@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distillnet.preprocessing import Preprocessing
+from distillnet.images.preprocessing import Preprocessing
 
 __all__ = ["TOLERANCE", "Agreement", "as_pixels", "compare"]
 

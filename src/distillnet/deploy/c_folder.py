@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from distillnet.bitmaps import unpack
-from distillnet.capture import capture, capture_model
-from distillnet.channels import analyse
+from distillnet.cut.bitmaps import unpack
+from distillnet.cut.plan import Plan
+from distillnet.cut.surgery import mask
 from distillnet.deploy.agreement import Agreement, compare
 from distillnet.deploy.networks import Deployable, distilled_network, original_model
 from distillnet.engine import (
@@ -35,11 +35,11 @@ from distillnet.engine import (
 from distillnet.errors import DistillnetError, InputError
 from distillnet.evaluate import Evaluation
 from distillnet.graph import Graph, GraphModule
+from distillnet.graph.capture import capture, capture_model
+from distillnet.graph.channels import analyse
 from distillnet.images import Batch
-from distillnet.plan import Plan
-from distillnet.preprocessing import Preprocessing
-from distillnet.runs import Run, evaluate_scores
-from distillnet.surgery import mask
+from distillnet.images.preprocessing import Preprocessing
+from distillnet.job.runs import Run, evaluate_scores
 
 __all__ = [
     "C_MARKER",

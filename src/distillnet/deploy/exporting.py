@@ -19,9 +19,9 @@ from distillnet.deploy.quantise import CALIBRATIONS, to_half, to_int8
 from distillnet.errors import DistillnetError, InputError
 from distillnet.evaluate import Evaluation, Scores, evaluation
 from distillnet.images import Batch, ImageSet, limit, load_all
-from distillnet.partition import Images
-from distillnet.preprocessing import Preprocessing
-from distillnet.runs import Run, allowed_loss_pp, evaluate_scores
+from distillnet.images.preprocessing import Preprocessing
+from distillnet.job.partition import Images
+from distillnet.job.runs import Run, allowed_loss_pp, evaluate_scores
 
 __all__ = [
     "FORMATS",

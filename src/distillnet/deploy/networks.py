@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from distillnet.capture import capture_model
 from distillnet.graph import GraphModule
+from distillnet.graph.capture import capture_model
+from distillnet.images.preprocessing import Preprocessing, Size
+from distillnet.job.runs import Run
 from distillnet.models import Model, load_model, random_model
-from distillnet.preprocessing import Preprocessing, Size
-from distillnet.programs import load_program
-from distillnet.runs import Run
+from distillnet.models.programs import load_program
 
 __all__ = [
     "Deployable",

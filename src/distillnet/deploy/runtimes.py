@@ -18,7 +18,7 @@ from distillnet.deploy.onnx_file import open_onnx
 from distillnet.engine import COMPILERS, compiler
 from distillnet.errors import InputError
 from distillnet.graph import fast_layout
-from distillnet.programs import load_program
+from distillnet.models.programs import load_program
 
 __all__ = ["RUNTIMES", "available_runtimes", "file_format", "open_runtime"]
 

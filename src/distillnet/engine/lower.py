@@ -12,7 +12,7 @@ from distillnet.engine.packing import Weights
 from distillnet.engine.steps import BLOCK, Step, Strip
 from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph, consumers
-from distillnet.operators import LAYERS, Node, clamp_of
+from distillnet.graph.operators import LAYERS, Node, clamp_of
 
 __all__ = ["Lowered", "View", "lower"]
 

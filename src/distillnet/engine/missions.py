@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distillnet.cut.plan import Plan
+from distillnet.cut.surgery import insert_masks
 from distillnet.engine.emit import MissionBits
 from distillnet.engine.need import Keeps, with_needed_masks
 from distillnet.engine.ordering import with_like_bitmaps_together
 from distillnet.engine.placing import compile_graph
 from distillnet.engine.steps import Program
 from distillnet.graph import Graph
-from distillnet.operators import LAYERS
-from distillnet.plan import Plan
-from distillnet.surgery import insert_masks
+from distillnet.graph.operators import LAYERS
 
 __all__ = ["MissionPlan", "compile_compact", "compile_switchable"]
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distillnet.cost import need_of_input
+from distillnet.cut.cost import need_of_input
+from distillnet.cut.surgery import insert_masks
 from distillnet.graph import Graph, consumers
-from distillnet.operators import LAYERS, Node, clamp_of
-from distillnet.surgery import insert_masks
+from distillnet.graph.operators import LAYERS, Node, clamp_of
 
 __all__ = ["Keeps", "needed_neurons", "with_needed_masks"]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from distillnet.engine.need import Keeps
 from distillnet.engine.steps import BLOCK
 from distillnet.graph import Graph
-from distillnet.operators import LAYERS, Node
+from distillnet.graph.operators import LAYERS, Node
 
 __all__ = ["alike_together", "with_like_bitmaps_together"]
 

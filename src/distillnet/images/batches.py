@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from distillnet.errors import ImageError, InputError
 from distillnet.images.files import ImageRef, OpenFiles, UnreadableImage, read_image
 from distillnet.images.folders import ImageSet
-from distillnet.preprocessing import Preprocessing, preprocess
+from distillnet.images.preprocessing import Preprocessing, preprocess
 
 __all__ = ["Batch", "BatchStream", "Loaded", "load_all", "load_batches"]
 

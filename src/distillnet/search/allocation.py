@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distillnet.channels import MAKES_SCORES, Channels
-from distillnet.cost import node_overhead
+from distillnet.cut.cost import node_overhead
+from distillnet.cut.plan import Plan
+from distillnet.cut.thin import Split
 from distillnet.graph import Graph
-from distillnet.operators import LAYERS
-from distillnet.plan import Plan
+from distillnet.graph.channels import MAKES_SCORES, Channels
+from distillnet.graph.operators import LAYERS
 from distillnet.search.orders import Order
 from distillnet.search.splits import Spectrum, choose_splits
-from distillnet.thin import Split
 
 __all__ = ["Cut", "Ledger", "channel_plan", "cut_to_size", "open_ledger", "round_up"]
 

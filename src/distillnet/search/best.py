@@ -43,11 +43,11 @@ import torch
 from torch import Tensor
 
 from distillnet.classes import Mission
-from distillnet.compensation import with_biases
-from distillnet.cost import cost
+from distillnet.cut.cost import cost
+from distillnet.cut.plan import Plan
 from distillnet.graph import Graph
-from distillnet.plan import Plan
-from distillnet.preprocessing import Size
+from distillnet.images.preprocessing import Size
+from distillnet.refit.compensation import with_biases
 from distillnet.search.allocation import Cut, channel_plan
 from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate, Importance, Sized, Workshop

@@ -15,21 +15,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillnet.channels import Channels
 from distillnet.classes import Mission
-from distillnet.compensation import compensate
-from distillnet.cost import class_work
+from distillnet.cut.cost import class_work
+from distillnet.cut.plan import Plan
+from distillnet.cut.surgery import compact
 from distillnet.graph import Graph
-from distillnet.plan import Plan
-from distillnet.preprocessing import Size
-from distillnet.replay import masked_scores
+from distillnet.graph.channels import Channels
+from distillnet.graph.replay import masked_scores
+from distillnet.images.preprocessing import Size
+from distillnet.refit.compensation import compensate
+from distillnet.refit.teacher import Teacher, teach
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.orders import Order, elimination_orders
 from distillnet.search.splits import Spectrum, spectra
-from distillnet.surgery import compact
-from distillnet.teacher import Teacher, teach
 
 __all__ = ["Candidate", "Fold", "Importance", "Sized", "Workshop", "make_folds"]
 

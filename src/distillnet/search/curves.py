@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillnet.channels import Channels
 from distillnet.classes import Mission
-from distillnet.cost import Cost, cost
+from distillnet.cut.cost import Cost, cost
+from distillnet.cut.plan import Plan
 from distillnet.graph import Graph
-from distillnet.plan import Plan
-from distillnet.replay import Replay
+from distillnet.graph.channels import Channels
+from distillnet.graph.replay import Replay
 from distillnet.search.judge import divergence, log_probabilities
 from distillnet.search.units import Unit
 

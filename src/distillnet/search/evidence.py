@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distillnet.channels import Channels
 from distillnet.classes import Mission
 from distillnet.graph import Graph, fast_layout, run
-from distillnet.operators import Node
-from distillnet.samples import choose_places, outputs_at, patches_at
-from distillnet.teacher import refittable
+from distillnet.graph.channels import Channels
+from distillnet.graph.operators import Node
+from distillnet.refit.samples import choose_places, outputs_at, patches_at
+from distillnet.refit.teacher import refittable
 
 __all__ = ["Evidence", "View", "columns_of", "measure_evidence"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from distillnet.cut.plan import Plan
 from distillnet.graph import Graph
-from distillnet.plan import Plan
 from distillnet.search.judge import Verdict
 
 __all__ = ["Found"]

@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillnet.channels import Channels
-from distillnet.cost import class_savings
+from distillnet.cut.cost import class_savings
 from distillnet.graph import Graph
+from distillnet.graph.channels import Channels
 from distillnet.search.evidence import Evidence, View, columns_of
 
 __all__ = ["Order", "elimination_orders"]

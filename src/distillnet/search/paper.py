@@ -28,12 +28,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from distillnet.channels import Channels
 from distillnet.classes import Mission
-from distillnet.cost import Cost, cost
+from distillnet.cut.cost import Cost, cost
+from distillnet.cut.plan import Plan, complete_only
 from distillnet.graph import Graph
-from distillnet.plan import Plan, complete_only
-from distillnet.replay import masked_scores
+from distillnet.graph.channels import Channels
+from distillnet.graph.replay import masked_scores
 from distillnet.search.budget import Budget
 from distillnet.search.curves import allocate, measure
 from distillnet.search.found import Found

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distillnet.atlas import Atlas
-from distillnet.channels import Channels
 from distillnet.classes import Mission
 from distillnet.graph import Graph
-from distillnet.operators import LAYERS
+from distillnet.graph.channels import Channels
+from distillnet.graph.operators import LAYERS
 
 __all__ = [
     "SCORES",

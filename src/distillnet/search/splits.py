@@ -23,13 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillnet.basis import column_covariance, column_filters, factor, output_basis
-from distillnet.channels import Channels
+from distillnet.cut.thin import Split, halves, is_separable, matrix
 from distillnet.graph import Graph
-from distillnet.operators import Node
+from distillnet.graph.channels import Channels
+from distillnet.graph.operators import Node
+from distillnet.refit.basis import column_covariance, column_filters, factor, output_basis
+from distillnet.refit.teacher import refittable
 from distillnet.search.evidence import Evidence
-from distillnet.teacher import refittable
-from distillnet.thin import Split, halves, is_separable, matrix
 
 __all__ = ["Spectrum", "choose_splits", "spectra"]
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distillnet.bitmaps import bitmap, fuse, quantile_threshold
-from distillnet.channels import Channels
+from distillnet.cut.bitmaps import bitmap, fuse, quantile_threshold
 from distillnet.graph import Graph
+from distillnet.graph.channels import Channels
 from distillnet.search.scores import Score
 
 __all__ = ["Cut", "Unit", "channel_units", "neuron_units"]

@@ -1,0 +1,120 @@
+"""From a PyTorch module to our graph, by way of torch.export.
+
+torch.export gives a flat list of ATen operators. ``builder`` walks it and keeps track of data
+movement, ``aten`` tells for each operator how it becomes nodes, ``patterns`` recognises what export
+has taken apart and folds batch norm.
+
+An operator that is not in the table is refused by name. Nothing is guessed.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from distillnet.errors import UnsupportedError
+from distillnet.graph.capture.aten import TABLE
+from distillnet.graph.capture.builder import Builder, example_input
+from distillnet.graph.capture.patterns import fold_batch_norm
+from distillnet.graph.graph import Graph, run
+from distillnet.images.preprocessing import Size
+from distillnet.models import Model
+
+__all__ = ["capture", "capture_model"]
+
+# Kept whole by the export, for they are one layer to us; everything else becomes core ATen.
+_WHOLE = frozenset(
+    {
+        "adaptive_avg_pool2d",
+        "conv2d",
+        "gelu",
+        "hardsigmoid",
+        "hardswish",
+        "layer_norm",
+        "linear",
+        "max_pool2d",
+        "mish",
+        "silu",
+        "softplus",
+    }
+)
+
+
+def capture_model(model: Model, size: Size | None = None) -> Graph:
+    """The graph of a model at an input size (H, W), its own by default; raises as ``capture``."""
+    how = model.preprocessing
+    return capture(model.module, size or how.input_size, channels=len(how.mean))
+
+
+def capture(module: nn.Module, input_size: Size, *, channels: int = 3) -> Graph:
+    """The graph of a classification CNN in inference mode; the module is left as it was.
+
+    Args:
+        module: (N, channels, H, W) -> (N, classes).
+        input_size: (H, W).
+
+    Raises:
+        UnsupportedError: torch.export or distillnet cannot follow the module; the message names
+            the operator, the layer and the way out.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
+    >>> [node.op for node in capture(net, (8, 8)).nodes]
+    ['input', 'conv', 'act', 'flatten', 'linear']
+    """
+    modes = {part: part.training for part in module.modules()}
+    for part in modes:  # not module.eval(), which loaded programmes refuse
+        part.training = False
+    try:
+        program = _export(module, (channels, *input_size))
+        with torch.no_grad():
+            graph = Builder(program, TABLE).build()
+            graph = fold_batch_norm(graph)
+            _verify(module, graph, program)
+    finally:
+        for part, was_training in modes.items():  # a part may be frozen in a net that is not
+            part.training = was_training
+    return graph
+
+
+def _export(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
+    table = torch.export.default_decompositions()
+    for overload in list(table.keys()):
+        if overload._schema.name.removeprefix("aten::").rstrip("_") in _WHOLE:
+            del table[overload]
+    tensors = [*module.parameters(), *module.buffers()]
+    reference = next((t for t in tensors if t.is_floating_point()), torch.zeros(1))
+    # Two images, so that a batch dimension is never mistaken for one of size 1; a programme that
+    # was exported with a fixed batch of 1 accepts only that.
+    for batch in (2, 1):
+        x = torch.zeros(batch, *shape, dtype=reference.dtype, device=reference.device)
+        try:
+            return torch.export.export(module, (x,)).run_decompositions(table)
+        except Exception as error:  # noqa: BLE001 - torch.export raises whatever the model raises
+            failure = error
+    reason = str(failure).strip().splitlines()[0] if str(failure).strip() else repr(failure)
+    raise UnsupportedError(
+        f"torch.export cannot follow this network at input (N, {', '.join(map(str, shape))}): "
+        f"{type(failure).__name__}: {reason[:300]}. Expected a CNN without data-dependent control "
+        "flow that takes one image tensor; check --input-size, or rewrite what the message names."
+    ) from failure
+
+
+def _verify(module: nn.Module, graph: Graph, program: ExportedProgram) -> None:
+    """Compare graph and module on noise: a translation that is off must never go unnoticed."""
+    example = example_input(program)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(example.shape, generator=generator).to(example.device, example.dtype)
+    want, got = module(x), run(graph, {graph.input.name: x})[graph.output]
+    if not isinstance(want, Tensor):
+        raise UnsupportedError(
+            f"the network returns a {type(want).__name__}; expected one score tensor (N, classes). "
+            "Wrap it in a module that returns the scores alone."
+        )
+    scale = want.abs().max().clamp_min(1e-6)
+    difference = ((got - want).abs().max() / scale).item()
+    # Not a comparison with NaN: a network that is NaN on noise is the models module's to refuse.
+    if difference > 1e-3:
+        raise UnsupportedError(
+            f"the captured graph differs from the network by {difference:.2g} of its output's "
+            "range; expected agreement to rounding. This is a bug in distillnet: please report "
+            "the network's definition."
+        )

@@ -1,0 +1,319 @@
+"""The whole job: statistics, search, surgery, evaluation; from a model to a ``Distillation``."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distillnet.atlas import Atlas, collect
+from distillnet.classes import Mission
+from distillnet.cut.cost import cost
+from distillnet.cut.surgery import compact
+from distillnet.errors import InputError
+from distillnet.evaluate import (
+    Evaluation,
+    Scores,
+    closed_set,
+    evaluation,
+    graph_scores,
+)
+from distillnet.graph import Graph
+from distillnet.graph.capture import capture_model
+from distillnet.graph.channels import Channels, analyse
+from distillnet.images import ImageSet, load_batches
+from distillnet.job.distillation import SURGEON, Distillation, Options
+from distillnet.job.layer_report import layer_reports
+from distillnet.job.partition import Images
+from distillnet.job.pictures import Pictures
+from distillnet.models import Model
+from distillnet.search import (
+    SCORES,
+    Findings,
+    Found,
+    class_importance,
+    search_best,
+    search_paper,
+)
+from distillnet.search.evidence import Evidence, measure_evidence
+
+__all__ = [
+    "Progress",
+    "check_atlas",
+    "distill",
+    "measure_statistics",
+    "pick_device",
+]
+
+Progress = Callable[[str, int, int], None]  # stage, done, of
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def pick_device(name: str) -> torch.device:
+    """The device for "auto", "cpu" or "cuda"; InputError where there is no such device."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"found the device {name!r}; expected auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("PyTorch finds no CUDA device on this machine; use --device cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def measure_statistics(
+    graph: Graph,
+    channels: Channels,
+    model: Model,
+    images: ImageSet,
+    directory: Path,
+    options: Options,
+    on_progress: Progress = _silent,
+) -> tuple[Atlas, tuple[str, ...]]:
+    """Collect an atlas of ``images`` into ``directory``; also a message per unreadable image."""
+    done = 0
+
+    def count(n: int) -> None:
+        nonlocal done
+        done += n
+        on_progress("collect", done, len(images))
+
+    stream = load_batches(
+        images, model.preprocessing, batch_size=options.batch_size, workers=options.workers
+    )
+    atlas = collect(
+        graph,
+        channels,
+        stream,
+        directory,
+        model=model.name,
+        weights_sha256=model.weights_sha256,
+        on_images=count,
+    )
+    return atlas, stream.unreadable
+
+
+def check_atlas(
+    atlas: Atlas, graph: Graph, channels: Channels, model: Model, mission: Mission
+) -> None:
+    """Raise InputError when the atlas is of another network, weights or size, or lacks a class."""
+    for what, found, expected in (
+        ("weights", atlas.weights_sha256, model.weights_sha256),
+        ("input size", atlas.input_size, graph.input.shape[1:]),
+        ("sites", atlas.sites, channels.sites),
+    ):
+        if found != expected:
+            raise InputError(
+                f"the atlas {atlas.directory} is of other {what} than {model.name} here "
+                f"({str(found)[:60]} instead of {str(expected)[:60]}); collect it again with this "
+                "model"
+            )
+    if missing := [c for c in mission.indices if not atlas.counts.get(c)]:
+        raise InputError(
+            f"the atlas {atlas.directory} has no statistics of class {missing[0]}; collect it "
+            "with images of all classes of the mission"
+        )
+
+
+def distill(
+    model: Model,
+    mission: Mission,
+    images: Images,
+    atlas_dir: Path,
+    options: Options | None = None,
+    *,
+    atlas: Atlas | None = None,
+    on_progress: Progress = _silent,
+) -> Distillation:
+    """Cut a network down to a mission within a budget, with no training.
+
+    Args:
+        images: see ``split_images``; the val images are used for the final figures only.
+        atlas_dir: an existing folder for the statistics, unless ``atlas`` brings them.
+        on_progress: called as (stage, done, of) with the stages collect, read (the search
+            images), search and evaluate.
+
+    Raises:
+        InputError: a class is missing, images cannot be read, or the network cannot be followed.
+    """
+    options = options or Options()
+    start = time.perf_counter()
+    device = pick_device(options.device)
+    graph = capture_model(model)
+    channels = analyse(graph)
+    if not channels.sites:
+        raise InputError(f"{model.name} has no channel that could be removed; see inspect")
+    on_device = graph.to(device)
+    unreadable: tuple[str, ...] = ()
+    if atlas is None:
+        atlas, unreadable = measure_statistics(
+            on_device, channels, model, images.statistics, atlas_dir, options, on_progress
+        )
+    check_atlas(atlas, graph, channels, model, mission)
+    collected = time.perf_counter()
+
+    pictures = Pictures(
+        model,
+        mission,
+        images,
+        macs=cost(graph, channels).macs,
+        device=device,
+        keep_input_size=options.keep_input_size,
+        seed=options.seed,
+        workers=options.workers,
+        on_read=lambda done, of: on_progress("read", done, of),
+    )
+    known = Findings(on_device, channels, atlas, mission, options.seed)
+    search = _search_best if options.method == "best" else _search_paper
+    found = search(known, pictures, options, on_progress)
+    size = pictures.size_of(found)
+    layers = layer_reports(
+        pictures.sized(size).graph, pictures.sized(size).channels, found, pictures.some(size)
+    )
+    searched = time.perf_counter()
+
+    points = found.front or (found,)
+    baseline, after, unreadable_val = _evaluate(
+        on_device, points, model, mission, images.val, options, on_progress
+    )
+    end = time.perf_counter()
+    unreadable += pictures.unreadable + unreadable_val
+
+    n_images = {
+        "statistics": sum(atlas.counts[c] for c in mission.indices),
+        "search": pictures.n_search,
+        "val": baseline.n,
+        "unreadable": len(unreadable),
+    }
+    seconds = {
+        "collect": collected - start,
+        "search": searched - collected,
+        "total": end - start,
+    }
+
+    def distillation(point: Found, distilled: Evaluation) -> Distillation:
+        cut = analyse(point.graph)
+        return Distillation(
+            model=model,
+            mission=mission,
+            options=options,
+            graph=graph,
+            channels=cut,
+            found=point,
+            compact=compact(point.graph.to("cpu"), cut, point.plan),
+            baseline=baseline,
+            distilled=distilled,
+            cost_before=cost(graph, channels),
+            cost_after=cost(point.graph, cut, point.plan),
+            layers=layers if point.plan is found.plan else (),
+            n_images=n_images,
+            unreadable=unreadable,
+            seconds=seconds,
+            peak_rss_mb=_peak_rss_mb(),
+        )
+
+    made = [distillation(*pair) for pair in zip(points, after, strict=True)]
+    chosen = next(done for done in made if done.plan is found.plan)
+    return replace(chosen, front=tuple(made) if found.front else ())
+
+
+def _search_paper(
+    known: Findings, pictures: Pictures, options: Options, on_progress: Progress
+) -> Found:
+    own = pictures.sized(pictures.own_size)
+    if options.score_name == "sensitivity":
+        evidence = measure_evidence(
+            own.graph, own.channels, known.mission, own.x_statistics, options.seed
+        )
+        known = replace(known, gradients=evidence.gradients)
+    return search_paper(
+        own.graph,
+        own.channels,
+        SCORES[options.score_name](known),
+        known.mission,
+        own.x_search,
+        pictures.labels(),
+        options.budget,
+        complete_only_plan=options.complete_only,
+        on_progress=lambda done, total: on_progress("search", done, total),
+    )
+
+
+def _search_best(
+    known: Findings, pictures: Pictures, options: Options, on_progress: Progress
+) -> Found:
+    def importance(evidence: Evidence) -> NDArray[np.float64]:
+        score = SCORES[options.score_name](replace(known, gradients=evidence.gradients))
+        return class_importance(known.channels, score)
+
+    return search_best(
+        pictures.sized,
+        pictures.sizes(),
+        known.mission,
+        pictures.labels(),
+        options.budget,
+        labels_statistics_n=pictures.labels_statistics(),
+        importance=None if options.score_name == SURGEON else importance,
+        split=options.split,
+        round_to=options.round_to,
+        param_weight=options.param_weight,
+        element=options.element_cost,
+        seed=options.seed,
+        on_progress=lambda done, total: on_progress("search", done, total),
+    )
+
+
+def _peak_rss_mb() -> float | None:
+    """The most memory this process has had resident, in MB; None where the system does not tell."""
+    try:
+        import resource  # there is none on Windows
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _evaluate(
+    graph: Graph,
+    points: Sequence[Found],
+    model: Model,
+    mission: Mission,
+    images: ImageSet,
+    options: Options,
+    on_progress: Progress,
+) -> tuple[Evaluation, list[Evaluation], tuple[str, ...]]:
+    """Baseline and found networks on the same images; also which could not be read.
+
+    A found one is evaluated compacted, with all its scores, so that the open set is measured on
+    what is left of the network; the closed set reads the mission's scores of the same run.
+    """
+    networks = [graph]
+    for point in points:
+        networks.append(
+            compact(point.graph, analyse(point.graph), replace(point.plan, outputs=None))
+        )
+    results: list[Evaluation] = []
+    unreadable: tuple[str, ...] = ()
+    for i, network in enumerate(networks):
+
+        def report(n: int, offset: int = i * len(images)) -> None:
+            on_progress("evaluate", offset + n, len(networks) * len(images))
+
+        height, width = network.input.shape[1:]
+        stream = load_batches(
+            images,
+            model.preprocessing.with_input_size((height, width)),
+            batch_size=options.batch_size,
+            workers=options.workers,
+            on_image=report,
+        )
+        scores: Scores = graph_scores(network, stream)
+        unreadable = stream.unreadable
+        results.append(evaluation(closed_set(scores, mission), mission, scores))
+    return results[0], results[1:], unreadable

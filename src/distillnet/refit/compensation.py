@@ -1,0 +1,220 @@
+"""Refitting what is left of a network so that it does the work of what is gone; no training.
+
+Layer by layer, in execution order, weights and bias are fitted to give what the original network
+gives (Teacher) from what the cut network feeds the layer:
+
+    min over W, b of  sum over sampled rows |W x + b - z|^2  +  ridge |W - W0|^2
+
+x: the patch in the cut network, after all earlier layers were refitted; z: the original's
+pre-activation there; W0: the original weights of the channels that are left. It is solved in
+closed form (``regression``), for layers that the plan splits with a weight of low rank.
+
+*Where it steps aside.* Depthwise and grouped convolutions and layers that share a parameter keep
+their weights: what is cut of them was fed by nothing else. Batch norm, gates, pools and adds are
+computed as they are; the layers behind them are fitted to what comes out.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distillnet.cut.plan import Plan, removed_classes
+from distillnet.cut.surgery import compact
+from distillnet.graph import Graph, consumers, fast_layout, run
+from distillnet.graph.channels import Channels
+from distillnet.graph.operators import Node, clamp_of
+from distillnet.refit.regression import Thin, fit_affine, fit_thin
+from distillnet.refit.samples import patches_at
+from distillnet.refit.teacher import Teacher, refittable
+
+__all__ = ["compensate", "flat_parts", "with_biases"]
+
+_ROWS_PER_COLUMN, _LEAST_ROWS = 16, 4000  # that a layer is fitted on, of those that there are
+_CHUNK = 32  # images computed at once
+
+
+def compensate(
+    graph: Graph,
+    channels: Channels,
+    plan: Plan,
+    teacher: Teacher,
+    x_nchw: Tensor,
+    *,
+    needs: Mapping[str, Tensor] | None = None,
+    max_bytes: int = 2 * 10**9,
+) -> Graph:
+    """The graph with the weights that make up for ``plan``'s cuts, in the original shapes.
+
+    ``mask`` and ``compact`` carry the same plan out on it. Weights of removed channels stay what
+    they were; what a kept filter had for a removed channel is zero.
+
+    Args:
+        graph: the network at the student's input size, with the original weights.
+        teacher: what the original says on the same images.
+        x_nchw: the images as the student sees them.
+        needs: by layer (M, M), what the mission feels of its outputs (``search.evidence``); for
+            layers that the plan splits. None feels all outputs alike.
+        max_bytes: of values kept between layers; where all images would take more, the layer is
+            fitted on fewer.
+    """
+    splits = plan.splits
+    plan = Plan(plan.keep)  # all scores, so that the open set can be measured
+    gone = removed_classes(channels, plan)
+    left = {name: torch.from_numpy(np.flatnonzero(~gone[ids])) for name, ids in channels.of.items()}
+    small = with_biases(compact(graph, channels, plan), [n.name for n in refittable(graph)])
+    params = dict(small.params)
+    students = _Rolling(small, params, x_nchw, max_bytes)
+    layers = [small[layer.name] for layer in refittable(graph)]
+    readers = consumers(small)
+    for layer in layers:
+        per_image = _rows_per_image(params[layer.params["weight"]], teacher.places[layer.name])
+        x_rd = students.patches(layer, teacher.places[layer.name][:, :per_image])
+        weight, bias = params[layer.params["weight"]], params[layer.params["bias"]]
+        aims = _rows_of(teacher, layer.name, per_image)[: len(x_rd)]
+        aims = aims[:, left[layer.name].to(x_rd.device)]
+        flat = flat_parts(readers[layer.name])
+        if layer.name in splits:
+            kept = left[layer.name].to(x_rd.device)
+            need = torch.eye(len(kept)) if needs is None else needs[layer.name][kept][:, kept]
+            thin = Thin(need.to(x_rd.device), splits[layer.name], tuple(weight.shape))
+            fitted, bias = fit_thin(x_rd, aims, weight.flatten(1), bias, thin, flat, per_image)
+        else:
+            fitted, bias = fit_affine(x_rd, aims, weight.flatten(1), bias, flat, per_image)
+        params[layer.params["bias"]] = bias
+        params[layer.params["weight"]] = fast_layout(fitted.reshape(weight.shape))
+    return _put_back(graph, small, params, layers, left, channels, gone)
+
+
+def _rows_per_image(weight: Tensor, places_nr: Tensor) -> int:
+    """Enough for the weights of a filter; more of them cost time and change little."""
+    n_images, most = places_nr.shape
+    rows = max(_LEAST_ROWS, _ROWS_PER_COLUMN * weight[0].numel())
+    return min(most, math.ceil(rows / n_images))
+
+
+def _rows_of(teacher: Teacher, layer: str, per_image: int) -> Tensor:
+    """What the original says (N R, M) at the first R of the places of each image."""
+    rows = teacher.rows[layer].unflatten(0, teacher.places[layer].shape)
+    return rows[:, :per_image].flatten(0, 1)
+
+
+def flat_parts(readers: Sequence[Node]) -> tuple[tuple[float, float], ...]:
+    """Where the activation behind a layer is constant; empty unless it is all that reads it."""
+    if len(readers) != 1 or readers[0].op != "act":
+        return ()
+    if (bounds := clamp_of(readers[0])) is not None:
+        low, high = (-math.inf, bounds[0]), (bounds[1], math.inf)
+        return tuple(part for part in (low, high) if part[0] < part[1])
+    match readers[0].attrs["kind"]:
+        case "hardswish":
+            return ((-math.inf, -3.0),)
+        case "hardsigmoid":
+            return ((-math.inf, -3.0), (3.0, math.inf))
+        case _:
+            return ()
+
+
+class _Rolling:
+    """The cut network's values on all images, rolled forward from layer to layer.
+
+    ``params`` may change behind the roll: only later layers read them anew. When the values at a
+    layer are too many for ``max_bytes``, only the first images go on; when they fit again, the
+    others are brought up from the input.
+    """
+
+    def __init__(
+        self, graph: Graph, params: dict[str, Tensor], x_nchw: Tensor, max_bytes: int
+    ) -> None:
+        self.graph, self.params, self.max_bytes = graph, params, max_bytes
+        self.chunks = x_nchw.split(_CHUNK)
+        self.position = {node.name: i for i, node in enumerate(graph.nodes)}
+        self.readers = consumers(graph)
+        self.live: list[dict[str, Tensor]] = []
+        self.latest: tuple[object, Tensor] | None = None
+
+    def patches(self, layer: Node, places_nr: Tensor) -> Tensor:
+        """What ``layer`` reads at the places: rows of as many images as fit, (R, D)."""
+        kernel = tuple(self.params[layer.params["weight"]].shape[2:])
+        same = (layer.inputs, kernel, *map(str, layer.attrs.values()), layer.shape[1:])
+        if self.latest is None or self.latest[0] != same:  # branches often read the same
+            rows, start = [], 0
+            for x in self._values(layer):
+                part = places_nr[start : start + len(x)]
+                rows.append(patches_at(layer, kernel, x, part))
+                start += len(x)
+            self.latest = (same, torch.cat(rows))
+        return self.latest[1]
+
+    def _values(self, layer: Node) -> Iterator[Tensor]:
+        """The layer's input, chunk by chunk."""
+        here = self.position[layer.name]
+        alive = [
+            node
+            for node in self.graph.nodes[:here]
+            if any(self.position[reader.name] >= here for reader in self.readers[node.name])
+        ]
+        names = [node.name for node in alive]
+        per_chunk = 4 * _CHUNK * sum(math.prod(node.shape) for node in alive)
+        count = min(len(self.chunks), max(1, self.max_bytes // per_chunk))
+        graph = replace(self.graph, params=self.params)
+        del self.live[count:]
+        with torch.no_grad():
+            for i in range(count):
+                if i == len(self.live):
+                    self.live.append({self.graph.input.name: fast_layout(self.chunks[i])})
+                self.live[i] = run(graph, self.live[i], names)
+                yield self.live[i][layer.inputs[0]]
+
+
+def with_biases(graph: Graph, layers: Sequence[str] | None = None) -> Graph:
+    """The graph with a bias, zero at first, in each of the layers that had none.
+
+    Args:
+        layers: by name; None takes all that can be refitted.
+    """
+    if layers is None:
+        layers = [node.name for node in refittable(graph)]
+    params, nodes = dict(graph.params), []
+    for node in graph.nodes:
+        if node.name in layers and "bias" not in node.params:
+            weight = params[node.params["weight"]]
+            name = _bias_name(node)
+            params[name] = weight.new_zeros(len(weight))
+            node = replace(node, params={**node.params, "bias": name})
+        nodes.append(node)
+    return Graph(tuple(nodes), params, graph.output)
+
+
+def _bias_name(layer: Node) -> str:
+    return f"{layer.name}:bias"
+
+
+def _put_back(
+    graph: Graph,
+    small: Graph,
+    params: dict[str, Tensor],
+    layers: Sequence[Node],
+    left: dict[str, Tensor],
+    channels: Channels,
+    gone: NDArray[np.bool_],
+) -> Graph:
+    """The fitted weights in tensors of the original shapes."""
+    whole = with_biases(graph, [layer.name for layer in layers])
+    result = dict(whole.params)
+    for layer in layers:
+        weight, bias = (whole[layer.name].params[role] for role in ("weight", "bias"))
+        device = result[weight].device
+        rows, columns = left[layer.name].to(device), left[graph[layer.name].inputs[0]].to(device)
+        full = result[weight].clone()
+        kept = torch.zeros_like(full[rows])
+        kept[:, columns] = params[layer.params["weight"]]
+        full[rows] = kept
+        result[weight] = full
+        result[bias] = result[bias].clone()
+        result[bias][rows] = params[layer.params["bias"]]
+    return replace(whole, params=result)

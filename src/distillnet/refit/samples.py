@@ -1,0 +1,82 @@
+"""Looking at a layer at a few places of each image: its outputs there, and the patches it sees.
+
+Legend: N images, R places per image, C channels in, M channels out, H and W height and width,
+k kernel side.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distillnet.graph.operators import Node
+
+__all__ = ["choose_places", "outputs_at", "patches_at", "same_places"]
+
+
+def choose_places(shape: tuple[int, ...], n_images: int, per_image: int, seed: int = 0) -> Tensor:
+    """Flat positions (N, R) in an output of ``shape`` (M, H, W), drawn at random, all if few.
+
+    A feature vector (F,) has one place. Layers with outputs of one size share their places.
+
+    >>> choose_places((8, 2, 2), 1, 10)
+    tensor([[0, 1, 2, 3]])
+    """
+    if len(shape) == 1:
+        return torch.zeros(n_images, 1, dtype=torch.int64)
+    height, width = shape[1:]
+    if per_image >= height * width:
+        return torch.arange(height * width).expand(n_images, -1)
+    generator = torch.Generator().manual_seed(seed + 100_003 * height + width)
+    return torch.randint(height * width, (n_images, per_image), generator=generator)
+
+
+def same_places(places_nr: Tensor, shape: tuple[int, ...], other: tuple[int, ...]) -> Tensor:
+    """The places of an output of ``other`` height and width that show the same part of the image.
+
+    >>> same_places(torch.tensor([[0, 3]]), (8, 2, 2), (8, 4, 4))
+    tensor([[ 5, 15]])
+    """
+    if len(shape) == 1 or shape[1:] == other[1:]:
+        return places_nr
+    (height, width), (other_height, other_width) = shape[1:], other[1:]
+    row = (2 * (places_nr // width) + 1) * other_height // (2 * height)
+    column = (2 * (places_nr % width) + 1) * other_width // (2 * width)
+    return row * other_width + column
+
+
+def outputs_at(y: Tensor, places_nr: Tensor) -> Tensor:
+    """Rows (N R, M) of an output (N, M, H, W); an output (N, F) as it is."""
+    if y.ndim == 2:
+        return y
+    n, m = y.shape[:2]
+    y_npm = y.permute(0, 2, 3, 1).reshape(n, -1, m)
+    rows = torch.arange(n, device=y.device)[:, None]
+    return y_npm[rows, places_nr.to(y.device)].reshape(-1, m)
+
+
+def patches_at(layer: Node, kernel: tuple[int, ...], x_nchw: Tensor, places_nr: Tensor) -> Tensor:
+    """What a layer reads to compute its output at ``places_nr``: rows (N R, C k k), or (N, F).
+
+    The columns are in the order of ``weight.flatten(1)``, so that ``patches @ weight.T`` is the
+    layer's output without its bias.
+
+    Args:
+        layer: a convolution with one group, or a linear layer.
+        kernel: (k, k) of the convolution, () of a linear layer.
+    """
+    if layer.op == "linear":
+        return x_nchw
+    (stride_h, stride_w), (step_h, step_w) = layer.attrs["stride"], layer.attrs["dilation"]
+    pad_h, pad_w = layer.attrs["padding"]
+    if pad_h or pad_w:
+        x_nchw = F.pad(x_nchw, (pad_w, pad_w, pad_h, pad_h))
+    x_nhwc = x_nchw.permute(0, 2, 3, 1).contiguous()
+    n, width = len(x_nhwc), layer.shape[2]
+    at = places_nr.to(x_nchw.device)
+    image = torch.arange(n, device=at.device)[:, None, None, None]
+    rows = (at // width * stride_h)[..., None] + torch.arange(kernel[0], device=at.device) * step_h
+    columns = (at % width * stride_w)[..., None] + (
+        torch.arange(kernel[1], device=at.device) * step_w
+    )
+    patch = x_nhwc[image, rows[..., :, None], columns[..., None, :]]  # N, R, k, k, C
+    return patch.permute(0, 1, 4, 2, 3).reshape(at.numel(), -1)
