@@ -31,7 +31,6 @@ import distillnet.files
 from distillnet.cli import app, main
 from distillnet.cli.output import print_table, warn_unreadable
 
-cli_main = importlib.import_module("distillnet.cli.main")  # the package's `main` is a function
 cli_distill = importlib.import_module("distillnet.cli.distilling")
 
 SIDE = 16
@@ -540,16 +539,17 @@ def test_ctrl_c_in_each_stage(
 
 
 @pytest.mark.parametrize(
-    ("name", "args"),
+    ("module", "name", "args"),
     [
-        ("write_run", DISTILL),
-        ("save_weights", ("train", "zoo:tf_mnist", "--data", "photos", "--out", "w")),
-        ("measure_statistics", COLLECT),
-        ("evaluate_run", ("evaluate", "run", "--data", "photos")),
-        ("run_demo", ("demo", "--out", "run")),
+        ("distilling", "write_run", DISTILL),
+        ("training", "save_weights", ("train", "zoo:tf_mnist", "--data", "photos", "--out", "w")),
+        ("collecting", "measure_statistics", COLLECT),
+        ("evaluating", "evaluate_run", ("evaluate", "run", "--data", "photos")),
+        ("main", "run_demo", ("demo", "--out", "run")),
     ],
 )
 def test_ctrl_c_in_each_command(
+    module: str,
     name: str,
     args: tuple[str, ...],
     run_folder: Path,
@@ -564,8 +564,7 @@ def test_ctrl_c_in_each_command(
         raise KeyboardInterrupt
 
     before = _tree(home)
-    command = cli_distill if args[0] == "distill" else cli_main
-    monkeypatch.setattr(command, name, interrupted)
+    monkeypatch.setattr(importlib.import_module(f"distillnet.cli.{module}"), name, interrupted)
     done = cli(*args, *(("--epochs", "1") if args[0] == "train" else ()))
     _assert_refused(done, 130)
     assert done.err.splitlines()[-1] == "interrupted"

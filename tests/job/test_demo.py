@@ -15,7 +15,8 @@ import torch
 import distillnet as dn
 from commands import run_command
 from distillnet.images import load_all
-from distillnet.job.runs import evaluate_scores, take_from_front
+from distillnet.job.front import take_from_front
+from distillnet.job.runs import evaluate_scores
 from distillnet.models.weights import read_weights
 from targets import run_on_a_cortex_m
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distillnet.job.distill import Progress as OnProgress
-from distillnet.job.runs import allowed_loss_pp
+from distillnet.job.results import allowed_loss_pp
 
 __all__ = [
     "print_json",

@@ -21,7 +21,8 @@ from distillnet.evaluate import Evaluation, Scores, evaluation
 from distillnet.images import Batch, ImageSet, limit, load_all
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.partition import Images
-from distillnet.job.runs import Run, allowed_loss_pp, evaluate_scores
+from distillnet.job.results import allowed_loss_pp
+from distillnet.job.runs import Run, evaluate_scores
 
 __all__ = [
     "FORMATS",

@@ -12,10 +12,8 @@
 
 import io
 import json
-import math
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,6 @@ from torch import Tensor
 
 from distillnet.classes import ClassTable, Mission
 from distillnet.cut.bitmaps import pack
-from distillnet.cut.cost import Cost
 from distillnet.errors import InputError
 from distillnet.evaluate import Evaluation, Scores, evaluation
 from distillnet.files import write_tensors
@@ -33,25 +30,24 @@ from distillnet.graph import Graph, GraphModule
 from distillnet.images import Batch
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
+from distillnet.job.results import finite_json, result_json
 from distillnet.models.programs import load_program
-from distillnet.search import Budget, Verdict, beyond_memory, is_within
 
 __all__ = [
+    "FRONT",
     "RUN_MARKER",
     "Run",
-    "allowed_loss_pp",
     "evaluate_run",
     "evaluate_scores",
     "open_run",
-    "result_json",
     "save_program",
-    "take_from_front",
+    "write_json",
     "write_run",
 ]
 
 # What tells a run folder, which may be replaced, from a folder of somebody else's results.
 RUN_MARKER = "mission.json"
-_FRONT = "front"
+FRONT = "front"  # the folder of networks for other budgets
 _FORMAT = 2
 _VERSIONS = ("distillnet", "torch", "torchvision", "numpy", "pillow")
 
@@ -69,81 +65,8 @@ def save_program(graph: Graph, path: Path) -> None:
     path.write_bytes(archive.getbuffer())
 
 
-def result_json(done: Distillation) -> dict[str, Any]:
-    """The content of ``result.json``."""
-    values = {
-        "model": done.model.name,
-        "method": done.options.method,
-        "score": done.options.score_name,
-        "classes": [
-            {"index": i, "name": name}
-            for i, name in zip(done.mission.indices, done.mission.names, strict=True)
-        ],
-        "n_classes": len(done.model.classes),
-        "budget": _budget_json(done.options.budget),
-        "baseline": _network(done.graph, done.cost_before, done.baseline),
-        "distilled": _network(done.found.graph, done.cost_after, done.distilled),
-        "mac_ratio": done.mac_ratio,
-        "mac_ratio_with_partial": done.mac_ratio_with_partial,
-        "inception_mac_ratio": done.inception_mac_ratio,
-        "param_ratio": done.param_ratio,
-        "loss_pp": done.loss_pp,
-        "worst_class_loss_pp": done.worst_class_loss_pp,
-        "loss_ci95_pp": list(done.loss_ci95_pp),
-        "n_images": dict(done.n_images),
-        "seconds": dict(done.seconds),
-        "peak_rss_mb": done.peak_rss_mb,
-        "search": {
-            **asdict(done.found.verdict),
-            "worst_class_loss_pp": done.found.verdict.worst_class_loss_pp,
-            "light": asdict(done.found.light) if done.found.light else None,
-            "budget_met": done.found.met,
-        },
-        "layers": [asdict(layer) for layer in done.layers],
-        "unreadable": list(done.unreadable),
-    }
-    finite: dict[str, Any] = _finite(values)
-    return finite
-
-
-def _budget_json(budget: Budget) -> dict[str, float | None]:
-    return {
-        "max_loss_pp": budget.max_loss_pp,
-        "max_class_loss_pp": budget.class_limit_pp,
-        "target_macs": budget.target_macs,
-        "target_params": budget.target_params,
-    }
-
-
-def allowed_loss_pp(result: Mapping[str, Any]) -> float:
-    """What a result's budget lets it lose; no limit where a ratio was to be reached instead."""
-    budget = result["budget"]
-    reaches = budget.get("target_macs") or budget.get("target_params")  # older runs have neither
-    return math.inf if reaches else float(budget["max_loss_pp"])
-
-
-def _network(graph: Graph, cost: Cost, result: Evaluation) -> dict[str, Any]:
-    return {
-        "input_size": list(graph.input.shape[1:]),
-        "params": cost.params,
-        "macs": cost.macs,
-        "macs_with_partial": cost.macs_with_partial,
-        "accuracy": result.accuracy,
-        "accuracy_open": result.accuracy_open,
-        "per_class": dict(result.per_class),
-    }
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity; a threshold that removes nothing is null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_json(value: dict[str, Any], path: Path) -> None:
+def write_json(value: dict[str, Any], path: Path) -> None:
+    """Write JSON as all files of a run hold it."""
     path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -165,7 +88,7 @@ def _mission_json(done: Distillation, sources: dict[str, Any]) -> dict[str, Any]
         "thresholds": dict(done.found.thresholds),
         "sources": sources,
     }
-    finite: dict[str, Any] = _finite(values)
+    finite: dict[str, Any] = finite_json(values)
     return finite
 
 
@@ -176,10 +99,10 @@ def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | Non
     """
     _write_network(done, directory)
     for i, point in enumerate(done.front):
-        folder = directory / _FRONT / f"{i:02}"
+        folder = directory / FRONT / f"{i:02}"
         folder.mkdir(parents=True)
         _write_network(point, folder)
-    _write_json(_mission_json(done, sources or {}), directory / RUN_MARKER)
+    write_json(_mission_json(done, sources or {}), directory / RUN_MARKER)
 
 
 def _write_network(done: Distillation, directory: Path) -> None:
@@ -190,94 +113,7 @@ def _write_network(done: Distillation, directory: Path) -> None:
             for index, keep in zip(done.mission.indices, keep_k, strict=True):
                 bitmaps[f"{index}/{site}"] = keep
     write_tensors(pack(bitmaps), directory / "bitmaps.safetensors")
-    _write_json(result_json(done), directory / "result.json")
-
-
-def take_from_front(opened: "Run", budget: Budget, directory: Path) -> dict[str, Any]:
-    """Write a run of another network on a run's front, for another budget; its figures.
-
-    Within a loss it is the smallest, as the search counts it: a smaller input counts for more, and
-    so may time. Of those that reach a target it is the one of least divergence. Losses are those
-    of the search images, as in the search itself.
-
-    Raises:
-        InputError: the run has no front, or nothing on it is within the budget.
-    """
-    points = []
-    for path in sorted((opened.directory / _FRONT).glob("*/result.json")):
-        points.append((path.parent, json.loads(path.read_text(encoding="utf-8"))))
-    if not points:
-        raise InputError(
-            f"{opened.directory} has no front of networks to choose from; expected a run of method "
-            "best, distill again without --from"
-        )
-    folder, result = _fitting(opened, points, budget)
-    result["budget"] = _budget_json(budget)
-    result["search"]["budget_met"] = True
-    for name in ("model.pt2", "bitmaps.safetensors"):
-        shutil.copyfile(folder / name, directory / name)
-    _write_json(result, directory / "result.json")
-    mission = json.loads((opened.directory / RUN_MARKER).read_text(encoding="utf-8"))
-    mission["options"]["budget"] = asdict(budget)
-    height, width = result["distilled"]["input_size"]
-    how = opened.preprocessing.with_input_size((height, width))
-    mission["preprocessing"] = asdict(how)
-    # As they are found from here: those beside the other run do not lie beside this one.
-    mission["sources"] = {**opened.sources, "from": str(opened.directory)}
-    _write_json(mission, directory / RUN_MARKER)
-    return dict(result)
-
-
-def _fitting(
-    opened: "Run", points: Sequence[tuple[Path, dict[str, Any]]], budget: Budget
-) -> tuple[Path, dict[str, Any]]:
-    """The point of a front that a budget asks for; InputError where there is none."""
-    for name, target in (("mac_ratio", budget.target_macs), ("param_ratio", budget.target_params)):
-        if target is None:
-            continue
-        reached = [point for point in points if point[1][name] >= target]
-        if not reached:
-            raise InputError(
-                f"no network of {opened.directory} reaches a {name.replace('_', ' ')} of "
-                f"{target:g}; there are: "
-                + ", ".join(f"{result[name]:.2f}" for _, result in points)
-                + ". Ask for less, or distill again without --from"
-            )
-        return min(reached, key=lambda point: float(point[1]["search"]["divergence"]))
-    # The front is in the search's order, the smallest first.
-    fitting = [point for point in points if _within(budget, point[1]["search"])]
-    if not fitting:
-        raise InputError(
-            f"no network of {opened.directory} is within {budget.max_loss_pp:g} points (worst "
-            f"class {budget.class_limit_pp:g}) by the search images; there are: "
-            + "; ".join(_losses(budget, result) for _, result in points)
-            + ". Allow more, or distill again without --from"
-        )
-    return fitting[0]
-
-
-def _within(budget: Budget, search: dict[str, Any]) -> bool:
-    """Whether a result's losses on the search images are within a budget, as the search counts."""
-    return is_within(budget, *_verdicts(search))
-
-
-def _losses(budget: Budget, result: dict[str, Any]) -> str:
-    """The losses that decide."""
-    loss = beyond_memory(budget, *_verdicts(result["search"]))
-    return (
-        f"{result['mac_ratio']:.2f}x with {loss.expected_pp:.2f} expected, {loss.counted_pp:.2f} "
-        f"counted, worst class {loss.worst_class_pp:.2f}"
-    )
-
-
-def _verdicts(search: dict[str, Any]) -> tuple[Verdict, Verdict | None]:
-    """Of the network itself and of the lightly cut one."""
-
-    def verdict(values: dict[str, Any]) -> Verdict:
-        known = {field.name: values[field.name] for field in fields(Verdict)}
-        return Verdict(**known | {"class_losses_pp": tuple(known["class_losses_pp"])})
-
-    return verdict(search), verdict(search["light"]) if search["light"] else None
+    write_json(result_json(done), directory / "result.json")
 
 
 @dataclass(frozen=True)

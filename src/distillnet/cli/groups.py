@@ -1,0 +1,68 @@
+"""Options that belong together: a frozen dataclass of them stands for them in a command."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, get_type_hints
+
+__all__ = ["grouped"]
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """A command for typer in which each dataclass that ``command`` takes is spelled out.
+
+    Every field of such a dataclass, annotated as typer wants it, becomes an option of the command;
+    when that is called, the dataclasses are made of their options again.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Size:
+    ...     width: int = 2
+    >>> @grouped
+    ... def draw(name: str, size: Size) -> None:
+    ...     print(name, size.width)
+    >>> list(inspect.signature(draw).parameters)
+    ['name', 'width']
+    >>> draw(name="square", width=3)
+    square 3
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        hint = hints[parameter.name]
+        if is_dataclass(hint):
+            groups[parameter.name] = hint
+            parameters += _options(hint)
+        else:
+            keyword = parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY)
+            parameters.append(keyword)
+
+    def run(**values: Any) -> None:
+        made = {
+            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**values, **made)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _options(group: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_default(field),
+            annotation=hints[field.name],
+        )
+        for field in fields(group)
+    ]
+
+
+def _default(field: Field[Any]) -> Any:
+    return inspect.Parameter.empty if field.default is MISSING else field.default

@@ -1,0 +1,83 @@
+"""The command that trains the small networks of the paper, which nobody ships."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distillnet.classes import ClassTable, numbered_table
+from distillnet.cli.options import DataOpt, JsonOpt, SeedOpt, WorkersOpt
+from distillnet.cli.output import print_json, print_line, progress, warn_unreadable
+from distillnet.errors import InputError
+from distillnet.files import check_writable, new_file
+from distillnet.images import open_images
+from distillnet.models.train import Epoch, save_weights
+from distillnet.models.train import train as train_network
+from distillnet.models.zoo import ZOO
+
+__all__ = ["train_command"]
+
+
+def train_command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="zoo:tf_mnist or zoo:tf_cifar.")],
+    data: DataOpt,
+    out: Annotated[Path, typer.Option(help="Weights file to write (safetensors).")],
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over the images.", show_default="the recipe's"),
+    ] = None,
+    seed: SeedOpt = 0,
+    workers: WorkersOpt = 0,
+    as_json: JsonOpt = False,
+) -> None:
+    """Train a small reference network of the paper from scratch."""
+    check_writable(out)
+    folders = open_images(data, _trainable_classes(model))
+    if folders.val is None:
+        raise InputError(
+            f"{data} has no test images; expected train/ and test/ or val/ (or .zip), or MNIST's "
+            "files"
+        )
+    with progress() as on_progress:
+
+        def report(epoch: Epoch) -> None:
+            on_progress("train", epoch.number, epoch.of)
+
+        result = train_network(
+            model,
+            folders.train,
+            folders.val,
+            epochs=epochs,
+            seed=seed,
+            workers=workers,
+            on_epoch=report,
+        )
+    with new_file(out) as path:
+        save_weights(path, result.state_dict)
+    warn_unreadable(result.unreadable)
+    if as_json:
+        print_json(
+            {
+                "model": model,
+                "accuracy": result.test_accuracy,
+                "unreadable": len(result.unreadable),
+                "seconds": result.seconds,
+                "out": str(out),
+            }
+        )
+    else:
+        print_line(
+            f"{model}: {100 * result.test_accuracy:.2f} % on the test images after "
+            f"{result.seconds:.0f} s; weights in {out}"
+        )
+
+
+def _trainable_classes(model: str) -> ClassTable:
+    """The class table of a zoo network that has no weights yet."""
+    network = ZOO.get(model.removeprefix("zoo:"))
+    if network is None or network.class_names is None or not model.startswith("zoo:"):
+        raise InputError(
+            f"found {model!r}; expected zoo:tf_mnist or zoo:tf_cifar. Other networks come trained: "
+            "pass them to distill"
+        )
+    return numbered_table(len(network.class_names), network.class_names)

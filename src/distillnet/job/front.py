@@ -1,0 +1,102 @@
+"""Taking another network from the front that a run keeps, without a search and without images."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from distillnet.errors import InputError
+from distillnet.job.results import budget_json
+from distillnet.job.runs import FRONT, RUN_MARKER, Run, write_json
+from distillnet.search import Budget, Verdict, beyond_memory, is_within
+
+__all__ = ["take_from_front"]
+
+
+def take_from_front(opened: Run, budget: Budget, directory: Path) -> dict[str, Any]:
+    """Write a run of another network on a run's front, for another budget; its figures.
+
+    Within a loss it is the smallest, as the search counts it: a smaller input counts for more, and
+    so may time. Of those that reach a target it is the one of least divergence. Losses are those
+    of the search images, as in the search itself.
+
+    Raises:
+        InputError: the run has no front, or nothing on it is within the budget.
+    """
+    points = []
+    for path in sorted((opened.directory / FRONT).glob("*/result.json")):
+        points.append((path.parent, json.loads(path.read_text(encoding="utf-8"))))
+    if not points:
+        raise InputError(
+            f"{opened.directory} has no front of networks to choose from; expected a run of method "
+            "best, distill again without --from"
+        )
+    folder, result = _fitting(opened, points, budget)
+    result["budget"] = budget_json(budget)
+    result["search"]["budget_met"] = True
+    for name in ("model.pt2", "bitmaps.safetensors"):
+        shutil.copyfile(folder / name, directory / name)
+    write_json(result, directory / "result.json")
+    mission = json.loads((opened.directory / RUN_MARKER).read_text(encoding="utf-8"))
+    mission["options"]["budget"] = asdict(budget)
+    height, width = result["distilled"]["input_size"]
+    how = opened.preprocessing.with_input_size((height, width))
+    mission["preprocessing"] = asdict(how)
+    # As they are found from here: those beside the other run do not lie beside this one.
+    mission["sources"] = {**opened.sources, "from": str(opened.directory)}
+    write_json(mission, directory / RUN_MARKER)
+    return dict(result)
+
+
+def _fitting(
+    opened: Run, points: Sequence[tuple[Path, dict[str, Any]]], budget: Budget
+) -> tuple[Path, dict[str, Any]]:
+    """The point of a front that a budget asks for; InputError where there is none."""
+    for name, target in (("mac_ratio", budget.target_macs), ("param_ratio", budget.target_params)):
+        if target is None:
+            continue
+        reached = [point for point in points if point[1][name] >= target]
+        if not reached:
+            raise InputError(
+                f"no network of {opened.directory} reaches a {name.replace('_', ' ')} of "
+                f"{target:g}; there are: "
+                + ", ".join(f"{result[name]:.2f}" for _, result in points)
+                + ". Ask for less, or distill again without --from"
+            )
+        return min(reached, key=lambda point: float(point[1]["search"]["divergence"]))
+    # The front is in the search's order, the smallest first.
+    fitting = [point for point in points if _within(budget, point[1]["search"])]
+    if not fitting:
+        raise InputError(
+            f"no network of {opened.directory} is within {budget.max_loss_pp:g} points (worst "
+            f"class {budget.class_limit_pp:g}) by the search images; there are: "
+            + "; ".join(_losses(budget, result) for _, result in points)
+            + ". Allow more, or distill again without --from"
+        )
+    return fitting[0]
+
+
+def _within(budget: Budget, search: dict[str, Any]) -> bool:
+    """Whether a result's losses on the search images are within a budget, as the search counts."""
+    return is_within(budget, *_verdicts(search))
+
+
+def _losses(budget: Budget, result: dict[str, Any]) -> str:
+    """The losses that decide."""
+    loss = beyond_memory(budget, *_verdicts(result["search"]))
+    return (
+        f"{result['mac_ratio']:.2f}x with {loss.expected_pp:.2f} expected, {loss.counted_pp:.2f} "
+        f"counted, worst class {loss.worst_class_pp:.2f}"
+    )
+
+
+def _verdicts(search: dict[str, Any]) -> tuple[Verdict, Verdict | None]:
+    """Of the network itself and of the lightly cut one."""
+
+    def verdict(values: dict[str, Any]) -> Verdict:
+        known = {field.name: values[field.name] for field in fields(Verdict)}
+        return Verdict(**known | {"class_losses_pp": tuple(known["class_losses_pp"])})
+
+    return verdict(search), verdict(search["light"]) if search["light"] else None

@@ -1,0 +1,89 @@
+"""The figures of a distillation as ``result.json`` holds them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from distillnet.cut.cost import Cost
+from distillnet.evaluate import Evaluation
+from distillnet.graph import Graph
+from distillnet.job.distillation import Distillation
+from distillnet.search import Budget
+
+__all__ = ["allowed_loss_pp", "budget_json", "finite_json", "result_json"]
+
+
+def result_json(done: Distillation) -> dict[str, Any]:
+    """The content of ``result.json``."""
+    values = {
+        "model": done.model.name,
+        "method": done.options.method,
+        "score": done.options.score_name,
+        "classes": [
+            {"index": i, "name": name}
+            for i, name in zip(done.mission.indices, done.mission.names, strict=True)
+        ],
+        "n_classes": len(done.model.classes),
+        "budget": budget_json(done.options.budget),
+        "baseline": _network(done.graph, done.cost_before, done.baseline),
+        "distilled": _network(done.found.graph, done.cost_after, done.distilled),
+        "mac_ratio": done.mac_ratio,
+        "mac_ratio_with_partial": done.mac_ratio_with_partial,
+        "inception_mac_ratio": done.inception_mac_ratio,
+        "param_ratio": done.param_ratio,
+        "loss_pp": done.loss_pp,
+        "worst_class_loss_pp": done.worst_class_loss_pp,
+        "loss_ci95_pp": list(done.loss_ci95_pp),
+        "n_images": dict(done.n_images),
+        "seconds": dict(done.seconds),
+        "peak_rss_mb": done.peak_rss_mb,
+        "search": {
+            **asdict(done.found.verdict),
+            "worst_class_loss_pp": done.found.verdict.worst_class_loss_pp,
+            "light": asdict(done.found.light) if done.found.light else None,
+            "budget_met": done.found.met,
+        },
+        "layers": [asdict(layer) for layer in done.layers],
+        "unreadable": list(done.unreadable),
+    }
+    finite: dict[str, Any] = finite_json(values)
+    return finite
+
+
+def budget_json(budget: Budget) -> dict[str, float | None]:
+    """A budget as ``result.json`` holds it."""
+    return {
+        "max_loss_pp": budget.max_loss_pp,
+        "max_class_loss_pp": budget.class_limit_pp,
+        "target_macs": budget.target_macs,
+        "target_params": budget.target_params,
+    }
+
+
+def allowed_loss_pp(result: Mapping[str, Any]) -> float:
+    """What a result's budget lets it lose; no limit where a ratio was to be reached instead."""
+    budget = result["budget"]
+    reaches = budget.get("target_macs") or budget.get("target_params")  # older runs have neither
+    return math.inf if reaches else float(budget["max_loss_pp"])
+
+
+def _network(graph: Graph, cost: Cost, result: Evaluation) -> dict[str, Any]:
+    return {
+        "input_size": list(graph.input.shape[1:]),
+        "params": cost.params,
+        "macs": cost.macs,
+        "macs_with_partial": cost.macs_with_partial,
+        "accuracy": result.accuracy,
+        "accuracy_open": result.accuracy_open,
+        "per_class": dict(result.per_class),
+    }
+
+
+def finite_json(value: Any) -> Any:
+    """A value without infinity, which JSON has not; a threshold that removes nothing is null."""
+    if isinstance(value, dict):
+        return {key: finite_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
