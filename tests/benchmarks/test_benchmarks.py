@@ -31,17 +31,23 @@ def methods() -> Iterator[ModuleType]:
 
 
 def _imported(name: str) -> Iterator[ModuleType]:
-    """A benchmark imported by its path: the folder is not a package."""
+    """A benchmark imported by its path: the folder is not a package.
+
+    The benchmarks beside it are found as they are when it runs as a script.
+    """
     spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-        yield module
-    finally:
-        del sys.modules[spec.name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        patch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
+        try:
+            spec.loader.exec_module(module)
+            yield module
+        finally:
+            for path in BENCHMARKS.glob("*.py"):
+                sys.modules.pop(path.stem, None)
 
 
 def _columns(text: str) -> list[dict[str, str]]:

@@ -1,44 +1,38 @@
-"""A run as a folder of C, checked against PyTorch; runs of one network as missions of it."""
+"""A folder of C: written from runs and checked against PyTorch, compiled and called."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from distillnet.cut.bitmaps import unpack
-from distillnet.cut.plan import Plan
-from distillnet.cut.surgery import mask
 from distillnet.deploy.agreement import Agreement, compare
-from distillnet.deploy.networks import Deployable, distilled_network, original_model
+from distillnet.deploy.c_missions import (
+    ReferencedMission,
+    compact_program,
+    mission_name,
+    noise_batch,
+    noise_scale,
+    switchable_program,
+    torch_scores,
+)
+from distillnet.deploy.networks import Deployable, distilled_network
 from distillnet.engine import (
-    MissionBits,
-    MissionPlan,
     Native,
     Program,
     build_native,
-    compile_compact,
-    compile_switchable,
     compiler,
     identifier,
-    noise_image,
     write_folder,
 )
 from distillnet.errors import DistillnetError, InputError
 from distillnet.evaluate import Evaluation
-from distillnet.graph import Graph, GraphModule
-from distillnet.graph.capture import capture, capture_model
-from distillnet.graph.channels import analyse
 from distillnet.images import Batch
-from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.runs import Run, evaluate_scores
 
 __all__ = [
@@ -80,24 +74,9 @@ class CFolder:
     weight_bytes: int
 
 
-@dataclass(frozen=True)
-class _Mission:
-    """A mission with the network of reference, normalised (N, C, H, W) -> its scores."""
-
-    bits: MissionBits
-    reference: nn.Module
-
-
-def _compact(network: Deployable, name: str) -> tuple[Program, _Mission]:
-    channels, height, width = network.shape
-    graph = capture(network.module, (height, width), channels=channels)
-    program, bits = compile_compact(graph, name, network.classes)
-    return program, _Mission(bits, network.module)
-
-
 def write_c(network: Deployable, folder: Path, prefix: str = "model", banner: str = "") -> None:
     """Write one network, whole, into an existing folder."""
-    program, mission = _compact(network, identifier(network.name))
+    program, mission = compact_program(network, identifier(network.name))
     _write(program, [mission], folder, prefix, banner, network)
 
 
@@ -125,14 +104,14 @@ def export_c(
     distilled = distilled_network(run)
     banner = f"Written by {distilled.provenance['producer']}: {command or 'export --format c'}"
     if as_missions:
-        program, missions = _switchable(run, others)
+        program, missions = switchable_program(run, others)
     elif others:
         raise InputError(
             "found --mission without --switchable; a compact network has one mission. Add "
             "--switchable to keep all weights"
         )
     else:
-        program, mission = _compact(distilled, _name_of(run, ()))
+        program, mission = compact_program(distilled, mission_name(run))
         missions = [mission]
     _write(program, missions, folder, prefix, banner, distilled)
     differences = _differences(folder, missions, distilled)
@@ -148,127 +127,17 @@ def export_c(
     )
 
 
-def _name_of(run: Run, taken: Sequence[str]) -> str:
-    return identifier(run.directory.resolve().name, taken)
-
-
-def _bitmaps(run: Run) -> dict[str, Tensor]:
-    path = run.directory / "bitmaps.safetensors"
-    try:
-        packed = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read ({error}); distill again") from error
-    fused = {
-        name.removeprefix("fused/"): values
-        for name, values in packed.items()
-        if name.startswith("fused/")
-    }
-    return unpack(fused)
-
-
-def _switchable(run: Run, others: Sequence[Run]) -> tuple[Program, list[_Mission]]:
-    """One program with all weights of the original, and the runs as its missions."""
-    for other in (run, *others):
-        same = (
-            other.result["model"] == run.result["model"]
-            and other.weights_sha256 == run.weights_sha256
-            and other.result["distilled"]["input_size"] == run.result["distilled"]["input_size"]
-        )
-        if not same:
-            raise InputError(
-                f"{other.directory} is of {other.result['model']} at "
-                f"{other.result['distilled']['input_size']}, {run.directory} of "
-                f"{run.result['model']} at {run.result['distilled']['input_size']}, or their "
-                "weights differ; expected missions of one network. Export them apart"
-            )
-    height, width = run.result["distilled"]["input_size"]
-    try:
-        model = original_model(run, (height, width))
-    except InputError as error:
-        raise InputError(
-            f"{error} A switchable network needs all weights of {run.result['model']}; bring them "
-            "back, or export without --switchable"
-        ) from error
-    graph = capture_model(model, (height, width))
-    plans = [Plan(_bitmaps(r), r.mission.indices) for r in (run, *others)]
-    _check_bitmaps(graph, (run, *others), plans)
-    wanted: list[MissionPlan] = []
-    references: list[nn.Module] = []
-    for one, plan in zip((run, *others), plans, strict=True):
-        references.append(_Outputs(GraphModule(mask(graph, plan)).eval(), one.mission.indices))
-        _check_weights(one, references[-1])
-        name = _name_of(one, [m.name for m in wanted])
-        wanted.append(MissionPlan(name, plan, one.mission.names))
-    program, bits = compile_switchable(graph, wanted)
-    return program, [_Mission(b, r) for b, r in zip(bits, references, strict=True)]
-
-
-class _Outputs(nn.Module):
-    """Some of a network's scores."""
-
-    def __init__(self, module: nn.Module, outputs: Sequence[int]) -> None:
-        super().__init__()
-        self.module, self.outputs = module, list(outputs)
-
-    def forward(self, x_nchw: Tensor) -> Tensor:
-        y: Tensor = self.module(x_nchw)[:, self.outputs]
-        return y
-
-
-def _check_bitmaps(graph: Graph, runs: Sequence[Run], plans: Sequence[Plan]) -> None:
-    sites = {site: graph[site].shape for site in analyse(graph).sites}
-    for run, plan in zip(runs, plans, strict=True):
-        for site, keep in plan.keep.items():
-            if sites.get(site) != tuple(keep.shape):
-                raise InputError(
-                    f"{run.directory} has a bitmap {tuple(keep.shape)} for {site!r}, where the "
-                    f"network has {sites.get(site)}; expected bitmaps of this network. Distill "
-                    "again"
-                )
-
-
-def _check_weights(run: Run, reference: nn.Module) -> None:
-    """The bitmaps on the original weights must say what the run's own network says."""
-    network = distilled_network(run)
-    found = compare(network.module, lambda x: _scores(reference, x), _noise(network))
-    if not found.holds:
-        raise InputError(
-            f"the weights of {run.directory} were changed after its channels were cut "
-            f"(method {run.result['method']}: scores differ by {found.largest:.1e} of their "
-            "range); expected a run whose bitmaps stand on the original weights, which missions "
-            "share. Distill with --method paper, or export without --switchable"
-        )
-
-
-def _scores(module: nn.Module, x_nchw: NDArray[Any]) -> NDArray[np.float32]:
-    with torch.inference_mode():
-        y: NDArray[np.float32] = module(torch.from_numpy(x_nchw)).numpy()
-    return y
-
-
-def _scale(how: Preprocessing) -> float:
-    """The largest value that a normalised image holds: what the test image is scaled to."""
-    largest: float = max(
-        max(abs(m), abs(255 / how.divisor - m)) / s for m, s in zip(how.mean, how.std, strict=True)
-    )
-    return float(np.float32(largest))
-
-
-def _noise(network: Deployable) -> Tensor:
-    return torch.from_numpy(noise_image(network.shape, _scale(network.preprocessing)))[None]
-
-
 def _write(
     program: Program,
-    missions: Sequence[_Mission],
+    missions: Sequence[ReferencedMission],
     folder: Path,
     prefix: str,
     banner: str,
     network: Deployable,
 ) -> None:
     how = network.preprocessing
-    image = _noise(network).numpy()
-    expected = {m.bits.name: _scores(m.reference, image)[0] for m in missions}
+    image = noise_batch(network).numpy()
+    expected = {m.bits.name: torch_scores(m.reference, image)[0] for m in missions}
     words = (
         f"{how.channels} of size {how.input_size[0]} x {how.input_size[1]}, values 0 to 255 over "
         f"{how.divisor:g}, minus {list(how.mean)}, over {list(how.std)}"
@@ -281,7 +150,7 @@ def _write(
         prefix,
         banner=banner or f"Written by {network.provenance['producer']}",
         preprocessing=words,
-        scale=_scale(how),
+        scale=noise_scale(how),
     )
     about = {
         "prefix": prefix,
@@ -293,7 +162,7 @@ def _write(
 
 
 def _differences(
-    folder: Path, missions: Sequence[_Mission], network: Deployable
+    folder: Path, missions: Sequence[ReferencedMission], network: Deployable
 ) -> list[float | None]:
     try:
         compiler()
@@ -303,7 +172,7 @@ def _differences(
     with TemporaryDirectory() as name:
         native, _ = open_c(folder, Path(name))
         for mission in missions:
-            agreement = _compare(native, mission, _noise(network))
+            agreement = _compare(native, mission, noise_batch(network))
             if not agreement.holds:
                 raise DistillnetError(
                     f"the compiled network's scores for {mission.bits.name} differ by "
@@ -313,7 +182,7 @@ def _differences(
     return found
 
 
-def _compare(native: Native, mission: _Mission, x_nchw: Tensor) -> Agreement:
+def _compare(native: Native, mission: ReferencedMission, x_nchw: Tensor) -> Agreement:
     bound = native.mission(mission.bits.name)
     return compare(mission.reference, lambda x: native.scores(bound, x), x_nchw)
 

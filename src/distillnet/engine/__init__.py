@@ -1,9 +1,9 @@
 """A network as C that skips what a mission does not need: no runtime, no allocation.
 
 ``missions`` is the way in. ``need`` and ``ordering`` make masks cheap, ``lower`` turns a graph into
-steps, ``placing`` and ``arena`` say where values lie, ``packing`` lays weights out, ``spans`` turns
-bitmaps into what is computed, ``emit`` and ``folder`` write C around the kernels in ``kernels/``,
-``native`` compiles and calls it.
+steps and ``settings`` tells their kernels what to do, ``placing`` and ``arena`` say where values
+lie, ``packing`` lays weights out, ``spans`` turns bitmaps into what is computed, ``emit`` and
+``folder`` write C around the kernels in ``kernels/``, ``native`` compiles and calls it.
 """
 
 from distillnet.engine.emit import MissionBits

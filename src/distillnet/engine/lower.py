@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillnet.engine.packing import Weights
+from distillnet.engine.settings import activation_settings, lrn_settings, pool_settings
 from distillnet.engine.steps import BLOCK, Step, Strip
 from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph, consumers
@@ -18,13 +19,6 @@ __all__ = ["Lowered", "View", "lower"]
 
 Shape = tuple[int, int, int]
 Floats = NDArray[np.floating]
-_MOST_REACH = 32  # of a local response normalisation, to either side; lrn.c has the same
-
-ACTIVATION_KINDS = {
-    "elu": "ELU", "leaky_relu": "LEAKY_RELU", "hardswish": "HARDSWISH",
-    "hardsigmoid": "HARDSIGMOID", "silu": "SILU", "sigmoid": "SIGMOID", "tanh": "TANH",
-    "mish": "MISH", "softplus": "SOFTPLUS", "abs": "ABS",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -224,32 +218,7 @@ class _Lowering:
         self._step("affine", node, fused.end, settings)
 
     def _act(self, node: Node) -> None:
-        bounds = clamp_of(node)
-        kind, args = node.attrs["kind"], [*node.attrs["args"]]
-        named = dict(node.attrs["kwargs"])
-        a = b = c = 0.0
-        if bounds is not None:
-            symbol, a, b = "CLAMP", *bounds
-        elif kind == "gelu":
-            exact = named.get("approximate", "none") == "none"
-            symbol = "GELU" if exact else "GELU_TANH"
-        elif kind in ACTIVATION_KINDS:
-            symbol = ACTIVATION_KINDS[kind]
-            if kind == "elu":
-                a, b, c = (*args, 1.0, 1.0, 1.0)[:3] if len(args) != 1 else (args[0], 1.0, 1.0)
-                a = named.get("alpha", a)
-            elif kind == "leaky_relu":
-                a = named.get("negative_slope", args[0] if args else 0.01)
-            elif kind == "softplus":
-                a, b = (*args, *(1.0, 20.0)[len(args) :])[:2]
-                a, b = named.get("beta", a), named.get("threshold", b)
-        else:
-            raise UnsupportedError(
-                f"the C engine has no kernel for the activation {kind!r} of {node.name!r}; "
-                f"expected a clamp or one of {', '.join(ACTIVATION_KINDS)}. Use --format onnx"
-            )
-        settings = {"kind": symbol, "a": float(a), "b": float(b), "c": float(c)}
-        self._step("activation", node, node.name, settings)
+        self._step("activation", node, node.name, activation_settings(node))
 
     def _binary(self, node: Node) -> None:
         fused = self._fuse(node)
@@ -270,16 +239,7 @@ class _Lowering:
             self._step("copy", node, node.name, {"index": tuple(index)})
 
     def _pool(self, node: Node) -> None:
-        a = node.attrs
-        settings = {
-            "kernel": tuple(a["kernel_size"]),
-            "stride": tuple(a["stride"]),
-            "padding": tuple(a["padding"]),
-            "dilation": tuple(a.get("dilation", (1, 1))),
-            "count_pad": bool(a.get("count_include_pad", True)),
-            "divisor": int(a.get("divisor_override") or 0),
-        }
-        self._step(node.op, node, node.name, settings)
+        self._step(node.op, node, node.name, pool_settings(node))
 
     def _adaptive(self, node: Node) -> None:
         kernel = "adaptive_max" if node.op == "adaptive_max_pool" else "adaptive_avg"
@@ -302,27 +262,11 @@ class _Lowering:
             self._step("flatten", node, node.name)
 
     def _lrn(self, node: Node) -> None:
-        a, channels = node.attrs, node.shape[0]
-        here = np.arange(channels)
+        here = np.arange(node.shape[0])
         if "positions" in node.params:
             here = self.graph.params[node.params["positions"]].cpu().numpy()
-        before = a["size"] // 2
-        after = a["size"] - 1 - before
-        if before > _MOST_REACH or not (np.diff(here) > 0).all():
-            raise UnsupportedError(
-                f"the C engine cannot normalise over {a['size']} channels in {node.name!r}; "
-                f"expected at most {2 * _MOST_REACH + 1}, in their order. Use --format onnx"
-            )
-        # As channels stay in their order, those of a window are no further apart than they were.
-        bands = np.zeros((a["size"], channels))
-        for d in range(-before, after + 1):
-            c = np.arange(max(0, -d), min(channels, channels - d))
-            distance = here[c + d] - here[c]
-            bands[d + before, c] = (distance >= -before) & (distance <= after)
-        settings = {
-            "before": before, "after": after, "bands": self.out.weights.add(bands),
-            "k": float(a["k"]), "share": a["alpha"] / a["size"], "beta": float(a["beta"]),
-        }  # fmt: skip
+        settings, bands = lrn_settings(node, here)
+        settings["bands"] = self.out.weights.add(bands)
         source = self.graph[node.inputs[0]]
         picks = source.op == "gather" and self._sole_reader(source.name) is node
         if picks:

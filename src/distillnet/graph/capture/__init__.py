@@ -1,8 +1,9 @@
 """From a PyTorch module to our graph, by way of torch.export.
 
 torch.export gives a flat list of ATen operators. ``builder`` walks it and keeps track of data
-movement, ``aten`` tells for each operator how it becomes nodes, ``patterns`` recognises what export
-has taken apart and folds batch norm.
+movement, ``aten`` is the table of handlers, which lie in ``layers``, ``pointwise`` and
+``movement`` and turn operators into nodes; ``patterns`` recognises what export has taken apart and
+folds batch norm.
 
 An operator that is not in the table is refused by name. Nothing is guessed.
 """

@@ -1,0 +1,176 @@
+"""Runs as missions of one network in C: their programs, and the PyTorch they have to agree with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from distillnet.cut.bitmaps import unpack
+from distillnet.cut.plan import Plan
+from distillnet.cut.surgery import mask
+from distillnet.deploy.agreement import compare
+from distillnet.deploy.networks import Deployable, distilled_network, original_model
+from distillnet.engine import (
+    MissionBits,
+    MissionPlan,
+    Program,
+    compile_compact,
+    compile_switchable,
+    identifier,
+    noise_image,
+)
+from distillnet.errors import InputError
+from distillnet.graph import Graph, GraphModule
+from distillnet.graph.capture import capture, capture_model
+from distillnet.graph.channels import analyse
+from distillnet.images.preprocessing import Preprocessing
+from distillnet.job.runs import Run
+
+__all__ = [
+    "ReferencedMission",
+    "compact_program",
+    "mission_name",
+    "noise_batch",
+    "noise_scale",
+    "switchable_program",
+    "torch_scores",
+]
+
+
+@dataclass(frozen=True)
+class ReferencedMission:
+    """A mission with the network of reference, normalised (N, C, H, W) -> its scores."""
+
+    bits: MissionBits
+    reference: nn.Module
+
+
+def compact_program(network: Deployable, name: str) -> tuple[Program, ReferencedMission]:
+    """A network, whole, as the one mission of its program."""
+    channels, height, width = network.shape
+    graph = capture(network.module, (height, width), channels=channels)
+    program, bits = compile_compact(graph, name, network.classes)
+    return program, ReferencedMission(bits, network.module)
+
+
+def mission_name(run: Run, taken: Sequence[str] = ()) -> str:
+    """What C calls a run: its folder's name, unlike those that are taken."""
+    return identifier(run.directory.resolve().name, taken)
+
+
+def _bitmaps(run: Run) -> dict[str, Tensor]:
+    path = run.directory / "bitmaps.safetensors"
+    try:
+        packed = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({error}); distill again") from error
+    fused = {
+        name.removeprefix("fused/"): values
+        for name, values in packed.items()
+        if name.startswith("fused/")
+    }
+    return unpack(fused)
+
+
+def switchable_program(run: Run, others: Sequence[Run]) -> tuple[Program, list[ReferencedMission]]:
+    """One program with all weights of the original, and the runs as its missions.
+
+    Raises:
+        InputError: runs of different networks, or one that does not stand on the original weights.
+    """
+    for other in (run, *others):
+        same = (
+            other.result["model"] == run.result["model"]
+            and other.weights_sha256 == run.weights_sha256
+            and other.result["distilled"]["input_size"] == run.result["distilled"]["input_size"]
+        )
+        if not same:
+            raise InputError(
+                f"{other.directory} is of {other.result['model']} at "
+                f"{other.result['distilled']['input_size']}, {run.directory} of "
+                f"{run.result['model']} at {run.result['distilled']['input_size']}, or their "
+                "weights differ; expected missions of one network. Export them apart"
+            )
+    height, width = run.result["distilled"]["input_size"]
+    try:
+        model = original_model(run, (height, width))
+    except InputError as error:
+        raise InputError(
+            f"{error} A switchable network needs all weights of {run.result['model']}; bring them "
+            "back, or export without --switchable"
+        ) from error
+    graph = capture_model(model, (height, width))
+    plans = [Plan(_bitmaps(r), r.mission.indices) for r in (run, *others)]
+    _check_bitmaps(graph, (run, *others), plans)
+    wanted: list[MissionPlan] = []
+    references: list[nn.Module] = []
+    for one, plan in zip((run, *others), plans, strict=True):
+        references.append(_Outputs(GraphModule(mask(graph, plan)).eval(), one.mission.indices))
+        _check_weights(one, references[-1])
+        name = mission_name(one, [m.name for m in wanted])
+        wanted.append(MissionPlan(name, plan, one.mission.names))
+    program, bits = compile_switchable(graph, wanted)
+    return program, [ReferencedMission(b, r) for b, r in zip(bits, references, strict=True)]
+
+
+class _Outputs(nn.Module):
+    """Some of a network's scores."""
+
+    def __init__(self, module: nn.Module, outputs: Sequence[int]) -> None:
+        super().__init__()
+        self.module, self.outputs = module, list(outputs)
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        y: Tensor = self.module(x_nchw)[:, self.outputs]
+        return y
+
+
+def _check_bitmaps(graph: Graph, runs: Sequence[Run], plans: Sequence[Plan]) -> None:
+    sites = {site: graph[site].shape for site in analyse(graph).sites}
+    for run, plan in zip(runs, plans, strict=True):
+        for site, keep in plan.keep.items():
+            if sites.get(site) != tuple(keep.shape):
+                raise InputError(
+                    f"{run.directory} has a bitmap {tuple(keep.shape)} for {site!r}, where the "
+                    f"network has {sites.get(site)}; expected bitmaps of this network. Distill "
+                    "again"
+                )
+
+
+def _check_weights(run: Run, reference: nn.Module) -> None:
+    """The bitmaps on the original weights must say what the run's own network says."""
+    network = distilled_network(run)
+    found = compare(network.module, lambda x: torch_scores(reference, x), noise_batch(network))
+    if not found.holds:
+        raise InputError(
+            f"the weights of {run.directory} were changed after its channels were cut "
+            f"(method {run.result['method']}: scores differ by {found.largest:.1e} of their "
+            "range); expected a run whose bitmaps stand on the original weights, which missions "
+            "share. Distill with --method paper, or export without --switchable"
+        )
+
+
+def torch_scores(module: nn.Module, x_nchw: NDArray[Any]) -> NDArray[np.float32]:
+    """A module's scores (N, classes) of images (N, C, H, W)."""
+    with torch.inference_mode():
+        y: NDArray[np.float32] = module(torch.from_numpy(x_nchw)).numpy()
+    return y
+
+
+def noise_scale(how: Preprocessing) -> float:
+    """The largest value that a normalised image holds: what the test image is scaled to."""
+    largest: float = max(
+        max(abs(m), abs(255 / how.divisor - m)) / s for m, s in zip(how.mean, how.std, strict=True)
+    )
+    return float(np.float32(largest))
+
+
+def noise_batch(network: Deployable) -> Tensor:
+    """The image (1, C, H, W) on which a network and its C are compared."""
+    return torch.from_numpy(noise_image(network.shape, noise_scale(network.preprocessing)))[None]
