@@ -73,6 +73,11 @@ def test_modules_of_a_room_do_not_import_each_other_in_circles() -> None:
     graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle
 
 
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_a_module_is_read_in_one_sitting(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 350, "cut it where it holds two things"
+
+
 def test_what_all_lists_exists_and_is_documented(module: ModuleType) -> None:
     assert module.__doc__ or module.__name__ == "distillnet"
     if module.__name__ in ("distillnet", "distillnet.cli.main"):  # what commands do, --help says
