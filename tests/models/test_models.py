@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from distillnet import sources
 from distillnet.classes import imagenet_table
 from distillnet.errors import InputError
 from distillnet.images import limit, load_all, open_images
 from distillnet.images.preprocessing import Preprocessing, preprocess
-from distillnet.models import Model, load_model, random_model
+from distillnet.models import Model, load_model, random_model, sources
 from distillnet.models.train import save_weights
 from distillnet.models.weights import load_weights, read_weights, weights_sha256
 from distillnet.models.zoo import bvlc_googlenet, tf_cifar, tf_mnist

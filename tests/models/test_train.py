@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from distillnet import train
 from distillnet.classes import numbered_table
 from distillnet.errors import DistillnetError, InputError
 from distillnet.images import open_images
+from distillnet.models import train
 from distillnet.models.zoo import tf_cifar, tf_mnist
 from distillnet.models.zoo.tensorflow import TF_MNIST_PREPROCESSING
 
