@@ -76,6 +76,7 @@ def test_ctrl_c_in_each_command(
     assert tree(home) == before
 
 
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_a_signal_from_outside(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "distillnet", "demo", "--out", "run"],
