@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from untrained_run import CLASSES, SIDE, refused
 
 from commands import run_command
@@ -11,6 +12,7 @@ from distillnet.deploy import (
 )
 
 
+@pytest.mark.usefixtures("peaks")
 def test_a_folder_of_c_says_what_torch_says(run: Path, monkeypatch, capsys, tmp_path: Path) -> None:
     data = str(run.parent / "data")
     for prefix in ("first", "bird"):  # the second takes the place of the first
@@ -43,6 +45,7 @@ def test_a_folder_of_c_says_what_torch_says(run: Path, monkeypatch, capsys, tmp_
     assert set(told["time_ratio"]) == {"c"}
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_runs_of_one_network_become_missions(
     run: Path, monkeypatch, capsys, tmp_path: Path
 ) -> None:

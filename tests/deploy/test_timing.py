@@ -14,19 +14,39 @@ from untrained_run import SIDE
 import distillnet as dn
 from commands import run_command
 from distillnet.deploy import (
+    Deployable,
     distilled_network,
     original_network,
     timings,
     write_onnx,
 )
 from distillnet.deploy.bench import Settings, bench_json, interleave, time_networks
+from distillnet.deploy.c_folder import write_c
+from distillnet.deploy.peak import peak_mb
 from distillnet.deploy.profile import LayerTime, held_back, profile_onnx
 from distillnet.deploy.pt2_file import write_pt2
 from distillnet.deploy.runtimes import available_runtimes, file_format
 from distillnet.errors import InputError
 
 
-def test_bench_tells_what_the_contract_says(run: Path, monkeypatch, capsys) -> None:
+@pytest.mark.parametrize("runtime", ["onnx", "torch", "c"])
+def test_a_runtimes_memory_is_that_of_a_process_of_its_own(
+    network: Deployable, tmp_path: Path, runtime: str
+) -> None:
+    write = {"onnx": write_onnx, "torch": write_pt2, "c": write_c}[runtime]
+    path = tmp_path / "file"
+    if runtime == "c":
+        path.mkdir()
+    write(network, path)
+    peak = peak_mb(runtime, path, 1, (1, 3, SIDE, SIDE))
+    if Path("/proc/self/clear_refs").exists():
+        assert peak is not None
+        assert 0 < peak < 1000
+    else:
+        assert peak is None
+
+
+def test_bench_tells_what_the_contract_says(run: Path, monkeypatch, capsys, peaks) -> None:
     run_command(monkeypatch, "bench", str(run), "--runtime", "onnx", "--runtime", "torch",
                 "--seconds", "0", "--batch", "3", "--json")  # fmt: skip
     told = json.loads(capsys.readouterr().out)
@@ -43,6 +63,8 @@ def test_bench_tells_what_the_contract_says(run: Path, monkeypatch, capsys) -> N
         assert 0 < entry["p05_ms"] <= entry["median_ms"] <= entry["p95_ms"]
         assert entry["runs"] >= 20
         assert entry["bytes"] > 1000
+        assert entry["peak_mb"] == peaks[entry["runtime"], entry["network"], entry["batch"]]
+    assert len(peaks) == len(entries)
     for runtime, ratio in told["time_ratio"].items():
         assert told["realised"][runtime] == pytest.approx(ratio / told["mac_ratio"])
     assert told["mac_ratio"] == dn.open_run(run).result["mac_ratio"]
@@ -51,6 +73,7 @@ def test_bench_tells_what_the_contract_says(run: Path, monkeypatch, capsys) -> N
     assert (run / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("peaks")
 def test_networks_run_in_turns_and_are_compared_pair_by_pair(run: Path, tmp_path: Path) -> None:
     order: list[str] = []
     times = interleave([lambda: order.append("a"), lambda: order.append("b")], 0.0, 3, warm_up=1)
