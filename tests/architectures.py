@@ -3,12 +3,16 @@
 Each is float64 with random batch-norm statistics, takes (N, 3, 12, 12) and gives (N, 7) scores.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from distillnet.graph import Graph
+from distillnet.graph.capture import capture
+from distillnet.graph.channels import Channels, analyse
 from network_parts import (
     CLASSES,
     SIDE,
@@ -46,7 +50,7 @@ from network_parts import (
     two_heads,
 )
 
-__all__ = ["ARCHITECTURES", "SIDE", "build", "randomise"]
+__all__ = ["ARCHITECTURES", "SIDE", "build", "captured", "randomise"]
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -70,6 +74,14 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
 
 def build(name: str) -> nn.Module:
     return randomise(ARCHITECTURES[name](), seed=sum(map(ord, name)))
+
+
+@functools.cache
+def captured(name: str) -> tuple[nn.Module, Graph, Channels]:
+    """One for all tests of a process, which leave it as it is."""
+    module = build(name)
+    graph = capture(module, (SIDE, SIDE))
+    return module, graph, analyse(graph)
 
 
 ARCHITECTURES: Mapping[str, Callable[[], nn.Module]] = {

@@ -1,13 +1,12 @@
 """Folders of C of small networks: written, compiled, and compared with the mask."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from architectures import SIDE, build
+from architectures import SIDE, captured
 from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import mask
 from distillnet.engine import (
@@ -21,8 +20,6 @@ from distillnet.engine import (
     write_folder,
 )
 from distillnet.graph import Graph
-from distillnet.graph.capture import capture
-from distillnet.graph.channels import Channels, analyse
 from plans import random_plan, scores
 from targets import STRICT
 
@@ -38,7 +35,6 @@ __all__ = [
     "names",
     "plain",
     "shape_of",
-    "small",
     "within",
 ]
 
@@ -98,12 +94,6 @@ def check(native: Native, mission: MissionBits, image: np.ndarray, want: np.ndar
     assert np.array_equal(native.scores(bound, image[None])[0], first)
 
 
-@functools.lru_cache(maxsize=1)
-def small(name: str) -> tuple[Graph, Channels]:
-    graph = capture(build(name), (SIDE, SIDE))
-    return graph, analyse(graph)
-
-
 def within(program: Program) -> bool:
     """At most 5 % beyond what is alive at once, and one block to read beyond the end."""
     return program.arena_floats - 16 <= 1.05 * program.least_floats + 64
@@ -111,7 +101,7 @@ def within(program: Program) -> bool:
 
 def missions_of(name: str, folder: Path) -> Path:
     """A folder with a dense and a partial mission of one of the small architectures."""
-    graph, channels = small(name)
+    _, graph, channels = captured(name)
     plans = {"dense": Plan(), "partial": random_plan(graph, channels, "partial", 7)}
     image = noise_image((3, SIDE, SIDE), 1.0)  # what test_vector.c makes
     wanted = {style: masked_scores(graph, plan, image) for style, plan in plans.items()}

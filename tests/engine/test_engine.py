@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from compiling import check, compiled, export, masked_scores, mission_plans, names, small, within
+from compiling import check, compiled, export, masked_scores, mission_plans, names, within
 
-from architectures import ARCHITECTURES, SIDE
+from architectures import ARCHITECTURES, SIDE, captured
 from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import compact, mask, split
 from distillnet.cut.thin import Split, matrix
@@ -20,30 +20,21 @@ from distillnet.graph.capture import capture, capture_model
 from distillnet.graph.channels import analyse
 from distillnet.models import load_model, random_model
 from plans import STYLES, random_plan, scores
-
-# Vectors of every width that there is, in turns.
-CPU = Path("/proc/cpuinfo")
-WIDTHS = {
-    "scalar": ("-O1", "-DLANES=1"),
-    "SSE or NEON": ("-O1",),
-    "native": ("-O1", "-march=native"),
-}
-if CPU.exists() and " avx2 " in CPU.read_text():
-    WIDTHS["AVX2"] = ("-O1", "-mavx2", "-mfma")
+from targets import vector_flags
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_both_forms_equal_the_mask(name: str, tmp_path: Path) -> None:
-    graph, channels = small(name)
+    _, graph, channels = captured(name)
     image = noise_image((3, SIDE, SIDE), 1.5)
-    width = list(WIDTHS)[sum(map(ord, name)) % len(WIDTHS)]
+    flags = vector_flags(name)
     plans = {style: random_plan(graph, channels, style, 5) for style in STYLES}
     plans["dense"] = Plan()
     wanted = {style: masked_scores(graph, plan, image) for style, plan in plans.items()}
     program, missions = compile_switchable(graph, mission_plans(plans, wanted))
     assert within(program)
     folder = export(program, missions, list(wanted.values()), tmp_path / "all")
-    native = compiled(program, folder, *WIDTHS[width])
+    native = compiled(program, folder, *flags)
     for mission in missions:
         check(native, mission, image, wanted[mission.name])
 
@@ -52,7 +43,7 @@ def test_both_forms_equal_the_mask(name: str, tmp_path: Path) -> None:
     alone, mission = compile_compact(less, "only", names(len(wanted["partial"])))
     assert within(alone)
     folder = export(alone, [mission], [wanted["partial"]], tmp_path / "one")
-    check(compiled(alone, folder, *WIDTHS[width]), mission, image, wanted["partial"])
+    check(compiled(alone, folder, *flags), mission, image, wanted["partial"])
 
 
 GEOMETRIES = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compiling import compiled, export, names, small
+from compiling import compiled, export, names
 
-from architectures import SIDE
+from architectures import SIDE, captured
 from distillnet.engine import (
     compile_compact,
     write_folder,
@@ -22,7 +22,7 @@ from distillnet.graph.operators import Node
 
 
 def test_wrong_arguments_return_error_codes(tmp_path: Path) -> None:
-    graph, _ = small("chain")
+    _, graph, _ = captured("chain")
     program, mission = compile_compact(graph, "all", names(7))
     native = compiled(program, export(program, [mission], [np.zeros(7)], tmp_path / "c"), "-O1")
     bound = native.mission("all")
@@ -55,7 +55,7 @@ def test_wrong_arguments_return_error_codes(tmp_path: Path) -> None:
 
 
 def test_what_there_is_no_kernel_for_is_named(tmp_path: Path) -> None:
-    graph, _ = small("chain")
+    _, graph, _ = captured("chain")
     last = graph[graph.output]
     odd = Node("odd one", "fourier", (last.name,), last.shape)
     with pytest.raises(UnsupportedError, match=r"'fourier' of 'odd one'.*--format onnx"):

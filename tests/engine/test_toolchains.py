@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from compiling import export, masked_scores, missions_of, names, plain, shape_of, small
+from compiling import export, masked_scores, missions_of, names, plain, shape_of
 
-from architectures import SIDE
+from architectures import SIDE, captured
 from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import compact, mask
 from distillnet.engine import (
@@ -52,7 +52,7 @@ def test_large_weights_are_put_in_by_the_assembler(
 ) -> None:
     """And a prefix may be what the code itself uses."""
     monkeypatch.setattr(folder_module, "_LARGEST_ARRAY", 100)
-    graph, _ = small("depthwise")
+    _, graph, _ = captured("depthwise")
     program, mission = compile_compact(graph, "all", names(7))
     want = masked_scores(graph, Plan(), noise_image((3, SIDE, SIDE), 1.0)).astype(np.float32)
     write_folder(program, [mission], {"all": want}, tmp_path, prefix, banner="b",
@@ -90,7 +90,7 @@ def mnist_mission(folder: Path) -> Path:
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="there is no CMake")
 def test_two_networks_stand_in_one_cmake_project(tmp_path: Path) -> None:
-    graph, _ = small("chain")
+    _, graph, _ = captured("chain")
     program, mission = compile_compact(graph, "all", names(7))
     image = noise_image(shape_of(program), 1.0)
     want = {"all": plain(masked_scores(graph, Plan(), image))}

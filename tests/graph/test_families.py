@@ -26,6 +26,7 @@ from distillnet.graph.capture import capture
 from distillnet.graph.channels import Channels, analyse, groups
 from distillnet.models import random_model
 from plans import check_plan, deviation, random_plan, scores
+from targets import vector_flags
 
 # Name -> side of the input: the least that works.
 FAMILIES = {
@@ -87,7 +88,9 @@ def test_compact_equals_mask(case: Case, style: str) -> None:
     check_plan(graph, channels, random_plan(graph, channels, style, 3), x)
 
 
-def test_the_c_engine_equals_the_mask(case: Case, tmp_path: Path) -> None:
+def test_the_c_engine_equals_the_mask(
+    case: Case, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """With and without neurons, in one arena within 5 % of what is alive at once."""
     _, graph, channels, _ = case
     plan = random_plan(graph, channels, "partial", 3)
@@ -101,7 +104,7 @@ def test_the_c_engine_equals_the_mask(case: Case, tmp_path: Path) -> None:
     program, missions = compile_switchable(graph, plans)
     assert program.arena_floats - 16 <= 1.05 * program.least_floats
     write_folder(program, missions, wanted, tmp_path, "net", banner="tests", preprocessing="none")
-    native = build_native(tmp_path, "net", graph.input.shape, flags=("-O1", "-march=native"))
+    native = build_native(tmp_path, "net", graph.input.shape, flags=vector_flags(request.node.name))
     for mission in missions:
         native.arena[:] = 0xFF
         got = native.scores(native.mission(mission.name), image[None])[0]

@@ -1,17 +1,15 @@
 """Single layers of every geometry, and small networks with images."""
 
-import functools
-
 import torch
 from torch import Tensor, nn
 
-from architectures import SIDE, build
+from architectures import SIDE, captured
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture
-from distillnet.graph.channels import Channels, analyse
+from distillnet.graph.channels import Channels
 from distillnet.graph.operators import Node
 
-__all__ = ["GEOMETRIES", "captured", "layer_of", "random"]
+__all__ = ["GEOMETRIES", "layer_of", "random", "with_images"]
 
 GEOMETRIES = {
     "1x1": {"kernel_size": 1},
@@ -31,10 +29,6 @@ def layer_of(module: nn.Module, side: int) -> tuple[Graph, Node]:
     return graph, next(node for node in graph.nodes if node.op == "conv")
 
 
-Case = tuple[Graph, Channels, Tensor]
-
-
-@functools.cache
-def captured(name: str) -> Case:
-    graph = capture(build(name), (SIDE, SIDE))
-    return graph, analyse(graph), random(12, 3, SIDE, SIDE, seed=1)
+def with_images(name: str) -> tuple[Graph, Channels, Tensor]:
+    _, graph, channels = captured(name)
+    return graph, channels, random(12, 3, SIDE, SIDE, seed=1)

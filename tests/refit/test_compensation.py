@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cases import captured, random
+from cases import random, with_images
 from torch import Tensor, nn
 
 from architectures import ARCHITECTURES, SIDE
@@ -91,7 +91,7 @@ def test_what_others_can_say_goes_without_loss() -> None:
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_every_structure_is_refitted_or_left_alone(name: str) -> None:
     """Masked equals compact with the new weights; nothing removed changes nothing."""
-    graph, channels, x = captured(name)
+    graph, channels, x = with_images(name)
     teacher = teach(graph, graph, x, max_bytes=10**7)
     same = compensate(graph, channels, Plan(), teacher, x)
     assert deviation(scores(same, x), scores(graph, x)) < 1e-6
@@ -106,7 +106,7 @@ def test_every_structure_is_refitted_or_left_alone(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_every_structure_is_split_or_left_alone(name: str, separable: bool) -> None:
     """Split, too, masked equals compact, which costs what the plan says."""
-    graph, channels, x = captured(name)
+    graph, channels, x = with_images(name)
     evidence = measure_evidence(graph, channels, Mission((0, 1), ("a", "b")), x)
     plan = random_plan(graph, channels, "channels", 0)
     gone = removed_classes(channels, plan)
@@ -127,7 +127,7 @@ def test_every_structure_is_split_or_left_alone(name: str, separable: bool) -> N
 
 @pytest.mark.parametrize("separable", [False, True], ids=["thin", "separable"])
 def test_split_layers_are_fitted_better_than_their_weights_are_truncated(separable: bool) -> None:
-    graph, channels, x = captured("chain")
+    graph, channels, x = with_images("chain")
     evidence = measure_evidence(graph, channels, Mission((0, 1), ("a", "b")), x)
     splits = {
         s.layer: Split(3, separable)
@@ -147,7 +147,7 @@ def test_split_layers_are_fitted_better_than_their_weights_are_truncated(separab
 
 @pytest.mark.parametrize("name", ["chain", "residual", "depthwise", "batch norm"])
 def test_refitting_brings_scores_nearer(name: str) -> None:
-    graph, channels, x = captured(name)
+    graph, channels, x = with_images(name)
     teacher = teach(graph, graph, x, max_bytes=10**7)
     plan = random_plan(graph, channels, "channels", 1)
     want = scores(graph, x)
@@ -159,7 +159,7 @@ def test_refitting_brings_scores_nearer(name: str) -> None:
 
 def test_little_memory_fits_on_fewer_images() -> None:
     """The bound changes how many images a layer sees, not whether it works."""
-    graph, channels, x = captured("residual")
+    graph, channels, x = with_images("residual")
     x = torch.cat([x] * 6)  # three chunks
     teacher = teach(graph, graph, x, max_bytes=10**7)
     plan = random_plan(graph, channels, "channels", 1)

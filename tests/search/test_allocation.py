@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from small_network import MISSION, random
 
-from architectures import ARCHITECTURES, SIDE, build
+from architectures import ARCHITECTURES, SIDE, captured
 from distillnet.classes import Mission
 from distillnet.cut.cost import class_macs, class_work, cost
 from distillnet.cut.plan import removed_classes
 from distillnet.cut.surgery import compact
 from distillnet.cut.thin import Split
-from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
 from distillnet.graph.operators import LAYERS
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger, round_up
@@ -25,8 +24,7 @@ from distillnet.search.splits import choose_splits, spectra
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_orders_and_ledger_follow_every_structure(name: str, split: bool) -> None:
     """The ledger's idea of MACs is that of ``class_macs``, and that one ``cost``'s."""
-    graph = capture(build(name), (SIDE, SIDE))
-    channels = analyse(graph)
+    _, graph, channels = captured(name)
     x = random(4, 3, SIDE, SIDE).double()
     mission = Mission((1, 4), ("b", "e"))
     evidence = measure_evidence(graph, channels, mission, x)
