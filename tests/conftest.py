@@ -34,3 +34,15 @@ def ctrl_c_is_heard() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def peaks(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str, int], float]:
+    """What bench was told of memory, by runtime, network and batch: no process is started."""
+    told: dict[tuple[str, str, int], float] = {}
+
+    def peak_mb(runtime: str, path: Path, threads: int, shape: tuple[int, ...]) -> float:
+        return told.setdefault((runtime, path.stem, shape[0]), 1.0 + len(told))
+
+    monkeypatch.setattr("distillnet.deploy.bench.peak_mb", peak_mb)
+    return told

@@ -28,6 +28,7 @@ def _interrupted_at(wanted: str) -> Callable[[], contextlib.AbstractContextManag
     return progress
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["collect", "read", "search", "evaluate"])
 @pytest.mark.parametrize("earlier", [False, True])
 def test_ctrl_c_in_each_stage(
@@ -76,6 +77,7 @@ def test_ctrl_c_in_each_command(
     assert tree(home) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_a_signal_from_outside(tmp_path: Path) -> None:
     with subprocess.Popen(

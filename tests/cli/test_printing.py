@@ -70,6 +70,7 @@ def test_json_is_all_there_is_on_standard_output(cli: Cli, home: Path) -> None:
     assert result["classes"][2] == {"index": 2, "name": "2"}
 
 
+@pytest.mark.slow
 def test_json_of_a_process_and_bars_on_a_terminal(home: Path, cli: Cli) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
@@ -111,6 +112,7 @@ def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
         assert text in out
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early(home: Path) -> None:
     command = f"{sys.executable} -m distillnet inspect net.py:net {' '.join(OPTIONS)} | true"
     done = subprocess.run(

@@ -159,6 +159,7 @@ EXPORTED = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_export_load_and_run_without_distillnet(tmp_path: Path) -> None:
     paths = []
     for i, name in enumerate(EXPORTED):

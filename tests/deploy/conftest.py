@@ -48,18 +48,6 @@ def network(run: Path) -> Deployable:
 
 
 @pytest.fixture
-def peaks(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str, int], float]:
-    """What bench was told of memory, by runtime, network and batch: no process is started."""
-    told: dict[tuple[str, str, int], float] = {}
-
-    def peak_mb(runtime: str, path: Path, threads: int, shape: tuple[int, ...]) -> float:
-        return told.setdefault((runtime, path.stem, shape[0]), float(len(told)))
-
-    monkeypatch.setattr("distillnet.deploy.bench.peak_mb", peak_mb)
-    return told
-
-
-@pytest.fixture
 def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less time goes into making C quick; what it computes stays."""
     flags = tuple("-O1" if flag == "-O3" else flag for flag in native.FLAGS)

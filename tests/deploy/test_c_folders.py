@@ -12,6 +12,7 @@ from distillnet.deploy import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("peaks")
 def test_a_folder_of_c_says_what_torch_says(run: Path, monkeypatch, capsys, tmp_path: Path) -> None:
     data = str(run.parent / "data")
@@ -45,6 +46,7 @@ def test_a_folder_of_c_says_what_torch_says(run: Path, monkeypatch, capsys, tmp_
     assert set(told["time_ratio"]) == {"c"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compiler")
 def test_runs_of_one_network_become_missions(
     run: Path, monkeypatch, capsys, tmp_path: Path

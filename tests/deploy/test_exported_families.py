@@ -30,6 +30,7 @@ FAMILIES = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_exports_compacted_and_agrees(name: str, tmp_path: Path) -> None:
     side = {"inception_v3": 96}.get(name, 64)

@@ -121,6 +121,7 @@ def test_export_compares_on_the_runs_images(run: Path, monkeypatch, capsys) -> N
     assert values[0] == values[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "share"), [("int8", 0.55), ("float16", 0.75)])
 def test_less_precision_takes_less_room_and_is_held_to_the_budget(
     run: Path, monkeypatch, capsys, tmp_path: Path, precision: str, share: float
@@ -150,6 +151,7 @@ def test_less_precision_takes_less_room_and_is_held_to_the_budget(
         assert f"{loss:.2f} points" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_int8_takes_a_batch_of_more_images_than_there_are(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -174,6 +176,7 @@ def test_int8_leaves_normalisation_across_channels_alone(run: Path, tmp_path: Pa
     assert kinds.count("DequantizeLinear") >= 2
 
 
+@pytest.mark.slow
 def test_squeezenet_says_the_same_of_all_val_images(data_dir: Path, tmp_path: Path) -> None:
     weights = data_dir / "weights" / "squeezenet1_0.safetensors"
     model = dn.load_model("torchvision:squeezenet1_0", weights=weights)

@@ -29,11 +29,14 @@ from distillnet.deploy.runtimes import available_runtimes, file_format
 from distillnet.errors import InputError
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "torch", "c"])
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnx", "torch", "compiled", "c"])
 def test_a_runtimes_memory_is_that_of_a_process_of_its_own(
     network: Deployable, tmp_path: Path, runtime: str
 ) -> None:
-    write = {"onnx": write_onnx, "torch": write_pt2, "c": write_c}[runtime]
+    if runtime not in available_runtimes():
+        pytest.skip(f"the runtime {runtime} cannot run here")
+    write = {"onnx": write_onnx, "c": write_c}.get(runtime, write_pt2)
     path = tmp_path / "file"
     if runtime == "c":
         path.mkdir()
@@ -46,6 +49,7 @@ def test_a_runtimes_memory_is_that_of_a_process_of_its_own(
         assert peak is None
 
 
+@pytest.mark.slow
 def test_bench_tells_what_the_contract_says(run: Path, monkeypatch, capsys, peaks) -> None:
     run_command(monkeypatch, "bench", str(run), "--runtime", "onnx", "--runtime", "torch",
                 "--seconds", "0", "--batch", "3", "--json")  # fmt: skip
@@ -172,6 +176,7 @@ def test_the_cost_of_a_number_is_what_the_times_were_made_of(runtime: str, tmp_p
         assert timings.element_cost() == pytest.approx(25.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
 def test_multiples_are_timed_on_chains_that_run(
     runtime: str, monkeypatch: pytest.MonkeyPatch

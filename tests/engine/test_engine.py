@@ -23,6 +23,7 @@ from plans import STYLES, random_plan, scores
 from targets import vector_flags
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_both_forms_equal_the_mask(name: str, tmp_path: Path) -> None:
     _, graph, channels = captured(name)
@@ -90,6 +91,7 @@ def spans_of(shape: tuple[int, ...], generator: np.random.Generator) -> torch.Te
     return torch.from_numpy(keep)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [*REAL, "zoo:tf_mnist", "zoo:tf_cifar"])
 def test_networks_of_the_paper_at_their_size(
     spec: str, tmp_path: Path, request: pytest.FixtureRequest

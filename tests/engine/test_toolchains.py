@@ -30,6 +30,7 @@ SANITIZED = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SANITIZED)
 def test_nothing_is_read_or_written_beyond_its_bounds(name: str, tmp_path: Path) -> None:
     folder = missions_of(name, tmp_path / "c")
@@ -38,6 +39,7 @@ def test_nothing_is_read_or_written_beyond_its_bounds(name: str, tmp_path: Path)
     assert run_test_vector(folder, ["cc", *flags, "-fno-sanitize-recover"]).count("PASS") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["residual through concat", "depthwise", "channels-last linear"])
 def test_the_code_runs_on_aarch64(name: str, tmp_path: Path) -> None:
     tool("aarch64-linux-gnu-gcc", "qemu-aarch64")
@@ -61,6 +63,7 @@ def test_large_weights_are_put_in_by_the_assembler(
     assert run_test_vector(tmp_path, ["cc", "-O1"]).count("PASS") == 1
 
 
+@pytest.mark.slow
 def test_clang_takes_the_code_as_well(tmp_path: Path) -> None:
     tool("clang")
     folder = missions_of("local response norm", tmp_path / "c")
@@ -88,6 +91,7 @@ def mnist_mission(folder: Path) -> Path:
     return export(program, [mission], [want], folder)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="there is no CMake")
 def test_two_networks_stand_in_one_cmake_project(tmp_path: Path) -> None:
     _, graph, _ = captured("chain")
@@ -111,6 +115,7 @@ def test_two_networks_stand_in_one_cmake_project(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.slow
 def test_a_mission_runs_on_a_cortex_m(tmp_path: Path) -> None:
     folder = mnist_mission(tmp_path / "c")
     assert "PASS two" in run_on_a_cortex_m(folder)

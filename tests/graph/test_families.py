@@ -71,7 +71,15 @@ def captured(spec: str) -> Case:
     return module, graph, analyse(graph), x
 
 
-@pytest.fixture(params=FAMILIES, scope="module")
+QUICK = ("torchvision:squeezenet1_1", "torchvision:mobilenet_v3_small")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES
+    ],
+    scope="module",
+)
 def case(request: pytest.FixtureRequest) -> Case:
     return captured(request.param)
 
@@ -168,6 +176,7 @@ def test_alexnet_by_hand() -> None:
     assert (total.macs, total.params) == (macs, params) == (714_188_480, 61_100_840)
 
 
+@pytest.mark.slow
 def test_vgg11_by_hand() -> None:
     side, c, macs, params = 64, 3, 0, 0
     for m in (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool"):
@@ -268,6 +277,7 @@ def test_what_is_not_followed_is_refused_by_name(module: nn.Module, names: str) 
         capture(module, (16, 16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), [("vit_b_16", 224), ("swin_t", 64), ("maxvit_t", 224)])
 def test_transformers_are_refused_with_operator_and_layer(name: str, side: int) -> None:
     with pytest.raises(UnsupportedError, match=r"operator aten\.\S+ in layer '"):

@@ -129,6 +129,7 @@ def test_the_copy_to_train_has_the_keys_of_the_network(build: train.Callable) ->
     assert not any(isinstance(m, train._BandedResponseNorm) for m in model.modules())
 
 
+@pytest.mark.slow
 def test_bundled_digits_are_learnt() -> None:
     pytest.importorskip("sklearn")
     x_nhw, labels_n = train.bundled_digits()

@@ -81,6 +81,7 @@ def test_caffe_names_cover_the_network() -> None:
     assert from_caffe_names({"odd": torch.zeros(1)}).keys() == {"odd"}
 
 
+@pytest.mark.slow
 def test_bvlc_googlenet_recognises_real_images(data_dir: Path) -> None:
     weights = data_dir / "weights" / "bvlc_googlenet.safetensors"
     model = load_model("zoo:bvlc_googlenet", weights=weights)
