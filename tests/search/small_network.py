@@ -1,5 +1,6 @@
 """A small network that is right everywhere, and searches that cut it."""
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -7,9 +8,9 @@ from torch import Tensor, nn
 
 from distillnet.classes import Mission
 from distillnet.cut.surgery import compact
-from distillnet.graph import run
+from distillnet.graph import Graph, run
 from distillnet.graph.capture import capture
-from distillnet.graph.channels import analyse
+from distillnet.graph.channels import Channels, analyse
 from distillnet.search import (
     Budget,
     Found,
@@ -45,12 +46,18 @@ class Small(nn.Module):
         return self.fc(self.last(z).relu().mean((2, 3)))
 
 
+@functools.cache
+def _captured(net: nn.Module, size: tuple[int, int]) -> tuple[Graph, Channels]:
+    graph = capture(net, size)
+    return graph, analyse(graph)
+
+
 def sized(net: nn.Module) -> Callable[[tuple[int, int]], Sized]:
     def at(size: tuple[int, int]) -> Sized:
-        graph = capture(net, size)
+        graph, channels = _captured(net, size)
         x, y = random(80, 3, 16, 16, seed=2), random(150, 3, 16, 16, seed=3)
         smaller = [nn.functional.interpolate(t, size, mode="area") for t in (x, y)]
-        return Sized(graph, analyse(graph), torch.cat(smaller), 80)
+        return Sized(graph, channels, torch.cat(smaller), 80)
 
     return at
 
