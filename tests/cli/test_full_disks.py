@@ -27,6 +27,7 @@ def _small_files(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 # What is written first is larger than the first limit, and so on: statistics, then the programme.
 @pytest.mark.parametrize("limit", [100, 9000])
 @pytest.mark.parametrize("earlier", [False, True])

@@ -137,6 +137,7 @@ def test_a_run_with_another_programme_in_it(run_folder: Path, home: Path, cli: C
     assert "run is not a run folder" in done.err
 
 
+@pytest.mark.slow
 def test_an_atlas_of_another_network(home: Path, cli: Cli) -> None:
     assert cli(*COLLECT).status == 0
     done = cli(*DISTILL, "--atlas", "atlas")  # which knows all images that a search could use

@@ -161,6 +161,7 @@ def _dense(spec: str, side: int) -> Cost:
     return cost(graph, analyse(graph))
 
 
+@pytest.mark.slow
 def test_alexnet_by_hand() -> None:
     side, macs, params = 224, 0, 0
     layers = [(3, 64, 11, 4, 2), (64, 192, 5, 1, 2), (192, 384, 3, 1, 1), (384, 256, 3, 1, 1),
@@ -191,6 +192,7 @@ def test_vgg11_by_hand() -> None:
     assert params == 132_863_336  # as published for VGG-11 without batch norm
 
 
+@pytest.mark.slow
 def test_bvlc_googlenet_has_the_published_parameters_and_macs() -> None:
     total = _dense("zoo:bvlc_googlenet", 224)
     assert total.params == 6_998_552

@@ -22,6 +22,7 @@ from distillnet.search import (
 )
 
 
+@pytest.mark.slow
 def test_statistics_images_judge_as_well_where_they_may(module, labels: Tensor) -> None:
     with torch.inference_mode():
         others = module(random(80, 3, 16, 16, seed=2))[:, list(MISSION.indices)].argmax(1)
@@ -37,6 +38,7 @@ def test_statistics_images_judge_as_well_where_they_may(module, labels: Tensor) 
     assert wrong.light.loss_pp < both.light.loss_pp
 
 
+@pytest.mark.slow
 def test_a_teacher_at_full_size_that_does_harm_is_not_asked_again(module, labels: Tensor) -> None:
     """``teach`` as it is, and one that says nonsense wherever the sizes differ."""
     asked = []
@@ -56,6 +58,7 @@ def test_a_teacher_at_full_size_that_does_harm_is_not_asked_again(module, labels
     assert asked.count(False) > 3
 
 
+@pytest.mark.slow
 def test_a_search_for_time_spends_less_on_writing(module, labels: Tensor) -> None:
     """With numbers dear, fewer of them are written than by the network of fewest MACs."""
     written = []
@@ -146,6 +149,7 @@ def test_a_target_is_reached_and_not_far_exceeded(module, labels, budget, ratio)
         assert ratio(before, after) < 1.3 * target
 
 
+@pytest.mark.slow
 def test_a_smaller_input_is_one_more_knob(module, labels: Tensor) -> None:
     """With sizes to choose from, MACs are hardly more than without.
 
