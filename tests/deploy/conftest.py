@@ -9,10 +9,7 @@ from untrained_run import CLASSES, NET, SIDE
 
 import distillnet as dn
 from commands import run_command
-from distillnet.deploy import (
-    Deployable,
-    distilled_network,
-)
+from distillnet.deploy import Deployable, distilled_network
 from distillnet.engine import native
 
 

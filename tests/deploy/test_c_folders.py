@@ -7,9 +7,7 @@ import pytest
 from untrained_run import CLASSES, SIDE, refused
 
 from commands import run_command
-from distillnet.deploy import (
-    TOLERANCE,
-)
+from distillnet.deploy import TOLERANCE
 
 
 @pytest.mark.slow

@@ -9,13 +9,7 @@ from untrained_run import CLASSES
 
 from distillnet.cut.bitmaps import complete_removal
 from distillnet.cut.surgery import compact
-from distillnet.deploy import (
-    TOLERANCE,
-    Deployable,
-    compare,
-    open_onnx,
-    write_onnx,
-)
+from distillnet.deploy import TOLERANCE, Deployable, compare, open_onnx, write_onnx
 from distillnet.graph import GraphModule
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import analyse

@@ -13,13 +13,7 @@ from untrained_run import SIDE
 
 import distillnet as dn
 from commands import run_command
-from distillnet.deploy import (
-    Deployable,
-    distilled_network,
-    original_network,
-    timings,
-    write_onnx,
-)
+from distillnet.deploy import Deployable, distilled_network, original_network, timings, write_onnx
 from distillnet.deploy.bench import Settings, bench_json, interleave, time_networks
 from distillnet.deploy.c_folder import write_c
 from distillnet.deploy.peak import peak_mb

@@ -11,11 +11,7 @@ from architectures import ARCHITECTURES, SIDE, captured
 from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import compact, mask, split
 from distillnet.cut.thin import Split, matrix
-from distillnet.engine import (
-    compile_compact,
-    compile_switchable,
-    noise_image,
-)
+from distillnet.engine import compile_compact, compile_switchable, noise_image
 from distillnet.graph.capture import capture, capture_model
 from distillnet.graph.channels import analyse
 from distillnet.models import load_model, random_model

@@ -9,10 +9,7 @@ import pytest
 from compiling import compiled, export, names
 
 from architectures import SIDE, captured
-from distillnet.engine import (
-    compile_compact,
-    write_folder,
-)
+from distillnet.engine import compile_compact, write_folder
 from distillnet.engine.arena import alive_at_once, plan_arena
 from distillnet.engine.spans import active_strips, bit_words
 from distillnet.engine.steps import Buffer, Halo, Strip

@@ -12,11 +12,7 @@ from compiling import export, masked_scores, missions_of, names, plain, shape_of
 from architectures import SIDE, captured
 from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import compact, mask
-from distillnet.engine import (
-    compile_compact,
-    noise_image,
-    write_folder,
-)
+from distillnet.engine import compile_compact, noise_image, write_folder
 from distillnet.engine import folder as folder_module
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse

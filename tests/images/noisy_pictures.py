@@ -4,10 +4,7 @@ import numpy as np
 from PIL import Image
 
 from distillnet.classes import ClassTable
-from distillnet.images import (
-    ImageRef,
-    ImageSet,
-)
+from distillnet.images import ImageRef, ImageSet
 from distillnet.images.preprocessing import Preprocessing
 
 __all__ = ["TABLE", "TINY", "noise_set", "picture", "save"]

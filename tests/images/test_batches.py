@@ -12,12 +12,7 @@ import torch
 from noisy_pictures import TINY, noise_set, picture, save
 
 from distillnet.errors import ImageError
-from distillnet.images import (
-    ImageSet,
-    load_all,
-    load_batches,
-    split,
-)
+from distillnet.images import ImageSet, load_all, load_batches, split
 from distillnet.images.preprocessing import preprocess
 
 

@@ -14,14 +14,7 @@ from noisy_pictures import TABLE, TINY, picture, save
 
 from distillnet.classes import ClassTable, numbered_table
 from distillnet.errors import ImageError
-from distillnet.images import (
-    ImageRef,
-    ImageSet,
-    limit,
-    load_all,
-    open_images,
-    read_image,
-)
+from distillnet.images import ImageRef, ImageSet, limit, load_all, open_images, read_image
 from distillnet.images.preprocessing import Preprocessing
 
 

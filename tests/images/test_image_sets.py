@@ -6,13 +6,7 @@ import pytest
 from noisy_pictures import TINY
 
 from distillnet.errors import InputError
-from distillnet.images import (
-    ImageRef,
-    ImageSet,
-    limit,
-    load_batches,
-    split,
-)
+from distillnet.images import ImageRef, ImageSet, limit, load_batches, split
 
 
 def set_of(counts):

@@ -10,11 +10,7 @@ import pytest
 from noisy_pictures import picture, save
 from PIL import Image
 
-from distillnet.images import (
-    ImageRef,
-    UnreadableImage,
-    read_image,
-)
+from distillnet.images import ImageRef, UnreadableImage, read_image
 
 
 def red_left_of_blue(mode="RGB"):

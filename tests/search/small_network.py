@@ -11,12 +11,7 @@ from distillnet.cut.surgery import compact
 from distillnet.graph import Graph, run
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import Channels, analyse
-from distillnet.search import (
-    Budget,
-    Found,
-    Sized,
-    search_best,
-)
+from distillnet.search import Budget, Found, Sized, search_best
 
 __all__ = ["MISSION", "Small", "accuracy", "find", "random", "sized", "sized_images"]
 

@@ -13,13 +13,7 @@ from distillnet.graph import Graph, run
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
 from distillnet.refit.teacher import Teacher, teach
-from distillnet.search import (
-    Budget,
-    best,
-    beyond_memory,
-    candidates,
-    search_best,
-)
+from distillnet.search import Budget, best, beyond_memory, candidates, search_best
 
 
 @pytest.mark.slow

@@ -6,13 +6,7 @@ import pytest
 import torch
 from small_network import MISSION
 
-from distillnet.search import (
-    Budget,
-    Judge,
-    Verdict,
-    beyond_memory,
-    is_within,
-)
+from distillnet.search import Budget, Judge, Verdict, beyond_memory, is_within
 from distillnet.search.candidates import make_folds
 from distillnet.search.judge import is_sure
 
