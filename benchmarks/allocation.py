@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from laboratory import open_case, parser
 
 from distillnet.cut.cost import cost
 from distillnet.cut.plan import Plan
@@ -22,6 +21,7 @@ from distillnet.job.distillation import Options
 from distillnet.search import SCORES, Findings
 from distillnet.search.curves import allocate, divergence, log_probabilities, measure
 from distillnet.search.units import neuron_units
+from laboratory import open_case, parser
 
 
 def main() -> None:

@@ -20,15 +20,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-from engine_laboratory import (
-    build,
-    graph_of,
-    peak_gflops,
-    profile_flags,
-    relative_difference,
-    span_bitmap,
-    step_times,
-)
 
 from distillnet.cut.cost import cost
 from distillnet.cut.plan import Plan
@@ -38,6 +29,15 @@ from distillnet.engine import build_native, compile_compact, emit, write_folder
 from distillnet.engine.spans import active_strips
 from distillnet.graph import GraphModule, run
 from distillnet.graph.channels import analyse
+from engine_laboratory import (
+    build,
+    graph_of,
+    peak_gflops,
+    profile_flags,
+    relative_difference,
+    span_bitmap,
+    step_times,
+)
 
 NETWORKS = ("zoo:bvlc_googlenet", "torchvision:squeezenet1_0")
 

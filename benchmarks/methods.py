@@ -32,6 +32,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+
+from distillnet.classes import imagenet_table, parse_mission
+from distillnet.images import limit, open_images
 from methods_jobs import (
     JOBS,
     TEN,
@@ -46,9 +49,6 @@ from methods_jobs import (
 )
 from methods_table import table
 from methods_torch_pruning import run_torch_pruning
-
-from distillnet.classes import imagenet_table, parse_mission
-from distillnet.images import limit, open_images
 
 
 def run_distillnet(job: Job, setting: Setting, images: Path) -> Row:

@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from methods_jobs import Job, Row, Setting
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,6 +30,7 @@ from distillnet.images import ImageSet, load_all, load_batches, open_images
 from distillnet.job.distill import pick_device
 from distillnet.job.partition import split_images
 from distillnet.models import Model, load_model
+from methods_jobs import Job, Row, Setting
 
 Images = tuple[Tensor, Tensor]  # x_nchw, labels_n
 Prune = Callable[[float], nn.Module]  # pruning ratio -> pruned copy of the network

@@ -12,7 +12,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from laboratory import open_case, parser
 
 from distillnet.cut.cost import cost
 from distillnet.cut.surgery import compact
@@ -25,6 +24,7 @@ from distillnet.graph.channels import analyse
 from distillnet.graph.operators import LAYERS
 from distillnet.search.allocation import Cut, channel_plan, round_up
 from distillnet.search.orders import Order
+from laboratory import open_case, parser
 
 _LEAST, _MOST = 0.05, 0.7  # share of channels that go
 

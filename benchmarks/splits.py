@@ -10,11 +10,10 @@ filters as well, as the search would choose among them.
 
 from dataclasses import replace
 
-from laboratory import Bench, know, open_case, parser
-
 from distillnet.graph.capture import capture_model
 from distillnet.graph.replay import masked_scores
 from distillnet.refit.teacher import teach
+from laboratory import Bench, know, open_case, parser
 
 
 def main() -> None:

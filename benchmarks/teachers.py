@@ -8,11 +8,10 @@ that size, and refitted to what it says at its own size.
         --data DATA/imagenette --classes "French horn","garbage truck" --sides 192 160 --cuts 1 1.5
 """
 
-from laboratory import Bench, know, open_case, parser
-
 from distillnet.graph.capture import capture_model
 from distillnet.graph.replay import masked_scores
 from distillnet.refit.teacher import Teacher, teach
+from laboratory import Bench, know, open_case, parser
 
 
 def main() -> None:

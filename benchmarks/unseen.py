@@ -9,12 +9,11 @@ cut network loses there, which is the search's signal, and both losses on test i
         --classes 0,1,2,3,4
 """
 
-from laboratory import Bench, know, open_case, parser
-
 from distillnet.graph.capture import capture_model
 from distillnet.graph.replay import masked_scores
 from distillnet.refit.teacher import teach
 from distillnet.search import Budget, Verdict, beyond_memory
+from laboratory import Bench, know, open_case, parser
 
 _RATIOS = (1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0)
 _FIT, _SEARCH, _TEST = 1000, 3000, 5000  # images

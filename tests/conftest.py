@@ -1,9 +1,18 @@
 """Fixtures that several test modules use."""
 
+import gc
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: torch.export makes Python look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +26,23 @@ def data_dir() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return path
+
+
+@pytest.fixture
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Processes that a test starts hear Ctrl-C, even where this one was started deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def peaks(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str, int], float]:
+    """What bench was told of memory, by runtime, network and batch: no process is started."""
+    told: dict[tuple[str, str, int], float] = {}
+
+    def peak_mb(runtime: str, path: Path, threads: int, shape: tuple[int, ...]) -> float:
+        return told.setdefault((runtime, path.stem, shape[0]), 1.0 + len(told))
+
+    monkeypatch.setattr("distillnet.deploy.bench.peak_mb", peak_mb)
+    return told

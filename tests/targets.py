@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["STRICT", "run_on_a_cortex_m", "run_test_vector", "tool"]
+__all__ = ["STRICT", "run_on_a_cortex_m", "run_test_vector", "tool", "vector_flags"]
 
 STRICT = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
+_WIDTHS = [("-O1", "-DLANES=1"), ("-O1",), ("-O1", "-march=native")]
+if (_CPU := Path("/proc/cpuinfo")).exists() and " avx2 " in _CPU.read_text():
+    _WIDTHS.append(("-O1", "-mavx2", "-mfma"))
 _BOARD = Path(__file__).parent / "engine" / "cortex_m"
+
+
+def vector_flags(name: str) -> tuple[str, ...]:
+    """Vectors of every width that there is, in turns: scalar, SSE or NEON, native, AVX2."""
+    return _WIDTHS[sum(map(ord, name)) % len(_WIDTHS)]
 
 
 def tool(*needed: str) -> None:

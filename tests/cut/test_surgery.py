@@ -1,7 +1,6 @@
 """The central property: for every structure and random plans, compact equals mask."""
 
 import copy
-import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from architectures import ARCHITECTURES, SIDE, build
+from architectures import ARCHITECTURES, SIDE, build, captured
 from distillnet.cut.plan import Plan, complete_only, removed_classes
 from distillnet.cut.surgery import compact, mask
 from distillnet.graph import Graph, GraphModule
@@ -26,17 +25,14 @@ RECAPTURED = (
 Case = tuple[nn.Module, Graph, Channels, Tensor]
 
 
-@functools.cache
-def captured(name: str) -> Case:
-    module = build(name)
-    graph = capture(module, (SIDE, SIDE))
+def with_images(name: str) -> Case:
     x = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)).double()
-    return module, graph, analyse(graph), x
+    return *captured(name), x
 
 
 @pytest.fixture(params=sorted(ARCHITECTURES))
 def case(request: pytest.FixtureRequest) -> Case:
-    return captured(request.param)
+    return with_images(request.param)
 
 
 def test_graph_equals_module(case: Case) -> None:
@@ -73,7 +69,7 @@ def test_complete_only_removes_the_same_channels(case: Case) -> None:
 @pytest.mark.parametrize("name", RECAPTURED)
 def test_recapture(name: str) -> None:
     """The compact network as a module, captured again, is the same network."""
-    _, graph, channels, x = captured(name)
+    _, graph, channels, x = with_images(name)
     small = compact(graph, channels, random_plan(graph, channels, "borders", 8))
     again = capture(GraphModule(small), (SIDE, SIDE))
     assert deviation(scores(again, x), scores(small, x)) < 1e-9
@@ -88,7 +84,7 @@ def test_every_structure_gives_something_to_remove(case: Case) -> None:
 
 
 def test_the_layer_without_any_channel_keeps_a_masked_one() -> None:
-    _, graph, channels, _ = captured("chain")
+    _, graph, channels = captured("chain")
     site = channels.sites[0]
     plan = Plan({site: torch.zeros(graph[site].shape, dtype=torch.bool)})
     small = compact(graph, channels, plan)
@@ -100,7 +96,7 @@ def test_the_layer_without_any_channel_keeps_a_masked_one() -> None:
 
 
 def test_a_channel_goes_only_when_all_its_sites_mask_it() -> None:
-    _, graph, channels, _ = captured("depthwise")
+    _, graph, channels = captured("depthwise")
     first, second = channels.sites[:2]  # before and after the depthwise convolution
     assert (channels.of[first] == channels.of[second]).all()
     gone = torch.ones(graph[first].shape, dtype=torch.bool)
@@ -163,10 +159,11 @@ EXPORTED = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_export_load_and_run_without_distillnet(tmp_path: Path) -> None:
     paths = []
     for i, name in enumerate(EXPORTED):
-        _, graph, channels, _ = captured(name)
+        _, graph, channels = captured(name)
         small = compact(graph, channels, random_plan(graph, channels, "partial", i))
         x = torch.randn(3, 3, SIDE, SIDE, dtype=torch.float64)
         batch = torch.export.Dim("batch")

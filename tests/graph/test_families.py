@@ -26,6 +26,7 @@ from distillnet.graph.capture import capture
 from distillnet.graph.channels import Channels, analyse, groups
 from distillnet.models import random_model
 from plans import check_plan, deviation, random_plan, scores
+from targets import vector_flags
 
 # Name -> side of the input: the least that works.
 FAMILIES = {
@@ -70,7 +71,15 @@ def captured(spec: str) -> Case:
     return module, graph, analyse(graph), x
 
 
-@pytest.fixture(params=FAMILIES, scope="module")
+QUICK = ("torchvision:squeezenet1_1", "torchvision:mobilenet_v3_small")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES
+    ],
+    scope="module",
+)
 def case(request: pytest.FixtureRequest) -> Case:
     return captured(request.param)
 
@@ -87,7 +96,9 @@ def test_compact_equals_mask(case: Case, style: str) -> None:
     check_plan(graph, channels, random_plan(graph, channels, style, 3), x)
 
 
-def test_the_c_engine_equals_the_mask(case: Case, tmp_path: Path) -> None:
+def test_the_c_engine_equals_the_mask(
+    case: Case, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """With and without neurons, in one arena within 5 % of what is alive at once."""
     _, graph, channels, _ = case
     plan = random_plan(graph, channels, "partial", 3)
@@ -101,7 +112,7 @@ def test_the_c_engine_equals_the_mask(case: Case, tmp_path: Path) -> None:
     program, missions = compile_switchable(graph, plans)
     assert program.arena_floats - 16 <= 1.05 * program.least_floats
     write_folder(program, missions, wanted, tmp_path, "net", banner="tests", preprocessing="none")
-    native = build_native(tmp_path, "net", graph.input.shape, flags=("-O1", "-march=native"))
+    native = build_native(tmp_path, "net", graph.input.shape, flags=vector_flags(request.node.name))
     for mission in missions:
         native.arena[:] = 0xFF
         got = native.scores(native.mission(mission.name), image[None])[0]
@@ -150,6 +161,7 @@ def _dense(spec: str, side: int) -> Cost:
     return cost(graph, analyse(graph))
 
 
+@pytest.mark.slow
 def test_alexnet_by_hand() -> None:
     side, macs, params = 224, 0, 0
     layers = [(3, 64, 11, 4, 2), (64, 192, 5, 1, 2), (192, 384, 3, 1, 1), (384, 256, 3, 1, 1),
@@ -165,6 +177,7 @@ def test_alexnet_by_hand() -> None:
     assert (total.macs, total.params) == (macs, params) == (714_188_480, 61_100_840)
 
 
+@pytest.mark.slow
 def test_vgg11_by_hand() -> None:
     side, c, macs, params = 64, 3, 0, 0
     for m in (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool"):
@@ -179,6 +192,7 @@ def test_vgg11_by_hand() -> None:
     assert params == 132_863_336  # as published for VGG-11 without batch norm
 
 
+@pytest.mark.slow
 def test_bvlc_googlenet_has_the_published_parameters_and_macs() -> None:
     total = _dense("zoo:bvlc_googlenet", 224)
     assert total.params == 6_998_552
@@ -265,6 +279,7 @@ def test_what_is_not_followed_is_refused_by_name(module: nn.Module, names: str) 
         capture(module, (16, 16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), [("vit_b_16", 224), ("swin_t", 64), ("maxvit_t", 224)])
 def test_transformers_are_refused_with_operator_and_layer(name: str, side: int) -> None:
     with pytest.raises(UnsupportedError, match=r"operator aten\.\S+ in layer '"):

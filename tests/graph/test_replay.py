@@ -4,19 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from architectures import SIDE, build
+from architectures import SIDE, captured
 from distillnet.graph import Graph, run
-from distillnet.graph.capture import capture
-from distillnet.graph.channels import analyse
 from distillnet.graph.replay import Replay, masked_scores
 
 NETS = ("residual through concat", "pre-activation, dense", "channel shuffle", "gate and bias")
 
 
 def _setting(name: str) -> tuple[Graph, tuple[str, ...], Tensor]:
-    graph = capture(build(name), (SIDE, SIDE))
+    _, graph, channels = captured(name)
     x = torch.randn(5, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2)).double()
-    return graph, analyse(graph).sites, x
+    return graph, channels.sites, x
 
 
 def _keep(graph: Graph, site: str, seed: int) -> Tensor:

@@ -20,6 +20,8 @@ from distillnet.job.runs import evaluate_scores
 from distillnet.models.weights import read_weights
 from targets import run_on_a_cortex_m
 
+pytestmark = pytest.mark.slow  # the demo takes as long as all that is quick
+
 # Runs the compact network as a device would: with torch and nothing of this package.
 _TORCH_ALONE = """
 import sys

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from distillnet import train
 from distillnet.classes import numbered_table
 from distillnet.errors import DistillnetError, InputError
 from distillnet.images import open_images
+from distillnet.models import train
 from distillnet.models.zoo import tf_cifar, tf_mnist
 from distillnet.models.zoo.tensorflow import TF_MNIST_PREPROCESSING
 
@@ -129,6 +129,7 @@ def test_the_copy_to_train_has_the_keys_of_the_network(build: train.Callable) ->
     assert not any(isinstance(m, train._BandedResponseNorm) for m in model.modules())
 
 
+@pytest.mark.slow
 def test_bundled_digits_are_learnt() -> None:
     pytest.importorskip("sklearn")
     x_nhw, labels_n = train.bundled_digits()

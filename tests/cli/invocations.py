@@ -1,0 +1,57 @@
+"""Commands on a small network and small pictures, and what they leave behind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "COLLECT",
+    "DISTILL",
+    "N_CLASSES",
+    "OPTIONS",
+    "SIDE",
+    "Cli",
+    "Outcome",
+    "assert_refused",
+    "distill_words",
+    "tree",
+]
+
+SIDE = 16
+N_CLASSES = 4
+OPTIONS = ("--input-size", str(SIDE), "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+def distill_words(
+    model: str = "net", data: str = "photos", classes: str = "0,1,2"
+) -> tuple[str, ...]:
+    spec = f"net.py:{model}"
+    return ("distill", spec, *OPTIONS, "--data", data, "--classes", classes, "--out", "run")
+
+
+DISTILL = distill_words()
+COLLECT = ("collect", "net.py:net", *OPTIONS, "--data", "photos", "--out", "atlas")
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+        if "__pycache__" not in path.parts
+    }
+
+
+def assert_refused(done: Outcome, status: int = 2) -> None:
+    assert done.status == status, done.err
+    assert done.out == ""
+    assert "Traceback" not in done.err

@@ -1,0 +1,78 @@
+"""What cannot be written whole is not written at all; earlier results stay."""
+
+import contextlib
+import errno
+import importlib
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import distillnet.files
+from invocations import DISTILL, Cli, assert_refused, distill_words, tree
+
+cli_distill = importlib.import_module("distillnet.cli.distilling")
+
+
+@contextlib.contextmanager
+def _small_files(limit: int) -> Iterator[None]:
+    """No file of this process may grow beyond ``limit`` bytes: like a full disk, but for EFBIG."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.slow
+# What is written first is larger than the first limit, and so on: statistics, then the programme.
+@pytest.mark.parametrize("limit", [100, 9000])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_file_that_cannot_grow(
+    limit: int, earlier: bool, cli: Cli, home: Path, request: pytest.FixtureRequest
+) -> None:
+    if earlier:
+        request.getfixturevalue("run_folder")
+    before = tree(home)
+    with _small_files(limit):
+        done = cli(*DISTILL)
+    assert_refused(done, 1)
+    assert os.strerror(errno.EFBIG) in done.err
+    assert tree(home) == before
+
+
+@pytest.mark.parametrize("name", ["write_bytes", "write_text", "save_file"])
+def test_a_full_disk(
+    name: str, run_folder: Path, cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tree(home)
+
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(distillnet.files if name == "save_file" else Path, name, full)
+    done = cli(*DISTILL)
+    assert_refused(done, 1)
+    assert "No space left on device" in done.err
+    assert "free some space" in done.err
+    assert tree(home) == before
+
+
+def test_folders_made_for_a_run_that_fails_go_again(cli: Cli, home: Path) -> None:
+    before = tree(home)
+    done = cli(*distill_words(data="damaged"), "--out", "deep/deeper/run")
+    assert_refused(done)
+    assert tree(home) == before
+    assert cli(*DISTILL, "--out", "deep/deeper/run").status == 0
+    assert (home / "deep" / "deeper" / "run" / "result.json").exists()
+
+
+def test_a_link_to_a_folder_stays(cli: Cli, home: Path) -> None:
+    (home / "link").symlink_to(home / "elsewhere")
+    for _ in range(2):
+        assert cli(*DISTILL, "--out", "link").status == 0
+    assert (home / "link").is_symlink()
+    assert (home / "elsewhere" / "result.json").exists()

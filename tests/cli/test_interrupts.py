@@ -1,0 +1,101 @@
+"""Ctrl-C at any time: one word, status 130, and every file as it was."""
+
+import contextlib
+import importlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from invocations import COLLECT, DISTILL, Cli, assert_refused, tree
+
+cli_distill = importlib.import_module("distillnet.cli.distilling")
+
+
+def _interrupted_at(wanted: str) -> Callable[[], contextlib.AbstractContextManager[object]]:
+    @contextlib.contextmanager
+    def progress() -> Iterator[object]:
+        def update(stage: str, done: int, of: int) -> None:
+            if stage == wanted:
+                raise KeyboardInterrupt
+
+        yield update
+
+    return progress
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["collect", "read", "search", "evaluate"])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_ctrl_c_in_each_stage(
+    stage: str,
+    earlier: bool,
+    cli: Cli,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    if earlier:
+        request.getfixturevalue("run_folder")
+    before = tree(home)
+    monkeypatch.setattr(cli_distill, "progress", _interrupted_at(stage))
+    done = cli(*DISTILL)
+    assert_refused(done, 130)
+    assert done.err.strip() == "interrupted"
+    assert tree(home) == before
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "args"),
+    [
+        ("distilling", "write_run", DISTILL),
+        ("training", "save_weights", ("train", "zoo:tf_mnist", "--data", "photos", "--out", "w")),
+        ("collecting", "measure_statistics", COLLECT),
+        ("evaluating", "evaluate_run", ("evaluate", "run", "--data", "photos")),
+        ("main", "run_demo", ("demo", "--out", "run")),
+    ],
+)
+def test_ctrl_c_in_each_command(
+    module: str,
+    name: str,
+    args: tuple[str, ...],
+    run_folder: Path,
+    cli: Cli,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*args: object, **options: object) -> None:
+        for path in args:
+            if isinstance(path, Path) and path.is_dir():
+                (path / "half").write_text("")
+        raise KeyboardInterrupt
+
+    before = tree(home)
+    monkeypatch.setattr(importlib.import_module(f"distillnet.cli.{module}"), name, interrupted)
+    done = cli(*args, *(("--epochs", "1") if args[0] == "train" else ()))
+    assert_refused(done, 130)
+    assert done.err.splitlines()[-1] == "interrupted"
+    assert tree(home) == before
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ctrl_c_is_heard")
+def test_a_signal_from_outside(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "distillnet", "demo", "--out", "run"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        # Its temporary folder shows that it trains.
+        while process.poll() is None and not list(tmp_path.iterdir()):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+    assert list(tmp_path.iterdir()) == []

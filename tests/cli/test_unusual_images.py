@@ -1,0 +1,45 @@
+"""Images that are unusual or damaged: read where they can be, named and counted where not."""
+
+import json
+
+import pytest
+
+from distillnet.cli.output import warn_unreadable
+from invocations import DISTILL, OPTIONS, Cli, distill_words
+
+
+def test_unusual_images_work(cli: Cli) -> None:
+    done = cli(*distill_words(data="odd"), "--val", "photos/val", "--json")
+    assert done.status == 0, done.err
+    result = json.loads(done.out)
+    assert result["n_images"]["statistics"] + result["n_images"]["search"] == 3 * 10
+    assert result["n_images"]["unreadable"] == 0
+
+
+def test_val_of_a_folder_that_holds_train_and_val_is_its_val(cli: Cli) -> None:
+    done = cli(*distill_words(data="odd"), "--val", "photos", "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["n_images"]["val"] == 3 * 4
+
+
+def test_unreadable_images_are_named_and_counted(cli: Cli) -> None:
+    for args in (
+        ("collect", "net.py:net", *OPTIONS, "--data", "many", "--out", "atlas", "--json"),
+        (*DISTILL, "--val", "many", "--json"),
+    ):
+        done = cli(*args)
+        assert done.status == 0, done.err
+        result = json.loads(done.out)
+        assert result.get("n_images", result)["unreadable"] == 1
+        assert "1 image could not be read" in done.err
+        assert done.err.count("many/1/007.png: not an image") == 1
+    done = cli("evaluate", "run", "--data", "many", "--json")
+    assert json.loads(done.out)["n"] == 119
+    assert "many/1/007.png" in done.err
+
+
+def test_few_of_many_unreadable_images_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    warn_unreadable([f"{i}.png: cut" for i in range(13)])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("13 images")
+    assert lines[1:] == [*(f"  {i}.png: cut" for i in range(10)), "  and 3 more"]
