@@ -191,9 +191,9 @@ def made_up(run: Path, tmp_path: Path) -> Path:
         shutil.copytree(run / "front" / "00", point := made / "front" / f"{i:02}")
         result = _json(point / "result.json")
         result |= {"mac_ratio": ratio, "param_ratio": 10 * ratio}
-        result["search"] |= {"loss_pp": loss, "expected_loss_pp": loss, "divergence": loss / 10}
-        result["search"] |= {"uncertain_pp": 0.1, "expected_uncertain_pp": 0.1}
-        result["search"] |= {"class_losses_pp": [loss] * 3, "light": None, "budget_met": loss < 1}
+        result["search"] |= {"loss_pp": loss, "estimate_pp": loss, "divergence": loss / 10}
+        result["search"] |= {"estimate_uncertain_pp": 0.1, "seen": False, "budget_met": loss < 1}
+        result["search"] |= {"class_estimates_pp": [loss] * 3}
         (point / "result.json").write_text(json.dumps(result))
     return made
 

@@ -12,7 +12,7 @@ from distillnet.graph import Graph, run
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
 from distillnet.refit.teacher import Teacher, teach
-from distillnet.search import Budget, best, beyond_memory, candidates, search_best
+from distillnet.search import Budget, best, candidates, search_best
 from small_network import MISSION, accuracy, find, random, sized, sized_images
 
 
@@ -22,14 +22,10 @@ def test_statistics_images_judge_as_well_where_they_may(module, labels: Tensor) 
         others = module(random(80, 3, 16, 16, seed=2))[:, list(MISSION.indices)].argmax(1)
     alone = find(module, labels, Budget(4.0))
     both = find(module, labels, Budget(4.0), labels_statistics_n=others)
-    assert alone.light is not None
-    assert both.light is not None
-    assert (alone.light.n_images, both.light.n_images) == (150, 230)
-    assert alone.verdict.n_images == 150
+    assert (alone.verdict.n_images, both.verdict.n_images) == (150, 230)
     # Labels that are all wrong show: the original is right nowhere, so nothing can be lost.
     wrong = find(module, labels, Budget(4.0), labels_statistics_n=(others + 1) % 3)
-    assert wrong.light is not None
-    assert wrong.light.loss_pp < both.light.loss_pp
+    assert wrong.verdict.loss_pp < both.verdict.loss_pp
 
 
 @pytest.mark.slow
@@ -49,7 +45,7 @@ def test_a_teacher_at_full_size_that_does_harm_is_not_asked_again(module, labels
         patch.setattr(candidates, "teach", lie)
         search_best(sized(module), sizes, MISSION, labels, Budget(8.0))
     assert asked.count(True) == 1
-    assert asked.count(False) > 3
+    assert asked.count(False) >= 2  # once a size
 
 
 @pytest.mark.slow
@@ -73,12 +69,11 @@ def test_without_splitting_no_layer_is_split(module, labels: Tensor) -> None:
 def test_the_losses_are_within_the_budget(module, labels: Tensor, max_loss_pp: float) -> None:
     found = find(module, labels, Budget(max_loss_pp))
     assert found.met
-    beyond = beyond_memory(Budget(max_loss_pp), found.verdict, found.light)
-    assert beyond.expected_pp <= max_loss_pp + 1e-9
-    assert beyond.counted_pp <= max_loss_pp + found.verdict.uncertain_pp + 1e-9
-    # Memory excuses no more than a budget.
-    assert found.verdict.expected_loss_pp <= 2 * max_loss_pp + 1e-9
-    assert beyond.worst_class_pp <= 3 * max_loss_pp + 1e-9
+    assert found.expected.loss_pp <= max_loss_pp
+    assert found.expected.worst_class_pp <= 3 * max_loss_pp + 1e-9
+    low, high = found.expected.ci95_pp
+    assert low <= found.expected.loss_pp <= high
+    assert found.stopped_by.startswith(("the next smaller network", "nothing smaller"))
     small = cost(found.graph, analyse(found.graph), found.plan)
     assert small.macs < cost(found.graph, analyse(found.graph)).macs / 1.1
     # Refitted on these images as well, it does not do worse than was judged.
@@ -112,7 +107,7 @@ def test_the_front_falls_and_holds_what_is_returned(module, labels: Tensor) -> N
 
 def test_a_budget_that_nothing_meets_gives_the_network_with_its_head_cut(module, labels) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(best, "is_within", lambda budget, verdict, light: False)
+        patch.setattr(best, "is_within", lambda budget, verdict: False)
         found = find(module, labels, Budget(0.0))
     assert not found.met
     assert found.plan.keep == {}

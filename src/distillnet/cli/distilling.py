@@ -56,6 +56,13 @@ class BudgetOptions:
             help="The same for the class that loses most.", show_default="3 times --max-loss"
         ),
     ] = None
+    confidence: Annotated[
+        float,
+        typer.Option(
+            help="How sure the search has to be that the loss is respected on unseen images, 0.5 "
+            "to less than 1 (best)."
+        ),
+    ] = 0.7
     target_macs: Annotated[
         float | None,
         typer.Option(
@@ -69,7 +76,13 @@ class BudgetOptions:
 
     def budget(self) -> Budget:
         """As the search takes it."""
-        return Budget(self.max_loss, self.target_macs, self.target_params, self.max_class_loss)
+        return Budget(
+            self.max_loss,
+            self.target_macs,
+            self.target_params,
+            self.max_class_loss,
+            self.confidence,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +252,7 @@ def _multiple(text: str) -> int:
     return int(text)
 
 
-_BUDGET = ("max_loss", "max_class_loss", "target_macs", "target_params")
+_BUDGET = ("max_loss", "max_class_loss", "confidence", "target_macs", "target_params")
 _WITH_FROM = ("from_run", "out", "as_json", *_BUDGET)
 
 

@@ -194,6 +194,11 @@ def print_result(result: Mapping[str, Any]) -> None:
         f"Loss {result['loss_pp']:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}) on {n} "
         f"images that nothing else was made of; worst class {result['worst_class_loss_pp']:+.2f}."
     ]
+    expected, (least, most) = result["expected_loss_pp"], result["expected_ci95_pp"]
+    lines.append(
+        f"The search had expected {expected:+.2f} (95 % interval {least:+.2f} to {most:+.2f}); "
+        f"what stopped it: {result['stopped_by']}."
+    )
     budget = allowed_loss_pp(result)
     if low <= budget < high:
         lines.append(
@@ -212,6 +217,7 @@ def print_result(result: Mapping[str, Any]) -> None:
         )
     if result["mac_ratio_with_partial"] > 1.05 * result["mac_ratio"]:
         lines.append("Partial removal saves time only in runtimes that skip neurons.")
+    lines += [f"Note: {warning}" for warning in result["warnings"]]
     out = console()
     for line in lines:
         out.print(line)

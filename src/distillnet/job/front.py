@@ -10,7 +10,7 @@ from typing import Any
 from distillnet.errors import InputError
 from distillnet.job.results import budget_json
 from distillnet.job.runs import FRONT, RUN_MARKER, Run, write_json
-from distillnet.search import Budget, Verdict, beyond_memory, is_within
+from distillnet.search import Budget, Verdict, estimate, is_within
 
 __all__ = ["take_from_front"]
 
@@ -80,23 +80,20 @@ def _fitting(
 
 def _within(budget: Budget, search: dict[str, Any]) -> bool:
     """Whether a result's losses on the search images are within a budget, as the search counts."""
-    return is_within(budget, *_verdicts(search))
+    return is_within(budget, _verdict(search))
 
 
 def _losses(budget: Budget, result: dict[str, Any]) -> str:
     """The losses that decide."""
-    loss = beyond_memory(budget, *_verdicts(result["search"]))
+    search = result["search"]
+    expected = estimate(_verdict(search))
     return (
-        f"{result['mac_ratio']:.2f}x with {loss.expected_pp:.2f} expected, {loss.counted_pp:.2f} "
-        f"counted, worst class {loss.worst_class_pp:.2f}"
+        f"{result['mac_ratio']:.2f}x with {expected.loss_pp:.2f} +- {expected.uncertain_pp:.2f} "
+        f"expected, worst class {expected.worst_class_pp:.2f}"
     )
 
 
-def _verdicts(search: dict[str, Any]) -> tuple[Verdict, Verdict | None]:
-    """Of the network itself and of the lightly cut one."""
-
-    def verdict(values: dict[str, Any]) -> Verdict:
-        known = {field.name: values[field.name] for field in fields(Verdict)}
-        return Verdict(**known | {"class_losses_pp": tuple(known["class_losses_pp"])})
-
-    return verdict(search), verdict(search["light"]) if search["light"] else None
+def _verdict(search: dict[str, Any]) -> Verdict:
+    known = {field.name: search[field.name] for field in fields(Verdict)}
+    lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+    return Verdict(**known | lists)

@@ -11,7 +11,9 @@ from distillnet.graph import Graph
 from distillnet.job.distillation import Distillation
 from distillnet.search import Budget
 
-__all__ = ["allowed_loss_pp", "budget_json", "finite_json", "result_json"]
+__all__ = ["allowed_loss_pp", "budget_json", "finite_json", "result_json", "warnings_of"]
+
+_FEW = 20  # images of a class
 
 
 def result_json(done: Distillation) -> dict[str, Any]:
@@ -35,13 +37,18 @@ def result_json(done: Distillation) -> dict[str, Any]:
         "loss_pp": done.loss_pp,
         "worst_class_loss_pp": done.worst_class_loss_pp,
         "loss_ci95_pp": list(done.loss_ci95_pp),
+        "expected_loss_pp": done.found.expected.loss_pp,
+        "expected_ci95_pp": list(done.found.expected.ci95_pp),
+        "stopped_by": done.found.stopped_by,
+        "tuned": False,
+        "warnings": list(warnings_of(done)),
         "n_images": dict(done.n_images),
-        "seconds": dict(done.seconds),
+        "seconds": {"tune": 0.0, **done.seconds},
         "peak_rss_mb": done.peak_rss_mb,
         "search": {
             **asdict(done.found.verdict),
             "worst_class_loss_pp": done.found.verdict.worst_class_loss_pp,
-            "light": asdict(done.found.light) if done.found.light else None,
+            "seen": done.found.seen,
             "budget_met": done.found.met,
         },
         "layers": [asdict(layer) for layer in done.layers],
@@ -51,11 +58,46 @@ def result_json(done: Distillation) -> dict[str, Any]:
     return finite
 
 
+def warnings_of(done: Distillation) -> tuple[str, ...]:
+    """What a careful colleague would say of a result, the worst first."""
+    said, budget, chance = [], done.options.budget, 1 / len(done.mission)
+    if done.baseline.accuracy < 1.5 * chance:
+        said.append(
+            f"The original is right on {100 * done.baseline.accuracy:.0f} % of the images, hardly "
+            "more than by chance: check weights, --mean, --std and the names of the classes."
+        )
+    aims = budget.target_macs or budget.target_params
+    if not aims and done.worst_class_loss_pp > budget.class_limit_pp:
+        losses = {
+            name: 100 * (share - done.distilled.per_class[name])
+            for name, share in done.baseline.per_class.items()
+        }
+        worst = max(losses, key=lambda name: losses[name])
+        said.append(
+            f"The class {worst} loses {losses[worst]:.1f} points, more than the "
+            f"{budget.class_limit_pp:g} that a class may lose."
+        )
+    if done.unreadable:
+        said.append(f"{len(done.unreadable)} images could not be read and were left out.")
+    if done.n_images["val"] < _FEW * len(done.mission):
+        said.append(
+            f"{done.n_images['val']} images of {len(done.mission)} classes tell little; expected "
+            f"{_FEW} or more of each for figures to rely on."
+        )
+    if done.found.seen:
+        said.append(
+            "The original seems to have been trained on these images. Images of your own tell more "
+            "of what it will lose."
+        )
+    return tuple(said)
+
+
 def budget_json(budget: Budget) -> dict[str, float | None]:
     """A budget as ``result.json`` holds it."""
     return {
         "max_loss_pp": budget.max_loss_pp,
         "max_class_loss_pp": budget.class_limit_pp,
+        "confidence": budget.confidence,
         "target_macs": budget.target_macs,
         "target_params": budget.target_params,
     }

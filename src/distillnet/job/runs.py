@@ -48,7 +48,7 @@ __all__ = [
 # What tells a run folder, which may be replaced, from a folder of somebody else's results.
 RUN_MARKER = "mission.json"
 FRONT = "front"  # the folder of networks for other budgets
-_FORMAT = 2
+_FORMAT = 3
 _VERSIONS = ("distillnet", "torch", "torchvision", "numpy", "pillow")
 
 

@@ -31,6 +31,14 @@ class Teacher:
     rows: Mapping[str, Tensor]
     places: Mapping[str, Tensor]
 
+    def of(self, images: Tensor) -> "Teacher":
+        """What it says of some of the images, by their positions, in their order."""
+        rows = {}
+        for layer, places in self.places.items():
+            mine = self.rows[layer].unflatten(0, places.shape)
+            rows[layer] = mine[images.to(mine.device)].flatten(0, 1)
+        return Teacher(rows, {layer: places[images] for layer, places in self.places.items()})
+
 
 def refittable(graph: Graph) -> tuple[Node, ...]:
     """Layers whose weights can be fitted on their own: one group, parameters used nowhere else."""

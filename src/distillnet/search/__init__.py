@@ -4,22 +4,22 @@ from distillnet.search.best import search_best
 from distillnet.search.budget import Budget
 from distillnet.search.candidates import Sized
 from distillnet.search.found import Found
-from distillnet.search.judge import Beyond, Judge, Verdict, beyond_memory, is_within
+from distillnet.search.judge import Estimate, Judge, Verdict, estimate, is_within
 from distillnet.search.paper import search_paper
 from distillnet.search.scores import SCORES, Findings, Score, class_importance
 
 __all__ = [
     "SCORES",
-    "Beyond",
     "Budget",
+    "Estimate",
     "Findings",
     "Found",
     "Judge",
     "Score",
     "Sized",
     "Verdict",
-    "beyond_memory",
     "class_importance",
+    "estimate",
     "is_within",
     "search_best",
     "search_paper",

@@ -17,12 +17,14 @@ class Budget:
         max_class_loss_pp: the same for the class that loses most; None is three times max_loss_pp.
         target_macs: original over distilled MACs to reach instead; None respects the loss.
         target_params: the same for parameters.
+        confidence: how sure the search has to be that the loss is respected on unseen images.
     """
 
     max_loss_pp: float = 1.0
     target_macs: float | None = None
     target_params: float | None = None
     max_class_loss_pp: float | None = None
+    confidence: float = 0.7
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_loss_pp <= 100:
@@ -34,6 +36,11 @@ class Budget:
             raise InputError(
                 f"found a loss of {self.max_class_loss_pp} percentage points for a class; expected "
                 "0 to 100, correct --max-class-loss"
+            )
+        if not 0.5 <= self.confidence < 1:
+            raise InputError(
+                f"found a confidence of {self.confidence}; expected 0.5, as likely as not, up to "
+                "less than 1, correct --confidence"
             )
         for option, value in (
             ("--target-macs", self.target_macs),

@@ -1,10 +1,13 @@
 """Candidates of the best search: made by cutting and refitting at an input size, and judged.
 
-Where statistics and search images are drawn alike, candidates are judged by cross-validation: in
-each of two folds one half of all images fits the weights and the other judges them, so that each
-image judges weights that have not seen it. (The orders have seen the statistics images; they ask
-for no label.) Otherwise there is one fold: statistics fit, search images judge. Three folds took
-twice the time for the same ratios.
+Where statistics and search images are drawn alike, all of them fit the weights of a candidate, as
+they will those of the network that is returned, and all of them judge it: a closed-form fit of few
+weights to many rows learns little by heart. How much it does is measured by cross-validation, of
+the candidate that would be chosen: it is fitted anew without each fifth of the images, which judge.
+Candidates that were fitted on half of the images, as they were before, are others than those that
+are returned: with 40 images a class they lose twice as much (docs/results.md).
+
+Otherwise statistics images fit, and search images judge.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,10 +34,10 @@ from distillnet.search.judge import Judge, Verdict
 from distillnet.search.orders import Order, elimination_orders
 from distillnet.search.splits import Spectrum, spectra
 
-__all__ = ["Candidate", "Fold", "Importance", "Sized", "Workshop", "make_folds"]
+__all__ = ["Candidate", "Importance", "Roles", "Sized", "Workshop", "assign_roles"]
 
-_FOLDS = 2
-_BYTES = 10**9  # of a fold's teacher's answers, and of values kept between layers twice that
+_FOLDS = 5  # of a cross-validation
+_BYTES = 10**9  # of the teacher's answers, and of values kept between layers twice that
 
 Importance = Callable[[Evidence], NDArray[np.float64]]
 
@@ -63,8 +66,12 @@ class Sized:
 
 
 @dataclass(frozen=True)
-class Fold:
-    """Positions in ``Sized.x_nchw`` of the images that fit weights, and of those that judge."""
+class Roles:
+    """Positions in ``Sized.x_nchw`` of the images that fit weights, and of those that judge.
+
+    Neighbours among those that fit are of different classes: layers whose values take too much
+    memory are fitted on the first of them.
+    """
 
     fit: Tensor
     judge: Tensor
@@ -77,15 +84,14 @@ class Candidate:
     Attributes:
         graph: refitted, in the original shapes; None once its weights are not needed any more.
         work: what is left of MACs, or of what stands for time; see ``cost.class_work``.
-        scores: on the images that judge in the first fold and, where asked, in others.
-        verdict: on all images that there are scores of.
+        scores_nk: on the images that judge.
     """
 
     size: Size
     plan: Plan
     graph: Graph | None
     work: float
-    scores: tuple[Tensor, ...]
+    scores_nk: Tensor
     verdict: Verdict
 
 
@@ -126,26 +132,24 @@ class Workshop:
         self.size = self.original_size = original_size
         self.here = self.original
         n = len(self.original.x_nchw)
-        alike = len(labels_n) == n
-        self.folds = make_folds(n, self.original.n_statistics, alike=alike)
-        judging = torch.cat([fold.judge for fold in self.folds])
-        scores = masked_scores(self.original.graph, self.original.x_nchw[judging], {})
-        first = n - len(labels_n)
-        self.judge = Judge(scores, labels_n[judging - first], mission)
+        self.roles = assign_roles(n, self.original.n_statistics, alike=len(labels_n) == n)
+        scores = masked_scores(self.original.graph, self.original.x_nchw[self.roles.judge], {})
+        self.judge = Judge(scores, labels_n[self.roles.judge - (n - len(labels_n))], mission)
         nothing = np.zeros(self.original.channels.count, dtype=bool)
         self.work = self.work_left(Cut(nothing), self.original)
         self.learns_from_original_size = True
         self.orders: tuple[Order, ...] | None = None
         self.spectra: tuple[Spectrum, ...] = ()
         self.needs: Mapping[str, Tensor] = {}
-        self.teachers: dict[int, Teacher] = {}  # by fold, at the present size
+        self.teacher: Teacher | None = None  # at the present size, of the images ``taught``
+        self.taught = torch.empty(0, dtype=torch.int64)
 
     def go_to(self, size: Size) -> None:
         """Work at an input size; the orders of elimination are measured at the first."""
         if size != self.size:
             self.here = self.original if size == self.original_size else self.load(size)
             self.size = size
-            self.teachers.clear()
+            self.teacher = None
         if self.orders is None:
             here = self.here
             evidence = measure_evidence(
@@ -163,11 +167,11 @@ class Workshop:
             return
         here = self.here
         plan = Plan(outputs=self.mission.indices)
-        same = self.judge.verdict(self._scores(here.graph, plan, 0))
-        refitted = self.judge.verdict(self._scores(self._refit(plan, 0), plan, 0))
-        if refitted.expected_loss_pp >= same.expected_loss_pp:
+        same = self.judge.verdict(self._scores(here.graph, plan, self.roles.judge))
+        refitted = self._scores(self._refit(plan, self.roles.fit), plan, self.roles.judge)
+        if self.judge.verdict(refitted).expected_loss_pp >= same.expected_loss_pp:
             self.learns_from_original_size = False
-            self.teachers.clear()
+            self.teacher = None
 
     def make(self, enough: Callable[[Cut], bool]) -> Candidate | None:
         """A candidate at the present size, cut as little as ``enough`` allows.
@@ -185,44 +189,43 @@ class Workshop:
         """Refit and judge the network, cut, at the present size."""
         here = self.here
         plan = channel_plan(here.graph, here.channels, cut, self.mission.indices)
-        graph = self._refit(plan, 0)
-        scores = self._scores(graph, plan, 0)
-        verdict = self.judge.verdict(scores)
-        return Candidate(self.size, plan, graph, self.work_left(cut), (scores,), verdict)
+        graph = self._refit(plan, self.roles.fit)
+        scores_nk = self._scores(graph, plan, self.roles.judge)
+        verdict = self.judge.verdict(scores_nk)
+        return Candidate(self.size, plan, graph, self.work_left(cut), scores_nk, verdict)
 
     def work_left(self, cut: Cut, here: Sized | None = None) -> float:
         """What a cut leaves to do, at the present size."""
         here = here or self.here
         return class_work(here.graph, here.channels, cut.gone, cut.splits, self.element)
 
-    def is_judged_by_all(self, candidate: Candidate) -> bool:
-        """Whether a candidate has the verdict of all folds."""
-        return len(candidate.scores) == len(self.folds)
+    def cross_validate(self, candidate: Candidate) -> Verdict | None:
+        """The verdict of images on networks that were not fitted on them; None: they never were."""
+        if not bool(torch.isin(self.roles.fit, self.roles.judge).any()):
+            return None
+        return self.judge.verdict(self.cross_scores(candidate))
 
-    def judged_by_one_more(self, candidate: Candidate) -> Candidate:
-        """The candidate with the verdict of the next fold, too."""
-        fold = len(candidate.scores)
+    def cross_scores(self, candidate: Candidate) -> Tensor:
+        """A candidate's scores (N, classes), each image's by a network fitted without its fold."""
+        fit, judge = self.roles.fit, self.roles.judge
         self.go_to(candidate.size)
-        refitted = self._refit(candidate.plan, fold)
-        scores = (*candidate.scores, self._scores(refitted, candidate.plan, fold))
-        return replace(candidate, scores=scores, verdict=self.judge.verdict(torch.cat(scores)))
+        scores = candidate.scores_nk.clone()
+        fold = torch.full((len(self.here.x_nchw),), -1)
+        fold[fit] = torch.arange(len(fit)) % _FOLDS
+        for number in range(min(_FOLDS, len(fit))):
+            graph = self._refit(candidate.plan, fit[fold[fit] != number])
+            mine = fold[judge] == number
+            scores[mine] = self._scores(graph, candidate.plan, judge[mine])
+        return scores
 
     def refit_on_all(self, candidate: Candidate) -> Graph:
         """The candidate's network fitted on statistics and search images together."""
         self.go_to(candidate.size)
-        self.teachers.clear()
-        here = self.here
-        both = _evenly(torch.arange(len(here.x_nchw)), 2 * here.n_statistics)
-        x_original, x_here = (s.x_nchw[both] for s in self._both())
-        return compensate(
-            here.graph,
-            here.channels,
-            candidate.plan,
-            self._teacher(x_original, x_here),
-            x_here,
-            needs=self.needs,
-            max_bytes=2 * _BYTES,
-        )
+        everyone = torch.arange(len(self.here.x_nchw))
+        if candidate.graph is not None and bool(torch.isin(self.roles.fit, self.roles.judge).any()):
+            return candidate.graph
+        self.teacher = None  # of other images
+        return self._refit(candidate.plan, _mixed(_evenly(everyone, 2 * self.here.n_statistics)))
 
     def _cut(self, enough: Callable[[Cut], bool]) -> Cut:
         graph, channels = self.here.graph, self.here.channels
@@ -238,53 +241,58 @@ class Workshop:
         )
         return cut_to_size(graph, channels, ledger, enough, self.round_to)
 
-    def _refit(self, plan: Plan, fold: int) -> Graph:
-        """The network at the present size, fitted on the images that do not judge in ``fold``."""
-        x_original, x_here = (s.x_nchw[self.folds[fold].fit] for s in self._both())
-        if fold not in self.teachers:
-            self.teachers[fold] = self._teacher(x_original, x_here)
+    def _refit(self, plan: Plan, images: Tensor) -> Graph:
+        """The network at the present size with weights that are fitted on images, by position."""
         return compensate(
             self.here.graph,
             self.here.channels,
             plan,
-            self.teachers[fold],
-            x_here,
+            self._taught(images),
+            self.here.x_nchw[images],
             needs=self.needs,
             max_bytes=2 * _BYTES,
         )
 
-    def _scores(self, graph: Graph, plan: Plan, fold: int) -> Tensor:
-        """Of a network, cut, on the images that judge in ``fold``."""
+    def _scores(self, graph: Graph, plan: Plan, images: Tensor) -> Tensor:
+        """Of a network, cut, on images by position."""
         small = compact(graph, self.here.channels, replace(plan, outputs=None))
-        return masked_scores(small, self.here.x_nchw[self.folds[fold].judge], {})
+        return masked_scores(small, self.here.x_nchw[images], {}).cpu()
 
-    def _both(self) -> tuple[Sized, Sized]:
-        """The network at the original size and at the present one."""
-        return self.original, self.here
+    def _taught(self, images: Tensor) -> Teacher:
+        """What layers are to say of images, by position, which come at both sizes."""
+        if self.teacher is None or not bool(torch.isin(images, self.taught).all()):
+            here = self.here.graph
+            teacher = self.original if self.learns_from_original_size else self.here
+            x_nchw = teacher.x_nchw[images]
+            self.taught = images
+            self.teacher = teach(teacher.graph, here, x_nchw, max_bytes=_BYTES, seed=self.seed)
+        if len(images) == len(self.taught):
+            return self.teacher
+        place = torch.zeros(len(self.here.x_nchw), dtype=torch.int64)
+        place[self.taught] = torch.arange(len(self.taught))
+        return self.teacher.of(place[images])
 
-    def _teacher(self, x_original: Tensor, x_here: Tensor) -> Teacher:
-        """What layers are to say of images, which come at the original and at the present size."""
-        here = self.here.graph
-        if self.learns_from_original_size:
-            return teach(self.original.graph, here, x_original, max_bytes=_BYTES, seed=self.seed)
-        return teach(here, here, x_here, max_bytes=_BYTES, seed=self.seed)
 
-
-def make_folds(n: int, n_statistics: int, *, alike: bool) -> tuple[Fold, ...]:
+def assign_roles(n: int, n_statistics: int, *, alike: bool) -> Roles:
     """Who fits and who judges of ``n`` images, the statistics images first.
 
-    >>> [fold.judge.tolist() for fold in make_folds(5, 3, alike=True)]
-    [[0, 2, 4], [1, 3]]
-    >>> [fold.judge.tolist() for fold in make_folds(5, 3, alike=False)]
-    [[3, 4]]
+    >>> roles = assign_roles(5, 2, alike=True)
+    >>> sorted(roles.fit.tolist()), roles.judge.tolist()
+    ([0, 1, 2, 3], [0, 1, 2, 3, 4])
+    >>> roles = assign_roles(5, 2, alike=False)
+    >>> sorted(roles.fit.tolist()), roles.judge.tolist()
+    ([0, 1], [2, 3, 4])
     """
     everyone = torch.arange(n)
     if not alike:
-        return (Fold(everyone[:n_statistics], everyone[n_statistics:]),)
+        return Roles(_mixed(everyone[:n_statistics]), everyone[n_statistics:])
     # Time grows with the images that fit: no more of them where many are searched on.
-    most = max(1, 2 * n_statistics * (_FOLDS - 1) // _FOLDS)
-    parts = [everyone % _FOLDS == i for i in range(_FOLDS)]
-    return tuple(Fold(_evenly(everyone[~part], most), everyone[part]) for part in parts)
+    return Roles(_mixed(_evenly(everyone, 2 * n_statistics)), everyone)
+
+
+def _mixed(positions: Tensor, stride: int = 31) -> Tensor:
+    """The same positions, neighbours far apart: classes follow each other."""
+    return torch.cat([positions[first::stride] for first in range(stride)])
 
 
 def _evenly(positions: Tensor, most: int) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from distillnet.cut.plan import Plan
 from distillnet.graph import Graph
-from distillnet.search.judge import Verdict
+from distillnet.search.judge import Estimate, Verdict, estimate
 
 __all__ = ["Found"]
 
@@ -20,11 +20,11 @@ class Found:
         thresholds: TH_l by site, where the search has thresholds.
         class_bitmaps: by site, bool (K, ...); fused they are plan.keep. Empty where the search
             looks at the mission as a whole.
-        light: the verdict on a lightly cut network, whose losses are taken for the original's
-            memory of the search images; None where the search does not ask. See
-            ``judge.beyond_memory``.
+        seen: whether the original seems to have been trained on the search images; see
+            ``judge.knows``.
         met: whether the budget was met with anything removed at all.
         graph: with the weights, and at the input size, that the plan belongs to.
+        stopped_by: what kept the search from a smaller network, in words.
         front: the best networks at other losses, the smallest first; empty where the search keeps
             none. Their own fronts are empty.
     """
@@ -36,4 +36,10 @@ class Found:
     met: bool
     graph: Graph
     front: tuple["Found", ...] = ()
-    light: Verdict | None = None
+    seen: bool = False
+    stopped_by: str = ""
+
+    @property
+    def expected(self) -> Estimate:
+        """What the search expects the network to lose on images that nobody has seen."""
+        return estimate(self.verdict)

@@ -1,6 +1,32 @@
-"""What search images say of a changed network, beside the original."""
+"""What search images say of a changed network, beside the original.
 
-from dataclasses import dataclass
+*The estimate.* Two measurements of what a network will lose on images that nobody has seen: errors,
+counted, which are right on average and noisy; and the errors that the networks' own probabilities
+expect, with a third to two thirds of the noise, but off by as much as probabilities mislead. (They
+are squared, and so sharpened. A decision goes to the likelier class: where two are at 0.9 and 0.1,
+one of ten is wrong. Labels and probabilities both left to chance, it would be 0.18; squared, 0.11.)
+The estimate is the mixture of both with the least mean squared error: with few images it listens to
+the probabilities, with many to the errors.
+
+*Classes.* One error of twenty images is five points, and the worst of sixteen noisy classes always
+looks bad. So classes are pooled: how far they really lie apart is estimated from how much farther
+they lie apart than their images explain (DerSimonian and Laird, 1986), and each class is drawn to
+the average by as much as its own images leave open.
+
+*Images that weights were fitted on* flatter, by as much as images that were not slander (the
+networks that those judge were fitted on fewer). The middle of both counts where both are known.
+
+*Images that the network was trained on* mislead in another way: networks are fitted to what the
+original says of them, which it knows by heart, and a cross-validation would tell how much of that
+is forgotten, which it never had of other images. ``knows`` tells such images by the temperature at
+which the original's probabilities are right: training brings it to 1 on its own images, while on
+others a network is too sure of itself. On them, a smaller input seems to cost less than it does:
+losses count by as much more as the image has fewer pixels (docs/results.md).
+"""
+
+import math
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import torch
 import torch.nn.functional as F
@@ -10,36 +36,40 @@ from distillnet.classes import Mission
 from distillnet.search.budget import Budget
 
 __all__ = [
-    "Beyond",
+    "Estimate",
     "Judge",
     "Verdict",
-    "beyond_memory",
     "divergence",
-    "is_sure",
+    "estimate",
     "is_within",
+    "knows",
     "log_probabilities",
+    "objection",
+    "pooled",
     "room",
 ]
 
 # Below this many errors in the budget, errors are too few to count, and the network's own expected
 # error has to stay within the budget, too.
 _COUNTABLE = 3
-# Standard errors between the loss and the budget from which more images would change nothing.
-_SURE = 0.5
-# One can be sure, as far as two standard errors go, that no more is lost than so many budgets.
-_SURELY, _TWO_SIGMA = 1.5, 2.0
 _ROUNDING = 1e-9
 _LEAST_PP = 0.01  # a hundredth of a point is as good as nothing
+# By how much what probabilities expect may be off: a share of it, and points.
+_MISLED, _MISLED_PP = 0.25, 0.1
+_TRAINED = 1.05  # temperature up to which images are taken for those of the training
+_LEAST_KNOWN = 100  # images that a temperature is told from
 
 
 @dataclass(frozen=True)
 class Verdict:
     """Losses of closed-set accuracy in percentage points, divergence in nats per image.
 
-    ``class_losses_pp`` are those of the mission's classes, in its order; ``expected_loss_pp`` is
-    what the networks' own probabilities expect of their errors. ``uncertain_pp`` and
-    ``expected_uncertain_pp`` are the standard errors of both; the former is no less than one
-    image's share.
+    Attributes:
+        loss_pp: counted; ``uncertain_pp`` its standard error, no less than one image's share.
+        expected_loss_pp: what the networks' own probabilities expect; ``expected_uncertain_pp``.
+        class_losses_pp: counted, of the mission's classes in its order.
+        estimate_pp: of the loss on other images like these; ``estimate_uncertain_pp``.
+        class_estimates_pp: the same by class, pooled.
     """
 
     loss_pp: float
@@ -50,10 +80,37 @@ class Verdict:
     expected_uncertain_pp: float = 0.0
     n_images: int = 0
     n_images_of_rarest: int = 0
+    estimate_pp: float = 0.0
+    estimate_uncertain_pp: float = 0.0
+    class_estimates_pp: tuple[float, ...] = (0.0,)
 
     @property
     def worst_class_loss_pp(self) -> float:
         return max(self.class_losses_pp)
+
+    def between(self, other: "Verdict") -> "Verdict":
+        """The verdict with estimates halfway to those of another, on the same images."""
+
+        def middle(one: float, two: float) -> float:
+            return (one + two) / 2
+
+        return replace(
+            self,
+            estimate_pp=middle(self.estimate_pp, other.estimate_pp),
+            estimate_uncertain_pp=middle(self.estimate_uncertain_pp, other.estimate_uncertain_pp),
+            class_estimates_pp=tuple(
+                middle(*pair)
+                for pair in zip(self.class_estimates_pp, other.class_estimates_pp, strict=True)
+            ),
+        )
+
+    def flattered(self, share: float) -> "Verdict":
+        """The verdict with estimates raised by a share: losses, not what was gained."""
+        return replace(
+            self,
+            estimate_pp=self.estimate_pp + share * max(0.0, self.estimate_pp),
+            class_estimates_pp=tuple(x + share * max(0.0, x) for x in self.class_estimates_pp),
+        )
 
 
 class Judge:
@@ -62,34 +119,40 @@ class Judge:
     Args:
         scores_nk: of the original, all its classes.
         labels_n: positions in the mission.
+
+    Attributes:
+        seen: whether the original seems to have been trained on these images; see ``knows``.
     """
 
     def __init__(self, scores_nk: Tensor, labels_n: Tensor, mission: Mission) -> None:
         self.mission, self.labels_n = mission, labels_n
         self.reference = log_probabilities(scores_nk, mission)
+        self.seen = knows(scores_nk, torch.tensor(mission.indices)[labels_n])
 
     def verdict(self, scores_nk: Tensor) -> Verdict:
-        """What is lost with scores (N, classes) of another network on the first N images.
-
-        N is the number of images of the first fold or of all.
-        """
-        n = len(scores_nk)
-        reference, labels_n = self.reference[:n], self.labels_n[:n]
+        """What is lost with scores (N, classes) of another network."""
+        n, labels_n, reference = len(scores_nk), self.labels_n, self.reference
         now = log_probabilities(scores_nk, self.mission)
-        wrong = [(log_p.argmax(1) != labels_n).double() for log_p in (reference, now)]
-        expected = [1 - log_p.exp().gather(1, labels_n[:, None]) for log_p in (reference, now)]
-        more = wrong[1] - wrong[0]
-        expected_more = (expected[1] - expected[0])[:, 0]
-        by_class = [100 * float(more[labels_n == c].mean()) for c in labels_n.unique()]
+        wrong = [100 * (log_p.argmax(1) != labels_n).double() for log_p in (reference, now)]
+        hopes = [
+            100 * _sharp(log_p).gather(1, labels_n[:, None])[:, 0] for log_p in (reference, now)
+        ]
+        more, expected_more = wrong[1] - wrong[0], hopes[0] - hopes[1]
+        by_class = [float(more[labels_n == c].mean()) for c in labels_n.unique()]
+        mixed, misled_pp = _mixture(more, expected_more)
+        uncertain = math.hypot(float(mixed.var(correction=0) / n) ** 0.5, misled_pp)
         return Verdict(
-            100 * float(more.mean()),
-            100 * float(expected_more.mean()),
+            float(more.mean()),
+            float(expected_more.mean()),
             tuple(by_class),
             divergence(reference, now),
-            100 * max(1 / n, float(more.square().mean() / n) ** 0.5),
-            100 * float(expected_more.square().mean() / n) ** 0.5,
+            max(100 / n, float(more.square().mean() / n) ** 0.5),
+            float(expected_more.square().mean() / n) ** 0.5,
             n,
             min(torch.bincount(labels_n).tolist()),
+            float(mixed.mean()),
+            uncertain,
+            pooled(mixed, labels_n),
         )
 
     def allows(self, budget: Budget, verdict: Verdict) -> bool:
@@ -107,80 +170,134 @@ class Judge:
         )
 
 
-@dataclass(frozen=True)
-class Beyond:
-    """Losses in percentage points less what a lightly cut network loses, too."""
+def _sharp(log_p_nk: Tensor) -> Tensor:
+    """How sure a decision is of each class (N, K): squares of probabilities, summing to 1."""
+    return (2 * log_p_nk).softmax(1)
 
-    expected_pp: float
-    counted_pp: float
+
+def _mixture(counted_n: Tensor, expected_n: Tensor) -> tuple[Tensor, float]:
+    """The mixture (N,) of two measurements of each image, and how far it may be misled.
+
+    Of  share x counted + (1 - share) x expected  the share is the one of least variance of the mean
+    and square of what the expected one may be off.
+    """
+    n = len(counted_n)
+    both = torch.cov(torch.stack([counted_n, expected_n]), correction=0) / n
+    # No errors are no proof that there are none: one image more or less is always possible.
+    counted = max(float(both[0, 0]), (100 / n) ** 2)
+    expected, common = float(both[1, 1]), float(both[0, 1])
+    # How far they lie apart, beyond chance, tells that probabilities mislead more than is usual.
+    apart = float(counted_n.mean() - expected_n.mean()) ** 2 - (counted + expected - 2 * common)
+    off = max(_MISLED_PP + _MISLED * abs(float(expected_n.mean())), max(0.0, apart) ** 0.5)
+    least = counted + expected + off**2 - 2 * common
+    share = min(1.0, max(0.0, (expected + off**2 - common) / least)) if least > 0 else 0.0
+    return share * counted_n + (1 - share) * expected_n, (1 - share) * off
+
+
+def pooled(losses_n: Tensor, labels_n: Tensor) -> tuple[float, ...]:
+    """The mean loss of each class, drawn to the mean of all by as much as chance explains.
+
+    >>> losses, labels = torch.tensor([0.0, 2.0, 0.0, 4.0]), torch.tensor([0, 0, 1, 1])
+    >>> pooled(losses, labels)
+    (1.5, 1.5)
+    """
+    parts = [losses_n[labels_n == c].double() for c in labels_n.unique()]
+    counts = torch.tensor([float(len(part)) for part in parts], dtype=torch.float64)
+    means = torch.stack([part.mean() for part in parts])
+    within = sum(float((part - part.mean()).square().sum()) for part in parts)
+    noise = within / max(1, len(losses_n) - len(parts)) / counts  # variance of each mean
+    if not bool((noise > 0).all()):
+        return tuple(means.tolist())
+    weights = 1 / noise
+    average = float((weights * means).sum() / weights.sum())
+    scatter = float((weights * (means - average).square()).sum()) - (len(parts) - 1)
+    scale = float(weights.sum() - weights.square().sum() / weights.sum())
+    apart = max(0.0, scatter / scale) if scale > 0 else 0.0
+    return tuple((average + apart / (apart + noise) * (means - average)).tolist())
+
+
+def knows(scores_nk: Tensor, labels_n: Tensor) -> bool:
+    """Whether a network seems to have been trained on images: its probabilities are right on them.
+
+    The temperature T of  softmax(scores / T)  with the least cross-entropy is 1 where training has
+    minimised that very thing, and larger on images that the network was not trained on. Of few
+    images it tells too little: then they are taken for new.
+
+    Args:
+        scores_nk: of all classes.
+        labels_n: positions among them.
+    """
+    if len(labels_n) < _LEAST_KNOWN:
+        return False
+    scores, labels = scores_nk.double().cpu(), labels_n.cpu()
+    temperatures = torch.linspace(0.5, 2.5, 81).tolist()
+    losses = [float(F.cross_entropy(scores / t, labels)) for t in temperatures]
+    return temperatures[losses.index(min(losses))] <= _TRAINED
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A loss expected on unseen images, in percentage points, and its standard error."""
+
+    loss_pp: float
+    uncertain_pp: float
     worst_class_pp: float
 
+    @property
+    def ci95_pp(self) -> tuple[float, float]:
+        """Where the loss lies in 95 of 100 cases."""
+        wide = NormalDist().inv_cdf(0.975) * self.uncertain_pp
+        return self.loss_pp - wide, self.loss_pp + wide
 
-def beyond_memory(budget: Budget, verdict: Verdict, light: Verdict | None) -> Beyond:
-    """What is lost beyond the original's memory of the images that judge.
 
-    ``light`` is the verdict on a network that should have lost nothing: what it lost for certain,
-    that is beyond a standard error, is taken for memory, but no more than the budget.
+def estimate(verdict: Verdict) -> Estimate:
+    """What a verdict lets expect of images that nobody has seen."""
+    worst = max(verdict.class_estimates_pp)
+    return Estimate(verdict.estimate_pp, verdict.estimate_uncertain_pp, worst)
+
+
+def is_within(budget: Budget, verdict: Verdict) -> bool:
+    """Whether the budget holds with the confidence that it asks for, as far as images can tell.
+
+    The loss counts with as many standard errors as the confidence takes; the worst class by what is
+    estimated of it.
     """
-
-    def memory(loss_pp: float, uncertain_pp: float) -> float:
-        return min(max(0.0, loss_pp - uncertain_pp), budget.max_loss_pp)
-
-    if light is None:
-        return Beyond(verdict.expected_loss_pp, verdict.loss_pp, verdict.worst_class_loss_pp)
-    counted = memory(light.loss_pp, light.uncertain_pp)
-    return Beyond(
-        verdict.expected_loss_pp - memory(light.expected_loss_pp, light.expected_uncertain_pp),
-        verdict.loss_pp - counted,
-        # The average's, for the worst class too: one class has too few images to tell its own.
-        verdict.worst_class_loss_pp - counted,
-    )
-
-
-def is_within(budget: Budget, verdict: Verdict, light: Verdict | None = None) -> bool:
-    """Whether a network is within the budget as far as the images can tell.
-
-    The expected loss decides: it estimates what is counted, with two thirds of the noise, and
-    comes nearer to what is then found on unseen images (docs/results.md). Two standard errors more
-    may not be beyond one and a half budgets, so that few images allow little. The expected loss
-    trusts the networks' confidence; so counted errors object where they are beyond the budget by
-    more than their standard error, on average or, by one image at least, in the worst class.
-    """
-    loss = beyond_memory(budget, verdict, light)
-    one_image = 100 / max(1, verdict.n_images_of_rarest)
+    expected = estimate(verdict)
     return (
-        loss.expected_pp <= _limit(budget, verdict) + _ROUNDING
-        and loss.counted_pp <= budget.max_loss_pp + verdict.uncertain_pp + _ROUNDING
-        and loss.worst_class_pp <= max(budget.class_limit_pp, one_image) + _ROUNDING
+        expected.loss_pp <= _limit(budget, expected) + _ROUNDING
+        and expected.worst_class_pp <= budget.class_limit_pp + _ROUNDING
     )
 
 
-def is_sure(budget: Budget, verdict: Verdict, light: Verdict | None = None) -> bool:
-    """Whether more images would hardly say otherwise of the budget than these."""
-    expected = beyond_memory(budget, verdict, light).expected_pp
-    margin = _SURE * verdict.expected_uncertain_pp
-    # With more images the limit may only rise, to the budget at most.
-    fails, fits = (
-        expected > budget.max_loss_pp + margin,
-        expected < _limit(budget, verdict) - margin,
-    )
-    return (fails or fits) and _is_countable(budget, verdict.n_images)
+def objection(budget: Budget, verdict: Verdict) -> str:
+    """What speaks against a network, in words; empty where it is within the budget.
+
+    >>> objection(Budget(1.0), Verdict(0.0, 2.0, (0.0,), 0.0, estimate_pp=2.0))
+    'a loss of 2.0 +- 0.0 points is expected'
+    """
+    if is_within(budget, verdict):
+        return ""
+    expected = estimate(verdict)
+    if expected.loss_pp > _limit(budget, expected) + _ROUNDING:
+        return f"a loss of {expected.loss_pp:.1f} +- {expected.uncertain_pp:.1f} points is expected"
+    return f"its worst class is expected to lose {expected.worst_class_pp:.1f} points"
 
 
-def room(budget: Budget, verdict: Verdict, light: Verdict | None = None) -> float:
-    """How many times the expected loss fits into what may be expected; both are at least 0.01 pp.
+def room(budget: Budget, verdict: Verdict) -> float:
+    """How many times the estimated loss fits into what it may be; both are at least 0.01 pp.
 
-    >>> room(Budget(max_loss_pp=1.0), Verdict(0.0, 0.5, (0.0,), 0.0))
+    >>> verdict = Verdict(0.0, 0.5, (0.0,), 0.0, estimate_pp=0.5)
+    >>> room(Budget(max_loss_pp=1.0), verdict)
     2.0
     """
-    expected = beyond_memory(budget, verdict, light).expected_pp
-    return max(_limit(budget, verdict), _LEAST_PP) / max(expected, _LEAST_PP)
+    expected = estimate(verdict)
+    return max(_limit(budget, expected), _LEAST_PP) / max(expected.loss_pp, _LEAST_PP)
 
 
-def _limit(budget: Budget, verdict: Verdict) -> float:
-    """The most that may be expected to be lost, in percentage points."""
-    most = _SURELY * budget.max_loss_pp - _TWO_SIGMA * verdict.expected_uncertain_pp
-    return min(budget.max_loss_pp, most)
+def _limit(budget: Budget, expected: Estimate) -> float:
+    """The most that may be estimated to be lost, in percentage points."""
+    sure = NormalDist().inv_cdf(budget.confidence)
+    return budget.max_loss_pp - sure * expected.uncertain_pp
 
 
 def _is_countable(budget: Budget, n_images: int) -> bool:

@@ -152,6 +152,8 @@ def search_paper(
         result,
         any(chosen),
         graph,
+        seen=trials.judge.seen,
+        stopped_by="higher thresholds, which lose more than the budget",
     )
 
 
