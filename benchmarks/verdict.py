@@ -12,10 +12,13 @@ report.
 """
 
 import argparse
+import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -34,8 +37,9 @@ from distillnet.images.preprocessing import Size
 from distillnet.job.partition import Images
 from distillnet.job.pictures import Pictures
 from distillnet.models import Model, load_model
+from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate, Workshop
-from distillnet.search.judge import log_probabilities
+from distillnet.search.judge import Estimate, Judge, Verdict, estimate, is_within, log_probabilities
 
 NETTE_A = "tench,English springer,cassette player,chain saw,church"
 NETTE_B = "French horn,garbage truck,gas pump,golf ball,parachute"
@@ -94,6 +98,7 @@ RATIOS = {
     "GoogLeNet": (3.0, 4.5, 6.5, 10.0),
     "MobileNet": (1.2, 1.5, 1.9, 2.5),
 }
+CROSSED, MOST_CROSSED_PP = 3, 2.5  # the smallest so many that are expected to lose no more
 SIDES = (224, 176, 144)
 
 
@@ -194,9 +199,10 @@ def measure(case: Case, data: Path, path: Path) -> None:
         done["rows"].append(row)
         torch.save(done, path)
         say(case, row, start)
-    for row in done["rows"]:
+    promising = [row for row in done["rows"] if row.get("estimate", math.inf) < MOST_CROSSED_PP]
+    for row in sorted(promising, key=lambda row: -row["mac_ratio"])[:CROSSED]:
         key = row["side"], row["ratio"]
-        if key in made and 0.2 <= row["estimate"] <= 4 and "cross" not in row:
+        if key in made and "cross" not in row:
             began = time.perf_counter()
             row["cross"] = log_probabilities(workshop.cross_scores(made[key]), mission).float()
             row["seconds"] = time.perf_counter() - began
@@ -221,18 +227,175 @@ def load_report(
     return loaded.x_nchw, torch.tensor([mission.indices.index(int(c)) for c in loaded.labels_n])
 
 
+# Rules ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a rule returned: a candidate, or None, with the loss expected and found."""
+
+    mac_ratio: float
+    expected_pp: float
+    uncertain_pp: float
+    found_pp: float
+    found_uncertain_pp: float
+
+
+Rule = Callable[[dict[str, Any], dict[str, Any]], Estimate]
+
+
+def as_before(mission: dict[str, Any], row: dict[str, Any]) -> Estimate:
+    """The rule until 1500d87, on these candidates: expected loss, counted errors, worst class."""
+    wrong = errors(row["now"], mission["labels"]) - errors(mission["reference"], mission["labels"])
+    hopes = chances(mission["reference"], mission["labels"])
+    more = hopes - chances(row["now"], mission["labels"])
+    n = len(more)
+    by_class = [float(wrong[mission["labels"] == c].mean()) for c in mission["labels"].unique()]
+    expected, uncertain = float(more.mean()), float(more.square().mean() / n) ** 0.5
+    limit = min(1.0, 1.5 - 2 * uncertain)
+    one_image = 100 / int(torch.bincount(mission["labels"]).min())
+    within = (
+        expected <= limit
+        and float(wrong.mean()) <= 1 + float(wrong.square().mean() / n) ** 0.5
+        and max(by_class) <= max(3.0, one_image)
+    )
+    return Estimate(expected, uncertain, 0.0 if within else math.inf)
+
+
+def of_now(mission: dict[str, Any], row: dict[str, Any]) -> Estimate:
+    """The search's own, on the images that were fitted on; with the risk of sizes where known."""
+    verdict = judged(mission, row["now"])
+    if mission["seen"]:
+        verdict = verdict.flattered((224 / row["side"]) ** 2 - 1)
+    return estimate(verdict)
+
+
+def of_both(mission: dict[str, Any], row: dict[str, Any]) -> Estimate:
+    """The search's own, with cross-validation where it was made and images are new."""
+    if mission["seen"] or "cross" not in row:
+        return of_now(mission, row)
+    return estimate(judged(mission, row["now"]).between(judged(mission, row["cross"])))
+
+
+RULES: dict[str, Rule] = {"before": as_before, "fitted": of_now, "both": of_both}
+
+
+def judged(mission: dict[str, Any], log_p_nk: Tensor) -> Verdict:
+    """The judge's verdict on closed-set log-probabilities."""
+    n_classes = log_p_nk.shape[1]
+    named = Mission(tuple(range(n_classes)), tuple(map(str, range(n_classes))))
+    return Judge(mission["reference"], mission["labels"], named).verdict(log_p_nk)
+
+
+def errors(log_p_nk: Tensor, labels_n: Tensor) -> Tensor:
+    """100 where a decision is wrong (N,)."""
+    return 100 * (log_p_nk.argmax(1) != labels_n).double()
+
+
+def chances(log_p_nk: Tensor, labels_n: Tensor) -> Tensor:
+    """Probability of the right class, in points (N,)."""
+    return 100 * log_p_nk.double().exp().gather(1, labels_n[:, None])[:, 0]
+
+
+def allows(rule: Rule, budget: Budget, expected: Estimate) -> bool:
+    """Whether a rule lets a candidate pass."""
+    if rule is as_before:
+        return expected.worst_class_pp < math.inf
+    worst = (expected.worst_class_pp,)
+    made = Verdict(0.0, 0.0, worst, 0.0, estimate_pp=expected.loss_pp, class_estimates_pp=worst)
+    return is_within(budget, replace(made, estimate_uncertain_pp=expected.uncertain_pp))
+
+
+def choose(mission: dict[str, Any], rule: Rule, budget: Budget) -> Choice:
+    """The smallest candidate that a rule lets pass; the original where there is none."""
+    best = Choice(1.0, 0.0, 0.0, 0.0, 0.0)
+    for row in mission["rows"]:
+        if "now" not in row or row["mac_ratio"] <= best.mac_ratio:
+            continue
+        expected = rule(mission, row)
+        if not allows(rule, budget, expected):
+            continue
+        labels = mission["report_labels"]
+        lost = errors(row["report_now"], labels) - errors(mission["report_reference"], labels)
+        best = Choice(
+            row["mac_ratio"],
+            expected.loss_pp,
+            expected.uncertain_pp,
+            float(lost.mean()),
+            max(100 / len(lost), float(lost.std())) / len(lost) ** 0.5,
+        )
+    return best
+
+
+def compare(cache: Path, budget: Budget) -> None:
+    """Print what each rule chooses of the missions that were measured, half by half."""
+    missions = [
+        (case, torch.load(cache / f"{case.name}.pt", weights_only=True))
+        for case in CASES
+        if (cache / f"{case.name}.pt").exists()
+    ]
+    for part in ("develop", "report"):
+        mine = [(case, mission) for case, mission in missions if half(case) == part]
+        print(f"\n### {part}: {len(mine)} missions\n")
+        print("| mission | " + " | ".join(RULES) + " |")
+        print("|---" * (1 + len(RULES)) + "|")
+        chosen = {
+            name: [choose(mission, rule, budget) for _, mission in mine]
+            for name, rule in RULES.items()
+        }
+        for i, (case, _) in enumerate(mine):
+            cells = [
+                f"{c.mac_ratio:.2f}x, {c.found_pp:+.1f} (expected {c.expected_pp:+.1f})"
+                for c in (chosen[name][i] for name in RULES)
+            ]
+            print(f"| {case.name} | " + " | ".join(cells) + " |")
+        for what, figure in FIGURES.items():
+            cells = [figure(chosen[name], budget) for name in RULES]
+            print(f"| **{what}** | " + " | ".join(cells) + " |")
+
+
+def _held(choice: Choice) -> bool:
+    wide = 1.96 * math.hypot(choice.uncertain_pp, choice.found_uncertain_pp)
+    return abs(choice.found_pp - choice.expected_pp) <= wide
+
+
+FIGURES: dict[str, Callable[[list[Choice], Budget], str]] = {
+    "MACs, geometric mean": lambda chosen, budget: (
+        f"{math.exp(fmean(math.log(c.mac_ratio) for c in chosen)):.2f}x"
+    ),
+    "found less expected, mean": lambda chosen, budget: (
+        f"{fmean(c.found_pp - c.expected_pp for c in chosen):+.2f}"
+    ),
+    "interval holds what is found": lambda chosen, budget: (
+        f"{sum(map(_held, chosen))} of {len(chosen)}"
+    ),
+    "beyond the budget": lambda chosen, budget: (
+        f"{sum(c.found_pp > budget.max_loss_pp for c in chosen)} of {len(chosen)}"
+    ),
+    "beyond it by more than chance": lambda chosen, budget: (
+        f"{sum(c.found_pp - 1.96 * c.found_uncertain_pp > budget.max_loss_pp for c in chosen)}"
+        f" of {len(chosen)}"
+    ),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("measure", "compare"))
     default = os.environ.get("DISTILLNET_DATA", Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="part of a mission's name")
+    parser.add_argument("--max-loss", type=float, default=1.0)
+    parser.add_argument("--confidence", type=float, default=Budget().confidence)
     args = parser.parse_args()
     args.cache.mkdir(exist_ok=True)
     keep_freed_memory()
+    if args.what == "compare":
+        compare(args.cache, Budget(args.max_loss, confidence=args.confidence))
+        return
     for case in CASES:
-        if args.only in case.name and args.what == "measure":
+        if args.only in case.name:
             measure(case, args.data, args.cache / f"{case.name}.pt")
 
 

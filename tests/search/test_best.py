@@ -98,7 +98,7 @@ def test_the_front_falls_and_holds_what_is_returned(module, labels: Tensor) -> N
     macs = [cost(p.graph, analyse(p.graph), p.plan).macs for p in found.front]
     # What is returned may be beaten by one that loses less, but too much where errors are counted.
     others = [p for p in found.front if p.plan is not found.plan]
-    losses = [p.verdict.expected_loss_pp for p in others]
+    losses = [p.expected.loss_pp for p in others]
     assert macs == sorted(macs)
     assert losses == sorted(losses, reverse=True)
     assert sum(p.plan is found.plan for p in found.front) == 1

@@ -32,7 +32,7 @@ from distillnet.refit.regression import Thin, fit_affine, fit_thin
 from distillnet.refit.samples import patches_at
 from distillnet.refit.teacher import Teacher, refittable
 
-__all__ = ["compensate", "flat_parts", "with_biases"]
+__all__ = ["compensate", "flat_parts", "refit", "with_biases"]
 
 _ROWS_PER_COLUMN, _LEAST_ROWS = 16, 4000  # that a layer is fitted on, of those that there are
 _CHUNK = 32  # images computed at once
@@ -62,6 +62,27 @@ def compensate(
         max_bytes: of values kept between layers; where all images would take more, the layer is
             fitted on fewer.
     """
+    return refit(
+        graph, channels, plan, teacher, x_nchw, needs=needs, max_bytes=max_bytes, answer=False
+    )[0]
+
+
+def refit(
+    graph: Graph,
+    channels: Channels,
+    plan: Plan,
+    teacher: Teacher,
+    x_nchw: Tensor,
+    *,
+    needs: Mapping[str, Tensor] | None = None,
+    max_bytes: int = 2 * 10**9,
+    answer: bool = True,
+) -> tuple[Graph, Tensor]:
+    """As ``compensate``, with what the new network says of the images that it was fitted on.
+
+    Their values have come as far as the last layer by then, so the scores (N, K), all of the
+    network's, cost next to nothing; they are empty without ``answer``.
+    """
     splits = plan.splits
     plan = Plan(plan.keep)  # all scores, so that the open set can be measured
     gone = removed_classes(channels, plan)
@@ -87,7 +108,8 @@ def compensate(
             fitted, bias = fit_affine(x_rd, aims, weight.flatten(1), bias, flat, per_image)
         params[layer.params["bias"]] = bias
         params[layer.params["weight"]] = fast_layout(fitted.reshape(weight.shape))
-    return _put_back(graph, small, params, layers, left, channels, gone)
+    scores = students.outputs() if answer else x_nchw.new_zeros(0)
+    return _put_back(graph, small, params, layers, left, channels, gone), scores
 
 
 def _rows_per_image(weight: Tensor, places_nr: Tensor) -> int:
@@ -149,6 +171,18 @@ class _Rolling:
                 start += len(x)
             self.latest = (same, torch.cat(rows))
         return self.latest[1]
+
+    def outputs(self) -> Tensor:
+        """What the network says of all images (N, K); nothing is live afterwards."""
+        self.latest = None
+        graph, rows = replace(self.graph, params=self.params), []
+        with torch.no_grad():
+            for i, chunk in enumerate(self.chunks):
+                known = {graph.input.name: fast_layout(chunk)}
+                if i < len(self.live):
+                    known, self.live[i] = self.live[i], {}
+                rows.append(run(graph, known, [graph.output])[graph.output])
+        return torch.cat(rows)
 
     def _values(self, layer: Node) -> Iterator[Tensor]:
         """The layer's input, chunk by chunk."""

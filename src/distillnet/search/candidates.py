@@ -26,7 +26,7 @@ from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
 from distillnet.graph.replay import masked_scores
 from distillnet.images.preprocessing import Size
-from distillnet.refit.compensation import compensate
+from distillnet.refit.compensation import compensate, refit
 from distillnet.refit.teacher import Teacher, teach
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
 from distillnet.search.evidence import Evidence, measure_evidence
@@ -168,7 +168,7 @@ class Workshop:
         here = self.here
         plan = Plan(outputs=self.mission.indices)
         same = self.judge.verdict(self._scores(here.graph, plan, self.roles.judge))
-        refitted = self._scores(self._refit(plan, self.roles.fit), plan, self.roles.judge)
+        _, refitted = self._answer(plan)
         if self.judge.verdict(refitted).expected_loss_pp >= same.expected_loss_pp:
             self.learns_from_original_size = False
             self.teacher = None
@@ -189,8 +189,7 @@ class Workshop:
         """Refit and judge the network, cut, at the present size."""
         here = self.here
         plan = channel_plan(here.graph, here.channels, cut, self.mission.indices)
-        graph = self._refit(plan, self.roles.fit)
-        scores_nk = self._scores(graph, plan, self.roles.judge)
+        graph, scores_nk = self._answer(plan)
         verdict = self.judge.verdict(scores_nk)
         return Candidate(self.size, plan, graph, self.work_left(cut), scores_nk, verdict)
 
@@ -240,6 +239,29 @@ class Workshop:
             self.element,
         )
         return cut_to_size(graph, channels, ledger, enough, self.round_to)
+
+    def _answer(self, plan: Plan) -> tuple[Graph, Tensor]:
+        """The network at the present size, fitted, and its scores on the images that judge."""
+        fit, judge = self.roles.fit, self.roles.judge
+        known = torch.isin(judge, fit)
+        if not bool(known.any()):
+            graph = self._refit(plan, fit)
+            return graph, self._scores(graph, plan, judge)
+        here = self.here
+        graph, fitted = refit(
+            here.graph,
+            here.channels,
+            plan,
+            self._taught(fit),
+            here.x_nchw[fit],
+            needs=self.needs,
+            max_bytes=2 * _BYTES,
+        )
+        scores = fitted.new_zeros(len(here.x_nchw), fitted.shape[1], device="cpu")
+        scores[fit] = fitted.cpu()
+        if not bool(known.all()):
+            scores[judge[~known]] = self._scores(graph, plan, judge[~known])
+        return graph, scores[judge]
 
     def _refit(self, plan: Plan, images: Tensor) -> Graph:
         """The network at the present size with weights that are fitted on images, by position."""

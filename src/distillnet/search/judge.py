@@ -109,6 +109,7 @@ class Verdict:
         return replace(
             self,
             estimate_pp=self.estimate_pp + share * max(0.0, self.estimate_pp),
+            estimate_uncertain_pp=(1 + share) * self.estimate_uncertain_pp,
             class_estimates_pp=tuple(x + share * max(0.0, x) for x in self.class_estimates_pp),
         )
 
@@ -257,16 +258,25 @@ def estimate(verdict: Verdict) -> Estimate:
 
 
 def is_within(budget: Budget, verdict: Verdict) -> bool:
-    """Whether the budget holds with the confidence that it asks for, as far as images can tell.
-
-    The loss counts with as many standard errors as the confidence takes; the worst class by what is
-    estimated of it.
-    """
+    """Whether the budget holds with the confidence that it asks for, as far as images can tell."""
     expected = estimate(verdict)
     return (
-        expected.loss_pp <= _limit(budget, expected) + _ROUNDING
+        _probability(budget, expected.loss_pp, expected.uncertain_pp) >= budget.confidence
         and expected.worst_class_pp <= budget.class_limit_pp + _ROUNDING
     )
+
+
+def _probability(budget: Budget, loss_pp: float, uncertain_pp: float) -> float:
+    """How likely the loss is within the budget, given that not much is gained.
+
+    A network that is cut without labels learns nothing new: where few images seem to say that it
+    got better by more than half a budget, the rest of that is chance.
+    """
+    chance = NormalDist(loss_pp, max(uncertain_pp, _ROUNDING))
+    below = chance.cdf(-budget.max_loss_pp / 2)
+    if below > 1 - _ROUNDING:  # better for certain
+        return 1.0
+    return (chance.cdf(budget.max_loss_pp + _ROUNDING) - below) / (1 - below)
 
 
 def objection(budget: Budget, verdict: Verdict) -> str:
@@ -278,7 +288,7 @@ def objection(budget: Budget, verdict: Verdict) -> str:
     if is_within(budget, verdict):
         return ""
     expected = estimate(verdict)
-    if expected.loss_pp > _limit(budget, expected) + _ROUNDING:
+    if _probability(budget, expected.loss_pp, expected.uncertain_pp) < budget.confidence:
         return f"a loss of {expected.loss_pp:.1f} +- {expected.uncertain_pp:.1f} points is expected"
     return f"its worst class is expected to lose {expected.worst_class_pp:.1f} points"
 
@@ -287,7 +297,7 @@ def room(budget: Budget, verdict: Verdict) -> float:
     """How many times the estimated loss fits into what it may be; both are at least 0.01 pp.
 
     >>> verdict = Verdict(0.0, 0.5, (0.0,), 0.0, estimate_pp=0.5)
-    >>> room(Budget(max_loss_pp=1.0), verdict)
+    >>> round(room(Budget(max_loss_pp=1.0), verdict), 3)
     2.0
     """
     expected = estimate(verdict)
@@ -295,9 +305,13 @@ def room(budget: Budget, verdict: Verdict) -> float:
 
 
 def _limit(budget: Budget, expected: Estimate) -> float:
-    """The most that may be estimated to be lost, in percentage points."""
-    sure = NormalDist().inv_cdf(budget.confidence)
-    return budget.max_loss_pp - sure * expected.uncertain_pp
+    """The most that may be estimated to be lost, in percentage points, as uncertain as it is."""
+    low, high = budget.max_loss_pp - 4 * expected.uncertain_pp, budget.max_loss_pp
+    for _ in range(30):
+        middle = (low + high) / 2
+        fits = _probability(budget, middle, expected.uncertain_pp) >= budget.confidence
+        low, high = (middle, high) if fits else (low, middle)
+    return low
 
 
 def _is_countable(budget: Budget, n_images: int) -> bool:
