@@ -2,13 +2,15 @@
 
     python benchmarks/verdict.py measure --data DATA --cache CACHE [--only PART-OF-A-NAME]
     python benchmarks/verdict.py compare --cache CACHE
+    python benchmarks/verdict.py rows --cache CACHE
 
 ``measure`` makes the candidates of each mission on a grid of input sizes and works and keeps what
 the search images and the report images say of each; it goes on where it was stopped. ``compare``
 then lets every rule choose from what the search images say, in seconds, and prints what it saves,
 how far its expected loss is from what the report images find, and how often it breaks the budget by
-more than chance. Rules were developed on the missions of one half; the other half is for the
-report.
+more than chance. ``rows`` prints what the images say of each candidate: points lost by squared
+probabilities / by errors. Rules were developed on the missions of one half; the other half is for
+the report.
 """
 
 import argparse
@@ -354,6 +356,30 @@ def compare(cache: Path, budget: Budget) -> None:
             print(f"| **{what}** | " + " | ".join(cells) + " |")
 
 
+def print_rows(cache: Path) -> None:
+    """Print what the search images, fitted on or not, and the report images say of candidates."""
+    print("| mission | side | MACs | fitted | not fitted | report |")
+    print("|---" * 6 + "|")
+    for case in CASES:
+        path = cache / f"{case.name}.pt"
+        if not path.exists():
+            continue
+        mission = torch.load(path, weights_only=True)
+        report = {"reference": mission["report_reference"], "labels": mission["report_labels"]}
+        for row in mission["rows"]:
+            if "now" not in row:
+                continue
+            parts = [(mission, "now"), (mission, "cross"), (report, "report_now")]
+            cells = [
+                f"{(v := judged(of, row[name])).expected_loss_pp:+.2f} / {v.loss_pp:+.2f}"
+                if name in row
+                else ""
+                for of, name in parts
+            ]
+            name = f"| {case.name} | {row['side']} | {row['mac_ratio']:.2f}x | "
+            print(name + " | ".join(cells) + " |")
+
+
 def _held(choice: Choice) -> bool:
     wide = 1.96 * math.hypot(choice.uncertain_pp, choice.found_uncertain_pp)
     return abs(choice.found_pp - choice.expected_pp) <= wide
@@ -381,7 +407,7 @@ FIGURES: dict[str, Callable[[list[Choice], Budget], str]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("measure", "compare"))
+    parser.add_argument("what", choices=("measure", "compare", "rows"))
     default = os.environ.get("DISTILLNET_DATA", Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--cache", type=Path, required=True)
@@ -391,6 +417,9 @@ def main() -> None:
     args = parser.parse_args()
     args.cache.mkdir(exist_ok=True)
     keep_freed_memory()
+    if args.what == "rows":
+        print_rows(args.cache)
+        return
     if args.what == "compare":
         compare(args.cache, Budget(args.max_loss, confidence=args.confidence))
         return

@@ -13,7 +13,7 @@ __all__ = ["Images", "split_images"]
 class Images:
     """Three sets without a common image: what is measured, searched on, and reported on.
 
-    ``alike``: statistics and search are parts of one set, so that they may change roles.
+    ``alike``: statistics and search are parts of one set, so that all may fit and judge.
     """
 
     statistics: ImageSet
