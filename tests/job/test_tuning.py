@@ -82,7 +82,7 @@ def test_a_tuned_run_is_what_its_figures_say(model: Model, photos: Path, tmp_pat
     stages = []
     for name in ("atlas", "run"):
         (tmp_path / name).mkdir()
-    options = dn.Options(budget=dn.Budget(max_loss_pp=2.0), tune=True)
+    options = dn.Options(budget=dn.Budget(target_macs=12.0), tune=True)
     done = distill(
         model, mission, images, tmp_path / "atlas", options,
         on_progress=lambda stage, n, of: stages.append((stage, n, of)),
@@ -94,7 +94,7 @@ def test_a_tuned_run_is_what_its_figures_say(model: Model, photos: Path, tmp_pat
     assert opened.options["tune"]
     assert result["seconds"]["tune"] > 0
     assert [s for s in stages if s[0] == "tune"][-1] == ("tune", 90, 90)
-    assert result["mac_ratio"] > 1.5
+    assert result["mac_ratio"] >= 12
     # The programme holds the tuned weights: scores and figures are those of the tuned graph.
     val = load_all(images.val, opened.preprocessing)
     network = torch.export.load(tmp_path / "run" / "model.pt2").module()
@@ -118,7 +118,7 @@ def test_a_tuned_run_is_what_its_figures_say(model: Model, photos: Path, tmp_pat
     ]
     low, high = result["expected_ci95_pp"]
     assert low < result["expected_loss_pp"] < high
-    assert result["search"]["budget_met"] == (done.found.expected.loss_pp <= 2.0)
+    assert result["search"]["budget_met"]
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,11 @@ images tell what that has changed. Where the network is within the real budget t
 else a larger one on the search's front is tuned, the first that seems to get there by as much as
 was won before; and at last the first that needs no tuning for it.
 
-The estimate of a tuned network is that of the search, on all images, and the change on the held-out
-ones, the same images with and without tuning. Counted and expected errors of the change are mixed
-as in every verdict. The two are not quite independent: images that spoke against the network before
-tuning make the change look better and the estimate worse. So the interval is rather too wide.
+*The estimate* of a tuned network is twofold. That of the search, on all images, and the change on
+the held-out ones, with and without tuning, is precise where little changes. What the held-out
+images say of the tuned network alone is precise where little is lost. Both are mixed by their
+precision. They are not independent, and images that spoke against the network before tuning make
+the change look better and the search's estimate worse: the interval is rather too wide.
 """
 
 import math
@@ -31,6 +32,7 @@ __all__ = ["provisional", "tune_found"]
 _BUDGETS = 3.5  # that the search may spend where tuning follows
 _MOST_TUNED = 3  # networks
 _HELD_OUT = 5  # every fifth image
+_LEAST_PP = 0.01
 
 
 def provisional(budget: Budget) -> Budget:
@@ -146,9 +148,14 @@ def _tuned(
     def scores(graph: Graph) -> Tensor:
         return masked_scores(graph, here.x_nchw[held_out], {}).cpu()
 
-    judge = Judge(scores(student), labels_n[held_out - first], pictures.mission)
-    change = judge.verdict(scores(done.graph))
-    verdict = replace(_changed(point.verdict, change), divergence=done.after.divergence)
+    labels_n = labels_n[held_out - first]
+    after = scores(done.graph)
+    change = Judge(scores(student), labels_n, pictures.mission).verdict(after)
+    original = masked_scores(own.graph, own.x_nchw[held_out], {}).cpu()
+    alone = Judge(original, labels_n, pictures.mission).verdict(after)
+    if point.seen:  # as in the search: smaller sizes pay for their risk
+        alone = alone.flattered(own.x_nchw[0].numel() / here.x_nchw[0].numel() - 1)
+    verdict = _together(_changed(point.verdict, change), alone)
     met = is_within(budget, verdict)
     if change.estimate_pp > 0 or (point.met and not met):
         return point
@@ -171,6 +178,26 @@ def _changed(verdict: Verdict, change: Verdict) -> Verdict:
             verdict.estimate_uncertain_pp, change.estimate_uncertain_pp
         ),
         class_estimates_pp=_sum(verdict.class_estimates_pp, change.class_estimates_pp),
+    )
+
+
+def _together(changed: Verdict, alone: Verdict) -> Verdict:
+    """Both estimates of a tuned network, by their precision; they are not independent."""
+    precise = [max(v.estimate_uncertain_pp, _LEAST_PP) ** -2 for v in (changed, alone)]
+    share = precise[0] / sum(precise)
+
+    def mixed(one: float, two: float) -> float:
+        return share * one + (1 - share) * two
+
+    return replace(
+        changed,
+        divergence=alone.divergence,
+        estimate_pp=mixed(changed.estimate_pp, alone.estimate_pp),
+        estimate_uncertain_pp=mixed(changed.estimate_uncertain_pp, alone.estimate_uncertain_pp),
+        class_estimates_pp=tuple(
+            mixed(*pair)
+            for pair in zip(changed.class_estimates_pp, alone.class_estimates_pp, strict=True)
+        ),
     )
 
 
