@@ -29,7 +29,7 @@ from distillnet.job.distillation import SURGEON, Distillation, Options
 from distillnet.job.layer_report import layer_reports
 from distillnet.job.partition import Images
 from distillnet.job.pictures import Pictures
-from distillnet.job.tuning import provisional, tune_found
+from distillnet.job.tuning import search_and_tune
 from distillnet.models import Model
 from distillnet.search import (
     SCORES,
@@ -230,28 +230,19 @@ def _search(
     """What the search found, tuned where that is asked for, and the seconds that tuning took."""
     if options.method == "paper":
         return _search_paper(known, pictures, options, on_progress), 0.0
+
+    def search(budget: Budget) -> Found:
+        return _search_best(known, pictures, options, budget, on_progress)
+
     if not options.tune:
-        return _search_best(known, pictures, options, options.budget, on_progress), 0.0
-    seconds = 0.0
-
-    def tuned(found: Found) -> Found:
-        nonlocal seconds
-        start = time.perf_counter()
-        result = tune_found(
-            found,
-            pictures,
-            options.budget,
-            seed=options.seed,
-            on_progress=lambda done, of: on_progress("tune", done, of),
-        )
-        seconds += time.perf_counter() - start
-        return result
-
-    budget = provisional(options.budget)
-    found = tuned(_search_best(known, pictures, options, budget, on_progress))
-    if not found.met and budget != options.budget:  # nothing on that front will do
-        found = tuned(_search_best(known, pictures, options, options.budget, on_progress))
-    return found, seconds
+        return search(options.budget), 0.0
+    return search_and_tune(
+        search,
+        pictures,
+        options.budget,
+        seed=options.seed,
+        on_progress=lambda done, of: on_progress("tune", done, of),
+    )
 
 
 def _search_paper(

@@ -14,6 +14,7 @@ the change look better and the search's estimate worse: the interval is rather t
 """
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -27,7 +28,7 @@ from distillnet.refit.tune import TuneSettings, tune
 from distillnet.search import Budget, Found, Judge, Verdict, is_within
 from distillnet.search.judge import objection
 
-__all__ = ["provisional", "tune_found"]
+__all__ = ["provisional", "search_and_tune", "tune_found"]
 
 _BUDGETS = 3.5  # that the search may spend where tuning follows
 _MOST_TUNED = 3  # networks
@@ -48,6 +49,29 @@ def provisional(budget: Budget) -> Budget:
         max_loss_pp=min(100.0, _BUDGETS * budget.max_loss_pp),
         max_class_loss_pp=min(100.0, _BUDGETS * budget.class_limit_pp),
     )
+
+
+def search_and_tune(
+    search: Callable[[Budget], Found],
+    pictures: Pictures,
+    budget: Budget,
+    *,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
+) -> tuple[Found, float]:
+    """What is found with tuning in view, tuned; and the seconds that tuning took.
+
+    Where nothing on the front of the wider search will do, a search within the budget is tuned.
+    """
+    seconds, wide = 0.0, provisional(budget)
+    for spent in (wide, budget):
+        found = search(spent)
+        start = time.perf_counter()
+        found = tune_found(found, pictures, budget, seed=seed, on_progress=on_progress)
+        seconds += time.perf_counter() - start
+        if found.met or spent == budget:
+            break
+    return found, seconds
 
 
 def tune_found(
