@@ -17,7 +17,7 @@ from distillnet.images import load_all
 from distillnet.job import tuning
 from distillnet.job.distill import distill
 from distillnet.job.runs import write_run
-from distillnet.job.tuning import provisional, tune_found
+from distillnet.job.tuning import provisional, search_and_tune, tune_found
 from distillnet.models import Model
 from distillnet.search import Found, Verdict
 
@@ -170,6 +170,35 @@ def test_the_smallest_network_that_tuning_brings_within_the_budget(
     assert sum(p.plan is result.plan for p in result.front) == 1
     if len(tuned) > 1:
         assert result.stopped_by.startswith("a smaller network, tuned: a loss of")
+
+
+def test_where_nothing_was_removed_nothing_is_tuned(graph: Graph) -> None:
+    same = Found(Plan(), {}, {}, Verdict(0.0, 0.0, (0.0,), 0.0), False, graph, stopped_by="it")
+    result = tune_found(replace(same, front=(same,)), None, dn.Budget(1.0))
+    assert not result.met
+    assert result.tuned is None
+    assert result.stopped_by == "it"
+
+
+@pytest.mark.parametrize(("met", "spent"), [((True,), [3.5]), ((False, True), [3.5, 1.0])])
+def test_a_search_within_the_budget_follows_where_the_wider_one_leads_nowhere(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, met: tuple[bool, ...], spent: list[float]
+) -> None:
+    (found,) = _front(graph, 0.5)
+    answers, asked = iter(met), []
+
+    def search(budget: dn.Budget) -> Found:
+        asked.append(budget.max_loss_pp)
+        return found
+
+    def tune(found: Found, *others: object, **options: object) -> Found:
+        return replace(found, met=next(answers))
+
+    monkeypatch.setattr(tuning, "tune_found", tune)
+    result, seconds = search_and_tune(search, None, dn.Budget(1.0))
+    assert asked == spent
+    assert result.met
+    assert seconds >= 0
 
 
 def test_a_search_for_a_ratio_goes_no_further_for_tuning() -> None:

@@ -92,7 +92,7 @@ def tune_found(
     """
     settings = TuneSettings(seed=seed)
     aims = budget.target_macs or budget.target_params
-    front = [replace(point, met=is_within(budget, point.verdict)) for point in found.front]
+    front = [replace(point, met=_is_met(budget, point)) for point in found.front]
     points = front or [found]
     at = next(i for i, point in enumerate(points) if point.plan is found.plan)
     if not points[at].plan.keep:  # nothing was removed
@@ -115,6 +115,10 @@ def tune_found(
     met = found.met if aims else points[at].met
     points[at] = replace(points[at], met=met, stopped_by=why)
     return replace(points[at], front=tuple(points) if front else ())
+
+
+def _is_met(budget: Budget, point: Found) -> bool:
+    return bool(point.plan.keep) and is_within(budget, point.verdict)
 
 
 def _next(points: list[Found], at: int, before: Found, budget: Budget, *, last: bool) -> int | None:
