@@ -52,7 +52,7 @@ class TuneSettings:
     """
 
     epochs: int = 30
-    step: float = 0.01
+    step: float = 0.005
     warm_up: float = 0.1
     batch_size: int = 32
     crops: int = 2
