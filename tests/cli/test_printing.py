@@ -66,7 +66,7 @@ def test_json_is_all_there_is_on_standard_output(cli: Cli, home: Path) -> None:
     result = json.loads((home / "run" / "result.json").read_text())
     assert set(result["baseline"]) >= NETWORK_KEYS <= set(result["distilled"])
     assert set(result["n_images"]) == {"statistics", "search", "val", "unreadable"}
-    assert set(result["seconds"]) == {"collect", "search", "total"}
+    assert set(result["seconds"]) == {"collect", "search", "tune", "total"}
     assert result["classes"][2] == {"index": 2, "name": "2"}
 
 

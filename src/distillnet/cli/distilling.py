@@ -140,6 +140,15 @@ class SearchOptions:
             show_default="off",
         ),
     ] = False
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune",
+            help="Train the network that is found for a few minutes to answer as the original "
+            "does. It needs no labels and lets more be removed (best).",
+            show_default="off",
+        ),
+    ] = False
     seed: SeedOpt = 0
 
 
@@ -236,6 +245,7 @@ def _options(
         element_cost=element_cost() if search.optimise is Aim.latency else 0.0,
         param_weight=search.param_weight,
         complete_only=search.complete_only,
+        tune=search.tune,
         seed=search.seed,
         batch_size=compute.batch_size,
         workers=compute.workers,

@@ -38,11 +38,17 @@ _LABELS = {
     "collect": "Collecting statistics",
     "read": "Reading search images",
     "search": "Searching",
+    "tune": "Tuning",
     "evaluate": "Evaluating",
     "train": "Training",
     "bench": "Timing",
 }
-_UNITS = {"search": "steps", "train": "epochs", "bench": "pairs"}  # of the others, images
+_UNITS = {
+    "search": "steps",
+    "train": "epochs",
+    "tune": "epochs",
+    "bench": "pairs",
+}  # of the others, images
 _LINE_EVERY_S = 10.0
 _SHOWN_UNREADABLE = 10
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from distillnet.atlas import Atlas, collect
 from distillnet.classes import Mission
 from distillnet.cut.cost import cost
-from distillnet.cut.surgery import compact
 from distillnet.errors import InputError
 from distillnet.evaluate import (
     Evaluation,
@@ -30,9 +29,11 @@ from distillnet.job.distillation import SURGEON, Distillation, Options
 from distillnet.job.layer_report import layer_reports
 from distillnet.job.partition import Images
 from distillnet.job.pictures import Pictures
+from distillnet.job.tuning import search_and_tune
 from distillnet.models import Model
 from distillnet.search import (
     SCORES,
+    Budget,
     Findings,
     Found,
     class_importance,
@@ -131,13 +132,13 @@ def distill(
     atlas: Atlas | None = None,
     on_progress: Progress = _silent,
 ) -> Distillation:
-    """Cut a network down to a mission within a budget, with no training.
+    """Cut a network down to a mission within a budget; with no training, unless options ask for it.
 
     Args:
         images: see ``split_images``; the val images are used for the final figures only.
         atlas_dir: an existing folder for the statistics, unless ``atlas`` brings them.
         on_progress: called as (stage, done, of) with the stages collect, read (the search
-            images), search and evaluate.
+            images), search, tune and evaluate.
 
     Raises:
         InputError: a class is missing, images cannot be read, or the network cannot be followed.
@@ -170,8 +171,7 @@ def distill(
         on_read=lambda done, of: on_progress("read", done, of),
     )
     known = Findings(on_device, channels, atlas, mission, options.seed)
-    search = _search_best if options.method == "best" else _search_paper
-    found = search(known, pictures, options, on_progress)
+    found, tuning_s = _search(known, pictures, options, on_progress)
     size = pictures.size_of(found)
     layers = layer_reports(
         pictures.sized(size).graph, pictures.sized(size).channels, found, pictures.some(size)
@@ -193,7 +193,8 @@ def distill(
     }
     seconds = {
         "collect": collected - start,
-        "search": searched - collected,
+        "search": searched - collected - tuning_s,
+        "tune": tuning_s,
         "total": end - start,
     }
 
@@ -206,7 +207,7 @@ def distill(
             graph=graph,
             channels=cut,
             found=point,
-            compact=compact(point.graph.to("cpu"), cut, point.plan),
+            compact=point.to("cpu").compact(),
             baseline=baseline,
             distilled=distilled,
             cost_before=cost(graph, channels),
@@ -221,6 +222,27 @@ def distill(
     made = [distillation(*pair) for pair in zip(points, after, strict=True)]
     chosen = next(done for done in made if done.plan is found.plan)
     return replace(chosen, front=tuple(made) if found.front else ())
+
+
+def _search(
+    known: Findings, pictures: Pictures, options: Options, on_progress: Progress
+) -> tuple[Found, float]:
+    """What the search found, tuned where that is asked for, and the seconds that tuning took."""
+    if options.method == "paper":
+        return _search_paper(known, pictures, options, on_progress), 0.0
+
+    def search(budget: Budget) -> Found:
+        return _search_best(known, pictures, options, budget, on_progress)
+
+    if not options.tune:
+        return search(options.budget), 0.0
+    return search_and_tune(
+        search,
+        pictures,
+        options.budget,
+        seed=options.seed,
+        on_progress=lambda done, of: on_progress("tune", done, of),
+    )
 
 
 def _search_paper(
@@ -246,7 +268,11 @@ def _search_paper(
 
 
 def _search_best(
-    known: Findings, pictures: Pictures, options: Options, on_progress: Progress
+    known: Findings,
+    pictures: Pictures,
+    options: Options,
+    budget: Budget,
+    on_progress: Progress,
 ) -> Found:
     def importance(evidence: Evidence) -> NDArray[np.float64]:
         score = SCORES[options.score_name](replace(known, gradients=evidence.gradients))
@@ -257,7 +283,7 @@ def _search_best(
         pictures.sizes(),
         known.mission,
         pictures.labels(),
-        options.budget,
+        budget,
         labels_statistics_n=pictures.labels_statistics(),
         importance=None if options.score_name == SURGEON else importance,
         split=options.split,
@@ -295,9 +321,7 @@ def _evaluate(
     """
     networks = [graph]
     for point in points:
-        networks.append(
-            compact(point.graph, analyse(point.graph), replace(point.plan, outputs=None))
-        )
+        networks.append(point.compact(all_scores=True))
     results: list[Evaluation] = []
     unreadable: tuple[str, ...] = ()
     for i, network in enumerate(networks):

@@ -27,7 +27,8 @@ class Options:
 
     ``score`` None is the method's own: the surgeon for best, heat for paper. ``element_cost`` tells
     how many MACs take as long as writing one number of a layer's output: 0 searches for the fewest
-    MACs, another value for the least time.
+    MACs, another value for the least time. ``tune`` trains what is found for a while; see
+    ``job.tuning``.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -39,6 +40,7 @@ class Options:
     param_weight: float = 0.1
     element_cost: float = 0.0
     complete_only: bool = False
+    tune: bool = False
     seed: int = 0
     batch_size: int = 32
     workers: int = 0
@@ -52,6 +54,8 @@ class Options:
             raise InputError(
                 f"found the score {self.score!r}; method {self.method} takes {', '.join(allowed)}"
             )
+        if self.tune and self.method != "best":
+            raise InputError(f"found --tune with the method {self.method}; only best takes it")
         if self.round_to < 1:
             raise InputError(f"found --round-to {self.round_to}; expected 1 or more")
         if not 0 <= self.param_weight < float("inf"):

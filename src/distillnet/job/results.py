@@ -40,7 +40,7 @@ def result_json(done: Distillation) -> dict[str, Any]:
         "expected_loss_pp": done.found.expected.loss_pp,
         "expected_ci95_pp": list(done.found.expected.ci95_pp),
         "stopped_by": done.found.stopped_by,
-        "tuned": False,
+        "tuned": done.found.tuned is not None,
         "warnings": list(warnings_of(done)),
         "n_images": dict(done.n_images),
         "seconds": {"tune": 0.0, **done.seconds},

@@ -1,12 +1,14 @@
 """What a search returns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from distillnet.cut.plan import Plan
+from distillnet.cut.surgery import compact
 from distillnet.graph import Graph
+from distillnet.graph.channels import analyse
 from distillnet.search.judge import Estimate, Verdict, estimate
 
 __all__ = ["Found"]
@@ -27,6 +29,8 @@ class Found:
         stopped_by: what kept the search from a smaller network, in words.
         front: the best networks at other losses, the smallest first; empty where the search keeps
             none. Their own fronts are empty.
+        tuned: the compact network, with all scores, after a training that the search knows nothing
+            of (``job.tuning``); None where its weights are those of ``graph``.
     """
 
     plan: Plan
@@ -38,8 +42,22 @@ class Found:
     front: tuple["Found", ...] = ()
     seen: bool = False
     stopped_by: str = ""
+    tuned: Graph | None = None
 
     @property
     def expected(self) -> Estimate:
         """What the search expects the network to lose on images that nobody has seen."""
         return estimate(self.verdict)
+
+    def compact(self, *, all_scores: bool = False) -> Graph:
+        """The network that is found, with the mission's scores or with all."""
+        outputs = None if all_scores else self.plan.outputs
+        if self.tuned is not None:
+            return compact(self.tuned, analyse(self.tuned), Plan(outputs=outputs))
+        plan = replace(self.plan, outputs=outputs)
+        return compact(self.graph, analyse(self.graph), plan)
+
+    def to(self, device: str) -> "Found":
+        """The same with its networks on another device; its front stays where it is."""
+        tuned = None if self.tuned is None else self.tuned.to(device)
+        return replace(self, graph=self.graph.to(device), tuned=tuned)

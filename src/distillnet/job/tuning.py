@@ -1,0 +1,233 @@
+"""Tuning what a search found, and how far the search may go for that.
+
+A short distillation (``refit.tune``) wins back a part of what a cut network loses. So with --tune
+the search is given several budgets, the smallest network that it finds is tuned, and held-out
+images tell what that has changed. Where the network is within the real budget then, it is returned;
+else a larger one on the search's front is tuned, the first that seems to get there by as much as
+was won before; and at last the first that needs no tuning for it.
+
+*The estimate* of a tuned network is twofold. That of the search, on all images, and the change on
+the held-out ones, with and without tuning, is precise where little changes. What the held-out
+images say of the tuned network alone is precise where little is lost. Both are mixed by their
+precision. They are not independent, and images that spoke against the network before tuning make
+the change look better and the search's estimate worse: the interval is rather too wide.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from distillnet.graph import Graph
+from distillnet.graph.replay import masked_scores
+from distillnet.job.pictures import Pictures
+from distillnet.refit.tune import TuneSettings, tune
+from distillnet.search import Budget, Found, Judge, Verdict, is_within
+from distillnet.search.judge import objection
+
+__all__ = ["provisional", "search_and_tune", "tune_found"]
+
+_BUDGETS = 3.5  # that the search may spend where tuning follows
+_MOST_TUNED = 3  # networks
+_HELD_OUT = 5  # every fifth image
+_LEAST_PP = 0.01
+
+
+def provisional(budget: Budget) -> Budget:
+    """What a search may spend that tuning follows.
+
+    >>> provisional(Budget(1.0)).max_loss_pp, provisional(Budget(1.0)).class_limit_pp
+    (3.5, 10.5)
+    """
+    if budget.target_macs or budget.target_params:
+        return budget
+    return replace(
+        budget,
+        max_loss_pp=min(100.0, _BUDGETS * budget.max_loss_pp),
+        max_class_loss_pp=min(100.0, _BUDGETS * budget.class_limit_pp),
+    )
+
+
+def search_and_tune(
+    search: Callable[[Budget], Found],
+    pictures: Pictures,
+    budget: Budget,
+    *,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
+) -> tuple[Found, float]:
+    """What is found with tuning in view, tuned; and the seconds that tuning took.
+
+    Where nothing on the front of the wider search will do, a search within the budget is tuned.
+    """
+    seconds, wide = 0.0, provisional(budget)
+    for spent in (wide, budget):
+        found = search(spent)
+        start = time.perf_counter()
+        found = tune_found(found, pictures, budget, seed=seed, on_progress=on_progress)
+        seconds += time.perf_counter() - start
+        if found.met or spent == budget:
+            break
+    return found, seconds
+
+
+def tune_found(
+    found: Found,
+    pictures: Pictures,
+    budget: Budget,
+    *,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Found:
+    """The smallest network of a front that is within the budget when it is tuned.
+
+    At most three are tuned. Where none of them is within the budget, what is returned says so.
+
+    Args:
+        found: of a search with a ``provisional`` budget; what it returned is the smallest to try.
+        budget: the real one.
+    """
+    settings = TuneSettings(seed=seed)
+    aims = budget.target_macs or budget.target_params
+    front = [replace(point, met=_is_met(budget, point)) for point in found.front]
+    points = front or [found]
+    at = next(i for i, point in enumerate(points) if point.plan is found.plan)
+    if not points[at].plan.keep:  # nothing was removed
+        return replace(points[at], front=tuple(front), stopped_by=found.stopped_by)
+    why = found.stopped_by
+    for attempt in range(_MOST_TUNED):
+        before = points[at]
+
+        def report(done: int, of: int, past: int = attempt) -> None:
+            on_progress(past * of + done, _MOST_TUNED * of)
+
+        points[at] = _tuned(before, pictures, budget, settings, report)
+        if aims or points[at].met:
+            break
+        if (after := _next(points, at, before, budget, last=attempt + 2 == _MOST_TUNED)) is None:
+            break
+        why = f"a smaller network, tuned: {objection(budget, points[at].verdict)}"
+        at = after
+    on_progress(_MOST_TUNED * settings.epochs, _MOST_TUNED * settings.epochs)
+    met = found.met if aims else points[at].met
+    points[at] = replace(points[at], met=met, stopped_by=why)
+    return replace(points[at], front=tuple(points) if front else ())
+
+
+def _is_met(budget: Budget, point: Found) -> bool:
+    return bool(point.plan.keep) and is_within(budget, point.verdict)
+
+
+def _next(points: list[Found], at: int, before: Found, budget: Budget, *, last: bool) -> int | None:
+    """The position of the next larger network to tune; None where none seems to get there.
+
+    Args:
+        before: the network at ``at`` before it was tuned, which tells what tuning wins.
+        last: whether there is no other try, so that it has to get there without tuning.
+    """
+    lost, left = before.verdict, points[at].verdict
+    share = max(0.0, left.estimate_pp) / lost.estimate_pp if lost.estimate_pp > 0 else 1.0
+    for i in range(at + 1, len(points)):
+        hoped = points[i].verdict
+        if not last:
+            uncertain = max(hoped.estimate_uncertain_pp, left.estimate_uncertain_pp)
+            hoped = replace(hoped.flattered(min(share, 1.0) - 1), estimate_uncertain_pp=uncertain)
+        if points[i].plan.keep and is_within(budget, hoped):
+            return i
+    return None
+
+
+def _tuned(
+    point: Found,
+    pictures: Pictures,
+    budget: Budget,
+    settings: TuneSettings,
+    on_epoch: Callable[[int, int], None],
+) -> Found:
+    """A found network, tuned and judged; as it was where the held-out images do not speak for it.
+
+    Nor where it is within the budget and, for all that is known, would not be after tuning.
+    """
+    own, here = pictures.sized(pictures.own_size), pictures.sized(pictures.size_of(point))
+    labels_n, statistics = pictures.labels(), pictures.labels_statistics()
+    n, first = len(here.x_nchw), here.n_statistics
+    if statistics is not None:
+        labels_n, first = torch.cat([statistics, labels_n]), 0
+    held_out = torch.arange(first, n)[::_HELD_OUT]
+    is_held_out = torch.zeros(n, dtype=torch.bool)
+    is_held_out[held_out] = True
+    student = point.compact(all_scores=True)
+    done = tune(
+        student,
+        own.graph,
+        here.x_nchw,
+        own.x_nchw,
+        pictures.mission.indices,
+        is_held_out,
+        settings,
+        on_epoch,
+    )
+    if not done.kept:
+        return point
+
+    def scores(graph: Graph) -> Tensor:
+        return masked_scores(graph, here.x_nchw[held_out], {}).cpu()
+
+    labels_n = labels_n[held_out - first]
+    after = scores(done.graph)
+    change = Judge(scores(student), labels_n, pictures.mission).verdict(after)
+    original = masked_scores(own.graph, own.x_nchw[held_out], {}).cpu()
+    alone = Judge(original, labels_n, pictures.mission).verdict(after)
+    if point.seen:  # as in the search: smaller sizes pay for their risk
+        alone = alone.flattered(own.x_nchw[0].numel() / here.x_nchw[0].numel() - 1)
+    verdict = _together(_changed(point.verdict, change), alone)
+    met = is_within(budget, verdict)
+    if change.estimate_pp > 0 or (point.met and not met):
+        return point
+    return replace(point, tuned=done.graph, verdict=verdict, met=met)
+
+
+def _changed(verdict: Verdict, change: Verdict) -> Verdict:
+    """A verdict on all images, and what has changed since on some of them."""
+    return replace(
+        verdict,
+        loss_pp=verdict.loss_pp + change.loss_pp,
+        expected_loss_pp=verdict.expected_loss_pp + change.expected_loss_pp,
+        class_losses_pp=_sum(verdict.class_losses_pp, change.class_losses_pp),
+        uncertain_pp=math.hypot(verdict.uncertain_pp, change.uncertain_pp),
+        expected_uncertain_pp=math.hypot(
+            verdict.expected_uncertain_pp, change.expected_uncertain_pp
+        ),
+        estimate_pp=verdict.estimate_pp + change.estimate_pp,
+        estimate_uncertain_pp=math.hypot(
+            verdict.estimate_uncertain_pp, change.estimate_uncertain_pp
+        ),
+        class_estimates_pp=_sum(verdict.class_estimates_pp, change.class_estimates_pp),
+    )
+
+
+def _together(changed: Verdict, alone: Verdict) -> Verdict:
+    """Both estimates of a tuned network, by their precision; they are not independent."""
+    precise = [max(v.estimate_uncertain_pp, _LEAST_PP) ** -2 for v in (changed, alone)]
+    share = precise[0] / sum(precise)
+
+    def mixed(one: float, two: float) -> float:
+        return share * one + (1 - share) * two
+
+    return replace(
+        changed,
+        divergence=alone.divergence,
+        estimate_pp=mixed(changed.estimate_pp, alone.estimate_pp),
+        estimate_uncertain_pp=mixed(changed.estimate_uncertain_pp, alone.estimate_uncertain_pp),
+        class_estimates_pp=tuple(
+            mixed(*pair)
+            for pair in zip(changed.class_estimates_pp, alone.class_estimates_pp, strict=True)
+        ),
+    )
+
+
+def _sum(one: tuple[float, ...], two: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(a + b for a, b in zip(one, two, strict=True))

@@ -1,0 +1,214 @@
+"""--tune: how far the search goes, which network is returned, and that its run is what it says."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import distillnet as dn
+from distillnet.cut.plan import Plan
+from distillnet.graph import Graph, run
+from distillnet.graph.capture import capture
+from distillnet.images import load_all
+from distillnet.job import tuning
+from distillnet.job.distill import distill
+from distillnet.job.runs import write_run
+from distillnet.job.tuning import provisional, search_and_tune, tune_found
+from distillnet.models import Model
+from distillnet.search import Found, Verdict
+
+_NET = """
+import torch
+from torch import nn
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 24, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(24, 24, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(24, 4),
+    )
+"""
+_CLASSES = (0, 1, 3)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A network of random weights whose scores are alike on average, as trained ones are."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "net.py").write_text(_NET)
+    how = {"input_size": 16, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    with torch.random.fork_rng():
+        loaded = dn.load_model(f"{folder / 'net.py'}:net", **how)
+        head = loaded.module[-1]
+        x = (torch.from_numpy(_pixels(300, seed=1)).movedim(3, 1) / 255 - 0.5) / 0.5
+        with torch.no_grad():
+            y = loaded.module(x)
+            head.weight /= y.std(0).mean() / 4
+            head.bias.copy_(-(loaded.module(x) - head.bias).mean(0))
+        torch.save(loaded.module.state_dict(), folder / "weights.pt")
+        return dn.load_model(f"{folder / 'net.py'}:net", weights=folder / "weights.pt", **how)
+
+
+def _pixels(n: int, seed: int) -> np.ndarray:
+    """Noise of some colour (N, H, W, 3)."""
+    draw = np.random.default_rng(seed)
+    colours, noise = draw.uniform(0, 255, (n, 1, 1, 3)), draw.normal(0, 60, (n, 16, 16, 3))
+    return (colours + noise).clip(0, 255).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def photos(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures in the folders of the classes that the network takes them for."""
+    folder = tmp_path_factory.mktemp("photos")
+    pixels = _pixels(500, seed=2).round()
+    x = (torch.from_numpy(pixels).movedim(3, 1) / 255 - 0.5) / 0.5
+    with torch.no_grad():
+        best = model.module(x)[:, list(_CLASSES)].argmax(1)
+    for i, k in enumerate(best.tolist()):
+        place = folder / str(_CLASSES[k])
+        place.mkdir(exist_ok=True)
+        Image.fromarray(pixels[i].astype(np.uint8)).save(place / f"{i:03}.png")
+    return folder
+
+
+def test_a_tuned_run_is_what_its_figures_say(model: Model, photos: Path, tmp_path: Path) -> None:
+    mission = dn.parse_mission("0,1,3", model.classes)
+    images = dn.split_images(dn.open_images(photos, model.classes, mission.indices))
+    stages = []
+    for name in ("atlas", "run"):
+        (tmp_path / name).mkdir()
+    options = dn.Options(budget=dn.Budget(target_macs=12.0), tune=True)
+    done = distill(
+        model, mission, images, tmp_path / "atlas", options,
+        on_progress=lambda stage, n, of: stages.append((stage, n, of)),
+    )  # fmt: skip
+    write_run(done, tmp_path / "run")
+    opened = dn.open_run(tmp_path / "run")
+    result = opened.result
+    assert result["tuned"]
+    assert opened.options["tune"]
+    assert result["seconds"]["tune"] > 0
+    assert [s for s in stages if s[0] == "tune"][-1] == ("tune", 60, 60)
+    assert result["mac_ratio"] >= 12
+    # The programme holds the tuned weights: scores and figures are those of the tuned graph.
+    val = load_all(images.val, opened.preprocessing)
+    network = torch.export.load(tmp_path / "run" / "model.pt2").module()
+    tuned = done.found.tuned
+    assert tuned is not None
+    y = network(val.x_nchw)
+    want = run(tuned, {tuned.input.name: val.x_nchw})[tuned.output]
+    assert torch.allclose(y, want[:, list(_CLASSES)], atol=1e-4)
+    untuned = replace(done.found, tuned=None).compact()
+    other = run(untuned, {untuned.input.name: val.x_nchw})[untuned.output]
+    assert not torch.allclose(y, other, atol=1e-2)
+    assert {n.name: n.shape for n in untuned.nodes} == {n.name: n.shape for n in done.compact.nodes}
+    right = [_CLASSES[k] == c for k, c in zip(y.argmax(1), val.labels_n, strict=True)]
+    assert sum(right) / len(right) == pytest.approx(result["distilled"]["accuracy"])
+    hits = float((want.argmax(1) == val.labels_n).double().mean())
+    assert hits == pytest.approx(result["distilled"]["accuracy_open"])
+    # So does its entry in the front.
+    points = [json.loads(p.read_text()) for p in (tmp_path / "run/front").glob("*/result.json")]
+    assert [p["distilled"] for p in points if p["mac_ratio"] == result["mac_ratio"]] == [
+        result["distilled"]
+    ]
+    low, high = result["expected_ci95_pp"]
+    assert low < result["expected_loss_pp"] < high
+    assert result["search"]["budget_met"]
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return capture(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2)), (1, 1))
+
+
+def _front(graph: Graph, *losses: float) -> tuple[Found, ...]:
+    keep = {"site": torch.zeros(1, dtype=torch.bool)}
+    return tuple(
+        Found(Plan(keep), {}, {}, Verdict(x, x, (x,), 0.0, estimate_pp=x), True, graph)
+        for x in losses
+    )
+
+
+@pytest.mark.parametrize(
+    ("losses", "left", "tuned", "returned"),
+    [
+        ((9.0, 3.0, 2.0, 0.5), 0.3, [3.0], 3.0),  # at once; smaller ones are not looked at
+        ((9.0, 3.0, 2.5, 2.0, 0.5), 0.5, [3.0, 2.0], 2.0),  # what was won before is counted on
+        ((9.0, 3.0, 2.5, 2.0, 0.5), 1.0, [3.0, 0.5], 0.5),  # nothing is won
+        ((3.0, 2.0, 1.5), 1.0, [3.0], None),  # and nothing will do
+    ],
+)
+def test_the_smallest_network_that_tuning_brings_within_the_budget(
+    graph: Graph,
+    monkeypatch: pytest.MonkeyPatch,
+    losses: tuple[float, ...],
+    left: float,
+    tuned: list[float],
+    returned: float | None,
+) -> None:
+    asked = []
+
+    def tune(point: Found, pictures: object, budget: dn.Budget, *others: object) -> Found:
+        asked.append(point.verdict.estimate_pp)
+        verdict = replace(point.verdict, estimate_pp=left * point.verdict.estimate_pp)
+        return replace(point, verdict=verdict, met=verdict.estimate_pp <= 1)
+
+    monkeypatch.setattr(tuning, "_tuned", tune)
+    front = _front(graph, *losses)
+    found = replace(front[losses.index(3.0)], front=front)
+    result = tune_found(found, None, dn.Budget(1.0))
+    assert asked == tuned
+    assert result.met == (returned is not None)
+    if returned is not None:
+        assert result.plan is front[losses.index(returned)].plan
+    assert [p.plan for p in result.front] == [p.plan for p in front]
+    assert sum(p.plan is result.plan for p in result.front) == 1
+    if len(tuned) > 1:
+        assert result.stopped_by.startswith("a smaller network, tuned: a loss of")
+
+
+def test_where_nothing_was_removed_nothing_is_tuned(graph: Graph) -> None:
+    same = Found(Plan(), {}, {}, Verdict(0.0, 0.0, (0.0,), 0.0), False, graph, stopped_by="it")
+    result = tune_found(replace(same, front=(same,)), None, dn.Budget(1.0))
+    assert not result.met
+    assert result.tuned is None
+    assert result.stopped_by == "it"
+
+
+@pytest.mark.parametrize(("met", "spent"), [((True,), [3.5]), ((False, True), [3.5, 1.0])])
+def test_a_search_within_the_budget_follows_where_the_wider_one_leads_nowhere(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, met: tuple[bool, ...], spent: list[float]
+) -> None:
+    (found,) = _front(graph, 0.5)
+    answers, asked = iter(met), []
+
+    def search(budget: dn.Budget) -> Found:
+        asked.append(budget.max_loss_pp)
+        return found
+
+    def tune(found: Found, *others: object, **options: object) -> Found:
+        return replace(found, met=next(answers))
+
+    monkeypatch.setattr(tuning, "tune_found", tune)
+    result, seconds = search_and_tune(search, None, dn.Budget(1.0))
+    assert asked == spent
+    assert result.met
+    assert seconds >= 0
+
+
+def test_a_search_for_a_ratio_goes_no_further_for_tuning() -> None:
+    target = dn.Budget(target_macs=3.0)
+    assert provisional(target) is target
+    wide = provisional(dn.Budget(max_loss_pp=1.0, max_class_loss_pp=40.0))
+    assert 3 <= wide.max_loss_pp <= 4
+    assert wide.class_limit_pp == 100.0
+
+
+def test_only_the_best_method_tunes() -> None:
+    with pytest.raises(dn.InputError, match="--tune with the method paper"):
+        dn.Options(method="paper", tune=True)

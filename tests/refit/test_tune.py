@@ -1,0 +1,146 @@
+"""Tuning: nearer to the original, the same structure, repeatable, and nothing for nothing."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cases import random
+from distillnet.cut.cost import cost
+from distillnet.cut.plan import Plan
+from distillnet.cut.surgery import compact, split
+from distillnet.cut.thin import Split
+from distillnet.graph import Graph
+from distillnet.graph.capture import capture
+from distillnet.graph.channels import analyse
+from distillnet.refit.tune import Tuned, TuneSettings, tune
+from plans import random_plan, scores
+
+OUTPUTS = (4, 0, 2)
+SIZE, SMALL = (16, 16), (12, 12)
+
+
+def _network(seed: int, size: tuple[int, int] = SIZE) -> Graph:
+    """A chain with a batch norm that stays (two read it), a residual add and five scores."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+            self.norm, self.fc = nn.BatchNorm2d(8), nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.norm(self.a(x).relu())
+            return self.fc((x + self.b(x)).relu().mean((2, 3)))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = Net().eval()
+        net.fc.weight.data *= 8  # decisions that differ
+        return capture(net, size)
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Graph:
+    graph = _network(0)
+    y = scores(graph, _images())
+    bias = graph[graph.output].params["bias"]
+    return replace(graph, params={**graph.params, bias: graph.params[bias] - y.mean(0)})
+
+
+def _images(n: int = 200) -> Tensor:
+    """Of colours that tell them apart: noise alone averages out."""
+    return random(n, 3, 16, 16).float() + 2 * random(n, 3, 1, 1, seed=1).float()
+
+
+def _tune(student: Graph, teacher: Graph, *, n: int = 200, **settings: object) -> Tuned:
+    x = _images(n)
+    here = nn.functional.interpolate(x, student.input.shape[1:], mode="area")
+    held_out = torch.arange(n) % 5 == 0
+    how = TuneSettings(**{"epochs": 6, "step": 0.03, **settings})
+    return tune(student, teacher, here, x, OUTPUTS, held_out, how)
+
+
+def _divergence(teacher: Graph, student: Graph) -> float:
+    """On images that nobody has seen, by hand."""
+    x = random(300, 3, 16, 16, seed=7).float() + 2 * random(300, 3, 1, 1, seed=8).float()
+    here = nn.functional.interpolate(x, student.input.shape[1:], mode="area")
+    p, q = (
+        scores(graph, images)[:, list(OUTPUTS)].softmax(1)
+        for graph, images in ((teacher, x), (student, here))
+    )
+    return float((p * (p.log() - q.log())).sum(1).mean())
+
+
+@pytest.mark.parametrize("size", [SIZE, SMALL])
+def test_a_network_of_random_weights_comes_nearer_to_its_teacher(teacher: Graph, size) -> None:
+    student = _network(1, size)
+    done = _tune(student, teacher, epochs=20)
+    assert done.kept
+    assert 1 <= done.epochs <= 20
+    assert done.after.divergence < 0.5 * done.before.divergence
+    assert done.after.disagreement < done.before.disagreement
+    assert _divergence(teacher, done.graph) < 0.5 * _divergence(teacher, student)
+
+
+@pytest.mark.parametrize("step", [1e-4, 0.03, 3.0])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_held_out_images_never_speak_against_it(teacher: Graph, step: float, seed: int) -> None:
+    """Whatever the step does, and one of 3 does harm."""
+    student = _network(seed)
+    done = _tune(student, teacher, step=step, epochs=2)
+    assert done.after.divergence <= done.before.divergence
+    assert done.after.disagreement <= done.before.disagreement
+    assert (done.graph is student) == (not done.kept) == (done.epochs == 0)
+
+
+def test_where_nothing_can_be_gained_the_network_comes_back(teacher: Graph) -> None:
+    done = _tune(teacher, teacher)
+    assert not done.kept
+    assert done.graph is teacher
+    assert done.after == done.before
+    assert done.before.divergence == pytest.approx(0, abs=1e-6)
+
+
+def test_the_same_seed_gives_the_same_bytes(teacher: Graph) -> None:
+    student = _network(1)
+    state = torch.get_rng_state()
+    first, again, other = (_tune(student, teacher, seed=seed).graph for seed in (3, 3, 4))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.is_grad_enabled()
+    for name, tensor in first.params.items():
+        assert not tensor.requires_grad
+        assert tensor.numpy().tobytes() == again.params[name].numpy().tobytes()
+    assert any(not torch.equal(first.params[name], other.params[name]) for name in other.params)
+
+
+@pytest.mark.parametrize("style", ["channels", "partial"])
+def test_a_cut_network_keeps_its_structure(teacher: Graph, style: str) -> None:
+    """Layers that are split stay split, channels stay gone, masks stay; so does the input."""
+    channels = analyse(teacher)
+    plan = Plan(random_plan(teacher, channels, style, seed=2).keep)
+    student = compact(teacher, channels, plan)
+    layer = next(n.name for n in student.nodes if n.op == "conv" and n.shape[0] > 2)
+    student = split(student, layer, Split(2))
+    before = {name: tensor.clone() for name, tensor in student.params.items()}
+    done = _tune(student, teacher)
+    assert done.kept
+    assert done.graph.nodes == student.nodes
+    assert cost(done.graph, analyse(done.graph)) == cost(student, analyse(student))
+    changed = set()
+    for name, tensor in done.graph.params.items():
+        assert (tensor.shape, tensor.dtype) == (before[name].shape, before[name].dtype)
+        assert torch.equal(student.params[name], before[name]), "the one that was given"
+        if not torch.equal(tensor, before[name]):
+            changed.add(name)
+    trained = {name for n in student.nodes for role, name in n.params.items() if role != "keep"}
+    assert changed == trained
+
+
+def test_scores_beside_the_mission_keep_their_weights(teacher: Graph) -> None:
+    student = _network(1)
+    done = _tune(student, teacher)
+    for name in student[student.output].params.values():
+        same = done.graph.params[name].reshape(5, -1) == student.params[name].reshape(5, -1)
+        assert [bool(row.all()) for row in same] == [c not in OUTPUTS for c in range(5)]
