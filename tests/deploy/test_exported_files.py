@@ -201,7 +201,7 @@ def test_what_is_missing_or_wrong_is_said_in_one_message(
     old = tmp_path / "old"
     old.mkdir()
     for name in ("mission.json", "result.json"):
-        (old / name).write_text((run / name).read_text().replace('"format": 2', '"format": 1'))
+        (old / name).write_text((run / name).read_text().replace('"format": 3', '"format": 2'))
 
     def missing(name: str, *args: object) -> object:
         if name.startswith("onnx"):
@@ -211,7 +211,7 @@ def test_what_is_missing_or_wrong_is_said_in_one_message(
     cases = [
         (["export", str(run), "--format", "tflite"], "onnx"),
         (["export", str(run), "--out", str(run / "result.json" / "m.onnx")], "--out"),
-        (["export", str(old)], "format 1"),
+        (["export", str(old)], "format 2"),
         (["export", str(run), "--format", "pt2", "--int8", "--out", str(tmp_path / "x")], "onnx"),
         (["bench", str(run), "--runtime", "abacus"], "openvino"),
         (["evaluate", str(run), "--data", str(run.parent / "data"), "--runtime", "onnx",

@@ -12,7 +12,7 @@ from distillnet.graph import Graph, run
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
 from distillnet.refit.teacher import Teacher, teach
-from distillnet.search import Budget, best, candidates, search_best
+from distillnet.search import Budget, candidates, explorer, search_best
 from small_network import MISSION, accuracy, find, random, sized, sized_images
 
 
@@ -107,7 +107,7 @@ def test_the_front_falls_and_holds_what_is_returned(module, labels: Tensor) -> N
 
 def test_a_budget_that_nothing_meets_gives_the_network_with_its_head_cut(module, labels) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(best, "is_within", lambda budget, verdict: False)
+        patch.setattr(explorer, "is_within", lambda budget, verdict: False)
         found = find(module, labels, Budget(0.0))
     assert not found.met
     assert found.plan.keep == {}

@@ -1,0 +1,291 @@
+"""Which candidates to make next, which to believe, and which to return: the way of ``best``."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from distillnet.cut.cost import cost
+from distillnet.cut.plan import Plan
+from distillnet.graph import Graph
+from distillnet.images.preprocessing import Size
+from distillnet.refit.compensation import with_biases
+from distillnet.search.allocation import Cut, channel_plan
+from distillnet.search.budget import Budget
+from distillnet.search.candidates import Candidate, Sized, Workshop
+from distillnet.search.found import Found
+from distillnet.search.judge import Verdict, is_within, objection, room
+
+__all__ = ["TRIALS", "Explorer"]
+
+_STEP = 1.06  # between neighbouring numbers of MACs
+_STRIDE, _FINE = 8, 2  # of those steps, at most and at least; the best size is refined to one step
+_GROWTH = 0.1  # of the log of the expected loss, by step
+_FIRST = 21  # steps: 3.4 times fewer MACs
+TRIALS = 20  # about as many candidates are tried; for progress only
+
+_FLATTERY = 0.3  # usual share by which estimates on images that were fitted are too small,
+_USUAL_PP, _SLIGHT_PP = 1.0, 0.2  # with the weight of so much loss; and what is lost unseen
+_VALIDATIONS = 3  # after so many, what is allowed is taken
+
+Progress = Callable[[int, int], None]
+Key = tuple[Size, int]  # an input size and a level
+
+
+class Explorer:
+    """Which candidates to make; ``done`` holds them by input size and number of MACs."""
+
+    def __init__(self, workshop: Workshop, budget: Budget, on_progress: Progress) -> None:
+        self.workshop, self.budget, self.on_progress = workshop, budget, on_progress
+        self.seen = workshop.judge.seen
+        self.done: dict[Key, Candidate] = {}
+        self.impossible: set[Key] = set()
+        self.validated: dict[Key, Verdict] = {}
+        self.uncut: dict[Size, float] = {}  # work
+        self.missed = False  # a target that cannot be reached
+
+    def smallest(self, sizes: Sequence[Size]) -> Key | None:
+        """The candidate of fewest MACs within the budget, None where there is none."""
+        coarse = sizes[::2]
+        first = len(coarse) // 2  # neither the largest nor the smallest
+        self.workshop.go_to(coarse[first])  # where the orders are measured
+        self.workshop.choose_teacher()
+        level = self._climb(coarse[first], _FIRST)
+        for way in (coarse[first + 1 :], coarse[first - 1 :: -1] if first else ()):
+            for size in way:
+                if level is None:  # nothing fits here: less so at smaller sizes, perhaps at larger
+                    if size > coarse[first]:
+                        level = self._climb(size, _STRIDE)
+                    continue
+                if self._fits(size, level + _FINE):
+                    level = self._climb(size, level + _FINE)
+                elif size < coarse[first]:  # what is lost grows as sizes fall
+                    break
+        if level is not None:
+            self._refine(sizes, level)
+        return self._confirmed()
+
+    def _confirmed(self) -> Key | None:
+        """The smallest that is within the budget by cross-validation, too."""
+        while (best := self._smallest_so_far()) is not None:
+            if best in self.validated:
+                return best
+            self._validate(best)
+            if len(self.validated) < _VALIDATIONS and self._allows(best):
+                self._climb(best[0], best[1] + _FINE)  # what is flattered less may go further
+        return None
+
+    def _validate(self, key: Key) -> None:
+        before = self.done[key].verdict
+        after = None if self.seen else self.workshop.cross_validate(self.done[key])
+        self.validated[key] = before if after is None else before.between(after)
+        self.on_progress(min(len(self.done) + len(self.validated), TRIALS - 2), TRIALS)
+
+    def verdict(self, key: Key) -> Verdict:
+        """By cross-validation; before there is one, as others were found to be flattered."""
+        if self.seen:
+            return self.done[key].verdict.flattered(self._risk(key[0]) - 1)
+        if key in self.validated:
+            return self.validated[key]
+        return self.done[key].verdict.flattered(self._flattery())
+
+    def _flattery(self) -> float:
+        """By what share estimates on images that were fitted are too small."""
+        pairs = [(self.done[key].verdict, verdict) for key, verdict in self.validated.items()]
+        more = sum(after.estimate_pp - before.estimate_pp for before, after in pairs)
+        of = sum(max(before.estimate_pp, 0.0) + _SLIGHT_PP for before, _ in pairs)
+        # As if one candidate more had shown what is usual.
+        return max(0.0, (more + _FLATTERY * _USUAL_PP) / (of + _USUAL_PP))
+
+    def _refine(self, sizes: Sequence[Size], level: int) -> None:
+        """Try the sizes beside the best, and one last fine step."""
+        best = self._smallest_so_far()
+        assert best is not None
+        at = list(sizes).index(best[0])
+        for size in (*sizes[at + 1 : at + 2], *sizes[max(0, at - 1) : at]):
+            if self._fits(size, level + 1):
+                level = self._climb(size, level + 1) or level
+        best = self._smallest_so_far()
+        assert best is not None
+        self._fits(best[0], level + 1)
+
+    def _smallest_so_far(self) -> Key | None:
+        def work(key: Key) -> tuple[float, float]:
+            return self.done[key].work, self.done[key].verdict.divergence
+
+        return min((key for key in self.done if self._allows(key)), key=work, default=None)
+
+    def _climb(self, size: Size, start: int) -> int | None:
+        """The highest level that fits at a size, sought from ``start``; None where none does."""
+        low, high, level = 0, math.inf, start
+        while high - low > _FINE:
+            fits = self._fits(size, level)
+            low, high = (level, high) if fits else (low, level)
+            step = self._steps_to_budget(size, level)
+            step = max(step, _FINE) if fits else min(step, -_FINE)
+            level = int(max(low + _FINE, min(level + step, high - _FINE)))
+        return low or None
+
+    def _steps_to_budget(self, size: Size, level: int) -> int:
+        """By how many levels a candidate that was tried is away from the budget, about."""
+        key = (size, level) if (size, level) in self.done else (size, 0)
+        if key not in self.done:  # could not be made
+            return -_STRIDE
+        left = room(self.budget, self.verdict(key))
+        steps = _FINE * round(math.log(left) / _GROWTH / _FINE) if left > 0 else -_STRIDE
+        return max(-_STRIDE, min(steps, _STRIDE))
+
+    def _fits(self, size: Size, level: int) -> bool:
+        if self._uncut_work(size) <= self._allowed(level):
+            level = 0  # the size alone gets there: one candidate for all such levels
+        return self._try(size, level) is not None and self._allows((size, level))
+
+    def _allowed(self, level: int) -> float:
+        """MACs, or what stands for time; level 0 is the network uncut at its own size."""
+        return self.workshop.work / _STEP**level
+
+    def _risk(self, size: Size) -> float:
+        """By what losses at an input size count for more; see the module's text."""
+        return math.prod(self.workshop.original_size) / math.prod(size)
+
+    def _uncut_work(self, size: Size) -> float:
+        if size not in self.uncut:
+            self.workshop.go_to(size)
+            nothing = np.zeros(self.workshop.here.channels.count, dtype=bool)
+            self.uncut[size] = self.workshop.work_left(Cut(nothing))
+        return self.uncut[size]
+
+    def _allows(self, key: Key) -> bool:
+        return is_within(self.budget, self.verdict(key))
+
+    def _try(self, size: Size, level: int) -> Candidate | None:
+        """The candidate with the MACs that a level allows; None where it cannot be made."""
+        if (size, level) in self.impossible:
+            return None
+        if (size, level) not in self.done:
+            allowed = self._allowed(level)
+            self.workshop.go_to(size)
+            candidate = self.workshop.make(lambda cut: self.workshop.work_left(cut) <= allowed)
+            if candidate is None:
+                self.impossible.add((size, level))
+                return None
+            self.done[size, level] = candidate
+            self._forget_weights()
+            self.on_progress(min(len(self.done), TRIALS - 2), TRIALS)
+        return self.done[size, level]
+
+    def _forget_weights(self) -> None:
+        """Let go of the weights of candidates that another beats in MACs and loss."""
+        front = _front(self.done, self.verdict, self._work_of)
+        for key, candidate in list(self.done.items()):
+            if candidate.graph is not None and key not in front:
+                self.done[key] = replace(candidate, graph=None)
+
+    def reach(self, sizes: Sequence[Size]) -> Key:
+        """The candidate of least divergence that reaches the ratio asked for."""
+        workshop, budget = self.workshop, self.budget
+        total = cost(workshop.original.graph, workshop.original.channels)
+        if budget.target_params:
+            sizes = sizes[:1]  # a smaller image needs no fewer
+        workshop.go_to(sizes[len(sizes) // 2])
+        workshop.choose_teacher()
+        reached = []
+        for i, size in enumerate(sizes):
+            workshop.go_to(size)
+            here = workshop.here
+            fitted = with_biases(here.graph)
+
+            def enough(cut: Cut, here: Sized = here, fitted: Graph = fitted) -> bool:
+                plan = channel_plan(here.graph, here.channels, cut, workshop.mission.indices)
+                left = cost(fitted, here.channels, plan)
+                if budget.target_macs:
+                    return total.macs / left.macs >= budget.target_macs
+                return total.params / left.params >= (budget.target_params or 1)
+
+            candidate = workshop.make(enough)
+            if candidate is not None:
+                reached.append((size, 0))
+            self.done[size, 0] = candidate or workshop.make_smallest()
+            self._forget_weights()
+            self.on_progress(min(i + 1, TRIALS - 2), TRIALS)
+        if not reached:
+            self.missed = True
+            reached = [min(self.done, key=lambda key: self.done[key].work)]
+        best = min(reached, key=lambda key: self.done[key].verdict.divergence)
+        self._validate(best)
+        return best
+
+    def finish(self, chosen: Key | None) -> Found:
+        """What is returned: the chosen candidate refitted on all images, and the front."""
+        if chosen is None:
+            mission = self.workshop.mission
+            same = Verdict(0.0, 0.0, (0.0,) * len(mission), 0.0)
+            graph = self.workshop.original.graph
+            why = self._stopped_by(None)
+            nothing = Plan(outputs=mission.indices)
+            found = Found(nothing, {}, {}, same, False, graph, seen=self.seen, stopped_by=why)
+            return replace(found, front=(*self._front(None), found))
+        candidate = self.done[chosen]
+        graph = self.workshop.refit_on_all(candidate)
+        verdict = self.verdict(chosen)
+        found = Found(
+            candidate.plan,
+            {},
+            {},
+            verdict,
+            not self.missed,
+            graph,
+            seen=self.seen,
+            stopped_by=self._stopped_by(chosen),
+        )
+        return replace(found, front=self._front(chosen, found))
+
+    def _stopped_by(self, chosen: Key | None) -> str:
+        """What speaks against the next smaller network that was tried."""
+        if self.budget.target_macs or self.budget.target_params:
+            return "the ratio that was to be reached"
+        most = math.inf if chosen is None else self._work_of(chosen)
+        smaller = [key for key in self.done if self._work_of(key) < most]
+        if not smaller:
+            return "nothing smaller could be made"
+        key = max(smaller, key=self._work_of)
+        ratio = self.workshop.work / self.done[key].work
+        height, width = key[0]
+        reason = objection(self.budget, self.verdict(key))
+        return f"the next smaller network ({ratio:.2f}x at {height}x{width}): {reason}"
+
+    def _front(self, chosen: Key | None, found: Found | None = None) -> tuple[Found, ...]:
+        """The front, with the network that is returned in its place."""
+        points = _front(self.done, self.verdict, self._work_of)
+        if chosen is not None and chosen not in points:
+            # One that is smaller and loses less on average, but too much of one class, beats it.
+            points = sorted([*points, chosen], key=self._work_of)
+        result = []
+        for key in points:
+            candidate = self.done[key]
+            if found is not None and key == chosen:
+                result.append(found)
+            elif candidate.graph is not None:
+                met, verdict = self._allows(key), self.verdict(key)
+                made = Found(candidate.plan, {}, {}, verdict, met, candidate.graph, seen=self.seen)
+                result.append(made)
+        return tuple(result)
+
+    def _work_of(self, key: Key) -> float:
+        return self.done[key].work
+
+
+def _front(
+    keys: Iterable[Key], verdict: Callable[[Key], Verdict], work: Callable[[Key], float]
+) -> list[Key]:
+    """Those that no other beats in both work and loss, the smallest network first."""
+
+    def harm(key: Key) -> tuple[float, float]:
+        return verdict(key).estimate_pp, verdict(key).divergence
+
+    best: list[Key] = []
+    for key in sorted(keys, key=lambda key: (work(key), harm(key))):
+        if not best or harm(key) < harm(best[-1]):
+            best.append(key)
+    return best
