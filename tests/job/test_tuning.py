@@ -93,7 +93,7 @@ def test_a_tuned_run_is_what_its_figures_say(model: Model, photos: Path, tmp_pat
     assert result["tuned"]
     assert opened.options["tune"]
     assert result["seconds"]["tune"] > 0
-    assert [s for s in stages if s[0] == "tune"][-1] == ("tune", 90, 90)
+    assert [s for s in stages if s[0] == "tune"][-1] == ("tune", 60, 60)
     assert result["mac_ratio"] >= 12
     # The programme holds the tuned weights: scores and figures are those of the tuned graph.
     val = load_all(images.val, opened.preprocessing)

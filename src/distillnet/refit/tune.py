@@ -51,8 +51,8 @@ class TuneSettings:
         most_images: that are trained on; more take time and change little.
     """
 
-    epochs: int = 30
-    step: float = 0.01
+    epochs: int = 20
+    step: float = 0.002
     warm_up: float = 0.1
     batch_size: int = 32
     crops: int = 2
