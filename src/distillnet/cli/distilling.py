@@ -144,8 +144,8 @@ class SearchOptions:
         bool,
         typer.Option(
             "--tune",
-            help="Train the network that is found for a few minutes to answer as the original "
-            "does. It needs no labels and lets more be removed (best).",
+            help="Experimental: train the network that is found for a few minutes to answer as "
+            "the original does, without labels, and remove more (best).",
             show_default="off",
         ),
     ] = False

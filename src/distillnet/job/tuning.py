@@ -30,7 +30,7 @@ from distillnet.search.judge import objection
 
 __all__ = ["provisional", "search_and_tune", "tune_found"]
 
-_BUDGETS = 3.5  # that the search may spend where tuning follows
+_BUDGETS = 2.0  # that the search may spend where tuning follows
 _MOST_TUNED = 3  # networks
 _HELD_OUT = 5  # every fifth image
 _LEAST_PP = 0.01
@@ -40,7 +40,7 @@ def provisional(budget: Budget) -> Budget:
     """What a search may spend that tuning follows.
 
     >>> provisional(Budget(1.0)).max_loss_pp, provisional(Budget(1.0)).class_limit_pp
-    (3.5, 10.5)
+    (2.0, 6.0)
     """
     if budget.target_macs or budget.target_params:
         return budget

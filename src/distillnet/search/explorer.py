@@ -85,7 +85,8 @@ class Explorer:
     def verdict(self, key: Key) -> Verdict:
         """By cross-validation; before there is one, as others were found to be flattered."""
         if self.seen:
-            return self.done[key].verdict.flattered(self._risk(key[0]) - 1)
+            share = (1 + _FLATTERY) * self._risk(key[0]) - 1
+            return self.done[key].verdict.flattered(share)
         if key in self.validated:
             return self.validated[key]
         return self.done[key].verdict.flattered(self._flattery())
