@@ -43,6 +43,7 @@ class Choice:
     found_uncertain_pp: float
 
 
+FLATTERY = 1.3  # as search.explorer has it for images that the network was trained on
 Rule = Callable[[dict[str, Any], dict[str, Any]], Estimate]
 
 
@@ -68,7 +69,7 @@ def of_now(mission: dict[str, Any], row: dict[str, Any]) -> Estimate:
     """The search's own, on the images that were fitted on; with the risk of sizes where known."""
     verdict = judged(mission, row["now"])
     if mission["seen"]:
-        verdict = verdict.flattered((224 / row["side"]) ** 2 - 1)
+        verdict = verdict.flattered(FLATTERY * (224 / row["side"]) ** 2 - 1)
     return estimate(verdict)
 
 
