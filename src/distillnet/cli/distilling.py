@@ -149,6 +149,15 @@ class SearchOptions:
             show_default="off",
         ),
     ] = False
+    seen: Annotated[
+        bool | None,
+        typer.Option(
+            "--seen/--unseen",
+            help="Whether the network was trained on these images, which misleads the search in "
+            "ways that it can allow for (best).",
+            show_default="found out from how sure the network is of them",
+        ),
+    ] = None
     seed: SeedOpt = 0
 
 
@@ -246,6 +255,7 @@ def _options(
         param_weight=search.param_weight,
         complete_only=search.complete_only,
         tune=search.tune,
+        seen=search.seen,
         seed=search.seed,
         batch_size=compute.batch_size,
         workers=compute.workers,

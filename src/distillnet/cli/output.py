@@ -203,7 +203,7 @@ def print_result(result: Mapping[str, Any]) -> None:
     expected, (least, most) = result["expected_loss_pp"], result["expected_ci95_pp"]
     lines.append(
         f"The search had expected {expected:+.2f} (95 % interval {least:+.2f} to {most:+.2f}); "
-        f"what stopped it: {result['stopped_by']}."
+        f"it was stopped by {result['stopped_by']}."
     )
     budget = allowed_loss_pp(result)
     if low <= budget < high:

@@ -28,7 +28,8 @@ class Options:
     ``score`` None is the method's own: the surgeon for best, heat for paper. ``element_cost`` tells
     how many MACs take as long as writing one number of a layer's output: 0 searches for the fewest
     MACs, another value for the least time. ``tune`` trains what is found for a while; see
-    ``job.tuning``.
+    ``job.tuning``. ``seen`` tells whether the network was trained on the images; None
+    finds out (``search.judge.knows``).
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -41,6 +42,7 @@ class Options:
     element_cost: float = 0.0
     complete_only: bool = False
     tune: bool = False
+    seen: bool | None = None
     seed: int = 0
     batch_size: int = 32
     workers: int = 0

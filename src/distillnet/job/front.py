@@ -34,6 +34,11 @@ def take_from_front(opened: Run, budget: Budget, directory: Path) -> dict[str, A
             "best, distill again without --from"
         )
     folder, result = _fitting(opened, points, budget)
+    result["stopped_by"] = (
+        "the ratio that was to be reached"
+        if budget.target_macs or budget.target_params
+        else "what the front of the other run has"
+    )
     result["budget"] = budget_json(budget)
     result["search"]["budget_met"] = True
     for name in ("model.pt2", "bitmaps.safetensors"):

@@ -84,10 +84,10 @@ def warnings_of(done: Distillation) -> tuple[str, ...]:
             f"{done.n_images['val']} images of {len(done.mission)} classes tell little; expected "
             f"{_FEW} or more of each for figures to rely on."
         )
-    if done.found.seen:
+    if done.found.seen and done.options.seen is None and done.options.method == "best":
         said.append(
-            "The original seems to have been trained on these images. Images of your own tell more "
-            "of what it will lose."
+            "The original is as sure of these images as networks are of those they were trained "
+            "on, and the search allowed for that. If they are new to it, say --unseen."
         )
     return tuple(said)
 

@@ -56,6 +56,7 @@ def search_best(
     round_to: int = 1,
     param_weight: float = 0.1,
     element: float = 0.0,
+    seen: bool | None = None,
     seed: int = 0,
     on_progress: Progress = lambda done, total: None,
 ) -> Found:
@@ -75,6 +76,7 @@ def search_best(
         param_weight: how much parameters count beside MACs; see ``allocation.open_ledger``.
         element: MACs that take as long as writing one number; see ``cost.class_work``. 0 makes the
             network of fewest MACs, another value that of least time.
+        seen: whether the network was trained on these images; None asks ``judge.knows``.
     """
     if labels_statistics_n is not None:
         labels_n = torch.cat([labels_statistics_n, labels_n])
@@ -90,7 +92,7 @@ def search_best(
         element=element,
         seed=seed,
     )
-    search = Explorer(workshop, budget, on_progress)
+    search = Explorer(workshop, budget, on_progress, seen)
     reach = budget.target_macs or budget.target_params
     chosen = search.reach(sizes) if reach else search.smallest(sizes)
     on_progress(TRIALS - 1, TRIALS)

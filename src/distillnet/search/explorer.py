@@ -36,9 +36,15 @@ Key = tuple[Size, int]  # an input size and a level
 class Explorer:
     """Which candidates to make; ``done`` holds them by input size and number of MACs."""
 
-    def __init__(self, workshop: Workshop, budget: Budget, on_progress: Progress) -> None:
+    def __init__(
+        self,
+        workshop: Workshop,
+        budget: Budget,
+        on_progress: Progress,
+        seen: bool | None = None,
+    ) -> None:
         self.workshop, self.budget, self.on_progress = workshop, budget, on_progress
-        self.seen = workshop.judge.seen
+        self.seen = workshop.judge.seen if seen is None else seen
         self.done: dict[Key, Candidate] = {}
         self.impossible: set[Key] = set()
         self.validated: dict[Key, Verdict] = {}
@@ -249,7 +255,7 @@ class Explorer:
         most = math.inf if chosen is None else self._work_of(chosen)
         smaller = [key for key in self.done if self._work_of(key) < most]
         if not smaller:
-            return "nothing smaller could be made"
+            return "the lack of anything smaller"
         key = max(smaller, key=self._work_of)
         ratio = self.workshop.work / self.done[key].work
         height, width = key[0]
