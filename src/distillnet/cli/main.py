@@ -1,7 +1,5 @@
 """The command line: every command by name, and how the process ends."""
 
-import atexit
-import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -81,7 +79,7 @@ def main() -> None:
     except SystemExit as leaving:  # --help, wrong options and Ctrl-C are typer's
         if leaving.code == 130:
             warn("interrupted")
-            atexit.register(_leave_with_a_status)
+            _forget_the_interrupt()
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the user gets one message
         status, message = explain(error)
@@ -89,11 +87,12 @@ def main() -> None:
         sys.exit(status)
 
 
-def _leave_with_a_status() -> None:
+def _forget_the_interrupt() -> None:
     """Keep Python from ending itself by the signal, which no caller could tell from a crash.
 
-    It does so whenever Ctrl-C struck inside exec(), as it may during any import, even though the
-    exception was handled since. A blocked signal does not arrive, and the status stands.
+    It does so at the very end whenever Ctrl-C struck inside ``exec`` of a text, as it may during
+    any import that makes a dataclass, even though the exception was handled since. It notes that
+    in a flag, which the next ``exec`` of a text sets back. (To block the signal would not do: it
+    reaches any thread, OpenMP's among them.)
     """
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    exec("")
