@@ -27,7 +27,7 @@ TRIALS = 20  # about as many candidates are tried; for progress only
 
 _FLATTERY = 0.3  # usual share by which estimates on images that were fitted are too small,
 _USUAL_PP, _SLIGHT_PP = 1.0, 0.2  # with the weight of so much loss; and what is lost unseen
-_VALIDATIONS = 3  # after so many, what is allowed is taken
+_VALIDATIONS = 3  # after so many, no smaller candidate is made any more
 
 Progress = Callable[[int, int], None]
 Key = tuple[Size, int]  # an input size and a level
