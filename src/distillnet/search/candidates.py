@@ -26,7 +26,7 @@ from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
 from distillnet.graph.replay import masked_scores
 from distillnet.images.preprocessing import Size
-from distillnet.refit.compensation import compensate, refit
+from distillnet.refit.compensation import refit
 from distillnet.refit.teacher import Teacher, teach
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
 from distillnet.search.evidence import Evidence, measure_evidence
@@ -212,7 +212,7 @@ class Workshop:
         fold = torch.full((len(self.here.x_nchw),), -1)
         fold[fit] = torch.arange(len(fit)) % _FOLDS
         for number in range(min(_FOLDS, len(fit))):
-            graph = self._refit(candidate.plan, fit[fold[fit] != number])
+            graph, _ = self._refit(candidate.plan, fit[fold[fit] != number])
             mine = fold[judge] == number
             scores[mine] = self._scores(graph, candidate.plan, judge[mine])
         return scores
@@ -224,7 +224,8 @@ class Workshop:
         if candidate.graph is not None and bool(torch.isin(self.roles.fit, self.roles.judge).any()):
             return candidate.graph
         self.teacher = None  # of other images
-        return self._refit(candidate.plan, _mixed(_evenly(everyone, 2 * self.here.n_statistics)))
+        both = _mixed(_evenly(everyone, 2 * self.here.n_statistics))
+        return self._refit(candidate.plan, both)[0]
 
     def _cut(self, enough: Callable[[Cut], bool]) -> Cut:
         graph, channels = self.here.graph, self.here.channels
@@ -244,28 +245,18 @@ class Workshop:
         """The network at the present size, fitted, and its scores on the images that judge."""
         fit, judge = self.roles.fit, self.roles.judge
         known = torch.isin(judge, fit)
+        graph, fitted = self._refit(plan, fit, answer=bool(known.any()))
         if not bool(known.any()):
-            graph = self._refit(plan, fit)
             return graph, self._scores(graph, plan, judge)
-        here = self.here
-        graph, fitted = refit(
-            here.graph,
-            here.channels,
-            plan,
-            self._taught(fit),
-            here.x_nchw[fit],
-            needs=self.needs,
-            max_bytes=2 * _BYTES,
-        )
-        scores = fitted.new_zeros(len(here.x_nchw), fitted.shape[1], device="cpu")
+        scores = fitted.new_zeros(len(self.here.x_nchw), fitted.shape[1], device="cpu")
         scores[fit] = fitted.cpu()
         if not bool(known.all()):
             scores[judge[~known]] = self._scores(graph, plan, judge[~known])
         return graph, scores[judge]
 
-    def _refit(self, plan: Plan, images: Tensor) -> Graph:
-        """The network at the present size with weights that are fitted on images, by position."""
-        return compensate(
+    def _refit(self, plan: Plan, images: Tensor, *, answer: bool = False) -> tuple[Graph, Tensor]:
+        """The network at the present size, fitted on images by position; see ``refit``."""
+        return refit(
             self.here.graph,
             self.here.channels,
             plan,
@@ -273,6 +264,7 @@ class Workshop:
             self.here.x_nchw[images],
             needs=self.needs,
             max_bytes=2 * _BYTES,
+            answer=answer,
         )
 
     def _scores(self, graph: Graph, plan: Plan, images: Tensor) -> Tensor:
