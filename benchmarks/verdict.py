@@ -69,7 +69,7 @@ def of_now(mission: dict[str, Any], row: dict[str, Any]) -> Estimate:
     """The search's own, on the images that were fitted on; with the risk of sizes where known."""
     verdict = judged(mission, row["now"])
     if mission["seen"]:
-        verdict = verdict.flattered(FLATTERY * (224 / row["side"]) ** 2 - 1)
+        verdict = verdict.raised(FLATTERY * (224 / row["side"]) ** 2 - 1)
     return estimate(verdict)
 
 

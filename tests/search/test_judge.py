@@ -155,5 +155,5 @@ def test_the_middle_of_two_verdicts_counts() -> None:
 
 
 def test_losses_are_raised_and_gains_are_not() -> None:
-    assert estimate(_verdict(1.0, 0.2, 2.0).flattered(0.5)).loss_pp == 1.5
-    assert estimate(_verdict(-1.0, 0.2, -2.0).flattered(0.5)).loss_pp == -1.0
+    assert estimate(_verdict(1.0, 0.2, 2.0).raised(0.5)).loss_pp == 1.5
+    assert estimate(_verdict(-1.0, 0.2, -2.0).raised(0.5)).loss_pp == -1.0

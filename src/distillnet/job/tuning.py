@@ -134,7 +134,7 @@ def _next(points: list[Found], at: int, before: Found, budget: Budget, *, last: 
         hoped = points[i].verdict
         if not last:
             uncertain = max(hoped.estimate_uncertain_pp, left.estimate_uncertain_pp)
-            hoped = replace(hoped.flattered(min(share, 1.0) - 1), estimate_uncertain_pp=uncertain)
+            hoped = replace(hoped.raised(min(share, 1.0) - 1), estimate_uncertain_pp=uncertain)
         if points[i].plan.keep and is_within(budget, hoped):
             return i
     return None
@@ -182,7 +182,7 @@ def _tuned(
     original = masked_scores(own.graph, own.x_nchw[held_out], {}).cpu()
     alone = Judge(original, labels_n, pictures.mission).verdict(after)
     if point.seen:  # as in the search: smaller sizes pay for their risk
-        alone = alone.flattered(own.x_nchw[0].numel() / here.x_nchw[0].numel() - 1)
+        alone = alone.raised(own.x_nchw[0].numel() / here.x_nchw[0].numel() - 1)
     verdict = _together(_changed(point.verdict, change), alone)
     met = is_within(budget, verdict)
     if change.estimate_pp > 0 or (point.met and not met):

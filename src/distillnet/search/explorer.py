@@ -25,8 +25,10 @@ _GROWTH = 0.1  # of the log of the expected loss, by step
 _FIRST = 21  # steps: 3.4 times fewer MACs
 TRIALS = 20  # about as many candidates are tried; for progress only
 
-_FLATTERY = 0.3  # usual share by which estimates on images that were fitted are too small,
-_USUAL_PP, _SLIGHT_PP = 1.0, 0.2  # with the weight of so much loss; and what is lost unseen
+# The share by which estimates on images that were fitted are too small, before a cross-validation
+# has told; it weighs as much as one of a candidate that loses a point.
+_FLATTERY, _WEIGHT_PP = 0.3, 1.0
+_SLIGHT_PP = 0.2  # added to each loss that shares are taken of: some lose nothing
 _VALIDATIONS = 3  # after so many, no smaller candidate is made any more
 
 Progress = Callable[[int, int], None]
@@ -92,18 +94,17 @@ class Explorer:
         """By cross-validation; before there is one, as others were found to be flattered."""
         if self.seen:
             share = (1 + _FLATTERY) * self._risk(key[0]) - 1
-            return self.done[key].verdict.flattered(share)
+            return self.done[key].verdict.raised(share)
         if key in self.validated:
             return self.validated[key]
-        return self.done[key].verdict.flattered(self._flattery())
+        return self.done[key].verdict.raised(self._flattery())
 
     def _flattery(self) -> float:
         """By what share estimates on images that were fitted are too small."""
         pairs = [(self.done[key].verdict, verdict) for key, verdict in self.validated.items()]
         more = sum(after.estimate_pp - before.estimate_pp for before, after in pairs)
         of = sum(max(before.estimate_pp, 0.0) + _SLIGHT_PP for before, _ in pairs)
-        # As if one candidate more had shown what is usual.
-        return max(0.0, (more + _FLATTERY * _USUAL_PP) / (of + _USUAL_PP))
+        return max(0.0, (more + _FLATTERY * _WEIGHT_PP) / (of + _WEIGHT_PP))
 
     def _refine(self, sizes: Sequence[Size], level: int) -> None:
         """Try the sizes beside the best, and one last fine step."""
@@ -153,7 +154,7 @@ class Explorer:
         return self.workshop.work / _STEP**level
 
     def _risk(self, size: Size) -> float:
-        """By what losses at an input size count for more; see the module's text."""
+        """By what losses at an input size count for more; see ``best``."""
         return math.prod(self.workshop.original_size) / math.prod(size)
 
     def _uncut_work(self, size: Size) -> float:

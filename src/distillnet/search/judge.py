@@ -104,7 +104,7 @@ class Verdict:
             ),
         )
 
-    def flattered(self, share: float) -> "Verdict":
+    def raised(self, share: float) -> "Verdict":
         """The verdict with estimates raised by a share: losses, not what was gained."""
         return replace(
             self,
