@@ -157,7 +157,7 @@ def test_the_mission_says_how_to_do_it_again(run: Path, tmp_path: Path) -> None:
     assert {"distillnet", "torch", "torchvision"} <= set(mission["versions"])
     wanted = dn.parse_mission([entry["index"] for entry in mission["classes"]], model.classes)
     options = dict(mission["options"], budget=dn.Budget(**mission["options"]["budget"]))
-    assert options == asdict(dn.Options()) | {"budget": dn.Budget()}
+    assert options == asdict(dn.Options(seen=False)) | {"budget": dn.Budget()}
     folders = dn.open_images(run / mission["sources"]["data"], model.classes, wanted.indices)
     images = dn.split_images(folders, seed=mission["seed"])
     again = dn.distill(model, wanted, images, tmp_path, dn.Options(**options))

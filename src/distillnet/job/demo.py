@@ -70,6 +70,7 @@ def run_demo(
     mission = parse_mission(_MISSION, model.classes)
     images = split_images(open_images(data, model.classes, mission.indices))
     (directory / "atlas").mkdir()
-    done = distill(model, mission, images, directory / "atlas", Options(), on_progress=on_progress)
+    options = Options(seen=False)  # the network was trained on the other half
+    done = distill(model, mission, images, directory / "atlas", options, on_progress=on_progress)
     write_run(done, directory, {"data": "data", "weights": weights.name})
     return done
