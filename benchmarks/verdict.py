@@ -29,6 +29,7 @@ from distillnet.classes import Mission
 from distillnet.cli.memory import keep_freed_memory
 from distillnet.search.budget import Budget
 from distillnet.search.judge import Estimate, Judge, Verdict, estimate, is_within
+from distillnet.search.known import misled_pp
 from verdict_cases import CASES, half, measure
 
 
@@ -43,7 +44,8 @@ class Choice:
     found_uncertain_pp: float
 
 
-FLATTERY = 1.3  # as search.explorer has it for images that the network was trained on
+# As search.explorer has them: by how much estimates are too small, of so many images.
+FLATTERED_IMAGES, MOST_FLATTERY = 90, 0.5
 Rule = Callable[[dict[str, Any], dict[str, Any]], Estimate]
 
 
@@ -66,18 +68,24 @@ def as_before(mission: dict[str, Any], row: dict[str, Any]) -> Estimate:
 
 
 def of_now(mission: dict[str, Any], row: dict[str, Any]) -> Estimate:
-    """The search's own, on the images that were fitted on; with the risk of sizes where known."""
-    verdict = judged(mission, row["now"])
-    if mission["seen"]:
-        verdict = verdict.raised(FLATTERY * (224 / row["side"]) ** 2 - 1)
-    return estimate(verdict)
+    """The search's own, on the images that were fitted on."""
+    share = min(MOST_FLATTERY, FLATTERED_IMAGES / len(mission["labels"]))
+    return known(mission, row, judged(mission, row["now"]).raised(share))
 
 
 def of_both(mission: dict[str, Any], row: dict[str, Any]) -> Estimate:
-    """The search's own, with cross-validation where it was made and images are new."""
-    if mission["seen"] or "cross" not in row:
+    """The search's own, with cross-validation where it was made."""
+    if "cross" not in row:
         return of_now(mission, row)
-    return estimate(judged(mission, row["now"]).between(judged(mission, row["cross"])))
+    crossed = judged(mission, row["cross"])
+    return known(mission, row, judged(mission, row["now"]).towards(crossed, 0.5))
+
+
+def known(mission: dict[str, Any], row: dict[str, Any], verdict: Verdict) -> Estimate:
+    """What to expect, less certain at small sizes where the network was trained on the images."""
+    if mission["seen"]:
+        verdict = verdict.less_certain(misled_pp((row["side"] / 224) ** 2))
+    return estimate(verdict)
 
 
 RULES: dict[str, Rule] = {"before": as_before, "fitted": of_now, "both": of_both}

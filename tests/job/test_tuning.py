@@ -180,7 +180,7 @@ def test_where_nothing_was_removed_nothing_is_tuned(graph: Graph) -> None:
     assert result.stopped_by == "it"
 
 
-@pytest.mark.parametrize(("met", "spent"), [((True,), [2.0]), ((False, True), [2.0, 1.0])])
+@pytest.mark.parametrize(("met", "spent"), [((True,), [2.5]), ((False, True), [2.5, 1.0])])
 def test_a_search_within_the_budget_follows_where_the_wider_one_leads_nowhere(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, met: tuple[bool, ...], spent: list[float]
 ) -> None:

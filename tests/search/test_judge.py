@@ -6,7 +6,8 @@ import torch
 
 from distillnet.search import Budget, Judge, Verdict, estimate, is_within
 from distillnet.search.candidates import assign_roles
-from distillnet.search.judge import knows, objection, pooled
+from distillnet.search.judge import objection, pooled
+from distillnet.search.known import knows
 from small_network import MISSION
 
 
@@ -149,9 +150,21 @@ def test_a_budget_is_held_with_the_confidence_asked_for(
 
 def test_the_middle_of_two_verdicts_counts() -> None:
     flattering, strict = _verdict(0.6, 0.2, 1.0), _verdict(1.4, 0.4, 3.0)
-    both = estimate(flattering.between(strict))
+    both = estimate(flattering.towards(strict, 0.5))
     assert (both.loss_pp, both.worst_class_pp) == (1.0, 2.0)
     assert both.uncertain_pp == pytest.approx(0.3)
+
+
+def test_what_a_part_of_the_images_tells_counts_for_all() -> None:
+    """Crossed on four tenths, the others as they were: the whole difference is 2.5 times that."""
+    before, after = _verdict(0.6, 0.2, 1.0), _verdict(1.0, 0.4, 1.4)
+    whole = estimate(before.towards(after, 1 / 0.4))
+    assert (whole.loss_pp, whole.worst_class_pp) == (pytest.approx(1.6), pytest.approx(2.0))
+    assert whole.uncertain_pp == 0.4
+
+
+def test_what_may_mislead_makes_less_certain() -> None:
+    assert _verdict(0.6, 0.3, 1.0).less_certain(0.4).estimate_uncertain_pp == pytest.approx(0.5)
 
 
 def test_losses_are_raised_and_gains_are_not() -> None:

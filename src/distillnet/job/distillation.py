@@ -29,7 +29,7 @@ class Options:
     how many MACs take as long as writing one number of a layer's output: 0 searches for the fewest
     MACs, another value for the least time. ``tune`` trains what is found for a while; see
     ``job.tuning``. ``seen`` tells whether the network was trained on the images; None
-    finds out (``search.judge.knows``).
+    finds out (``search.known.knows``).
     """
 
     budget: Budget = field(default_factory=Budget)

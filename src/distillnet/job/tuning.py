@@ -10,7 +10,9 @@ was won before; and at last the first that needs no tuning for it.
 the held-out ones, with and without tuning, is precise where little changes. What the held-out
 images say of the tuned network alone is precise where little is lost. Both are mixed by their
 precision. They are not independent, and images that spoke against the network before tuning make
-the change look better and the search's estimate worse: the interval is rather too wide.
+the change look better and the search's estimate worse: the interval is rather too wide. The
+held-out images have fitted no weight of the network that is trained, before or while it is; they
+only choose the epoch.
 """
 
 import math
@@ -27,10 +29,11 @@ from distillnet.job.pictures import Pictures
 from distillnet.refit.tune import TuneSettings, tune
 from distillnet.search import Budget, Found, Judge, Verdict, is_within
 from distillnet.search.judge import objection
+from distillnet.search.known import misled_pp
 
 __all__ = ["provisional", "search_and_tune", "tune_found"]
 
-_BUDGETS = 2.0  # that the search may spend where tuning follows
+_BUDGETS = 2.5  # that the search may spend where tuning follows
 _MOST_TUNED = 3  # networks
 _HELD_OUT = 5  # every fifth image
 _LEAST_PP = 0.01
@@ -40,7 +43,7 @@ def provisional(budget: Budget) -> Budget:
     """What a search may spend that tuning follows.
 
     >>> provisional(Budget(1.0)).max_loss_pp, provisional(Budget(1.0)).class_limit_pp
-    (2.0, 6.0)
+    (2.5, 7.5)
     """
     if budget.target_macs or budget.target_params:
         return budget
@@ -149,6 +152,8 @@ def _tuned(
 ) -> Found:
     """A found network, tuned and judged; as it was where the held-out images do not speak for it.
 
+    The training begins with weights that were fitted without the held-out images.
+
     Nor where it is within the budget and, for all that is known, would not be after tuning.
     """
     own, here = pictures.sized(pictures.own_size), pictures.sized(pictures.size_of(point))
@@ -159,7 +164,7 @@ def _tuned(
     held_out = torch.arange(first, n)[::_HELD_OUT]
     is_held_out = torch.zeros(n, dtype=torch.bool)
     is_held_out[held_out] = True
-    student = point.compact(all_scores=True)
+    student = point.compact_without(is_held_out)
     done = tune(
         student,
         own.graph,
@@ -181,8 +186,8 @@ def _tuned(
     change = Judge(scores(student), labels_n, pictures.mission).verdict(after)
     original = masked_scores(own.graph, own.x_nchw[held_out], {}).cpu()
     alone = Judge(original, labels_n, pictures.mission).verdict(after)
-    if point.seen:  # as in the search: smaller sizes pay for their risk
-        alone = alone.raised(own.x_nchw[0].numel() / here.x_nchw[0].numel() - 1)
+    if point.seen:  # as in the search
+        alone = alone.less_certain(misled_pp(here.x_nchw[0].numel() / own.x_nchw[0].numel()))
     verdict = _together(_changed(point.verdict, change), alone)
     met = is_within(budget, verdict)
     if change.estimate_pp > 0 or (point.met and not met):

@@ -13,17 +13,18 @@ At last come the neighbours of the best.
 and flatters them a little. The smallest that seems to be within the budget is then judged by
 cross-validation, too, by networks that were fitted without the images that judge. The middle of
 both counts. It tells how much the others are flattered, and the smallest of what is left is judged
-next. So what is returned has passed evidence that did not choose it.
+next. So what is returned has passed evidence that did not choose it. Of many images a part is
+enough to tell.
 
 *Whom to learn from.* A layer that sees a smaller image may be fitted to the original at its own
 size or at the small one. Refitting GoogLeNet, uncut, at 160 pixels to what it says at 224 takes the
 expected error on unseen images from 4.2 to 2.9 %; SqueezeNet's it raises from 4.4 to 6.2 %. So it
 is tried, uncut, at the middle size, and done where it helps.
 
-*Sizes pay for their risk* on images that a network was trained on (``judge.knows``). There a
-smaller input seems to cost less than it does on others (docs/results.md), so losses count by as
-much more as the image has fewer pixels. Where a ratio is to be reached, sizes compare by divergence
-alone.
+*Images that a network was trained on* (``known.knows``) mislead by as much more as the input is
+smaller, to either side (docs/results.md). So estimates are less certain there, and a network at a
+smaller size has to lose less to be as surely within the budget. Where a ratio is to be reached,
+sizes compare by divergence alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -76,7 +77,7 @@ def search_best(
         param_weight: how much parameters count beside MACs; see ``allocation.open_ledger``.
         element: MACs that take as long as writing one number; see ``cost.class_work``. 0 makes the
             network of fewest MACs, another value that of least time.
-        seen: whether the network was trained on these images; None asks ``judge.knows``.
+        seen: whether the network was trained on these images; None asks ``known.knows``.
     """
     if labels_statistics_n is not None:
         labels_n = torch.cat([labels_statistics_n, labels_n])

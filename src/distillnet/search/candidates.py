@@ -10,6 +10,7 @@ are returned: with 40 images a class they lose twice as much (docs/results.md).
 Otherwise statistics images fit, and search images judge.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -37,6 +38,7 @@ from distillnet.search.splits import Spectrum, spectra
 __all__ = ["Candidate", "Importance", "Roles", "Sized", "Workshop", "assign_roles"]
 
 _FOLDS = 5  # of a cross-validation
+_CROSSED_IMAGES = 400  # that are enough to tell by how much the others are flattered
 _BYTES = 10**9  # of the teacher's answers, and of values kept between layers twice that
 
 Importance = Callable[[Evidence], NDArray[np.float64]]
@@ -199,23 +201,44 @@ class Workshop:
         return class_work(here.graph, here.channels, cut.gone, cut.splits, self.element)
 
     def cross_validate(self, candidate: Candidate) -> Verdict | None:
-        """The verdict of images on networks that were not fitted on them; None: they never were."""
-        if not bool(torch.isin(self.roles.fit, self.roles.judge).any()):
+        """The verdict of images on networks that were not fitted on them; None: they never were.
+
+        Where images are many, a part of them is judged so, and the rest is taken to be alike.
+        """
+        judge = self.roles.judge
+        crossed = self.roles.fit[self._folds() < self.folds_crossed]
+        share = float(torch.isin(judge, crossed).double().mean())
+        if not share:
             return None
-        return self.judge.verdict(self.cross_scores(candidate))
+        partly = self.judge.verdict(self.cross_scores(candidate))
+        return candidate.verdict.towards(partly, 1 / share)
+
+    @property
+    def folds_crossed(self) -> int:
+        """How many folds of a cross-validation hold images enough."""
+        return min(_FOLDS, math.ceil(_FOLDS * _CROSSED_IMAGES / len(self.roles.fit)))
 
     def cross_scores(self, candidate: Candidate) -> Tensor:
-        """A candidate's scores (N, classes), each image's by a network fitted without its fold."""
+        """A candidate's scores (N, classes), those of crossed folds by networks without them."""
         fit, judge = self.roles.fit, self.roles.judge
         self.go_to(candidate.size)
         scores = candidate.scores_nk.clone()
         fold = torch.full((len(self.here.x_nchw),), -1)
-        fold[fit] = torch.arange(len(fit)) % _FOLDS
-        for number in range(min(_FOLDS, len(fit))):
+        fold[fit] = self._folds()
+        for number in range(min(self.folds_crossed, len(fit))):
             graph, _ = self._refit(candidate.plan, fit[fold[fit] != number])
             mine = fold[judge] == number
             scores[mine] = self._scores(graph, candidate.plan, judge[mine])
         return scores
+
+    def _folds(self) -> Tensor:
+        """Of each image that fits, which fold it belongs to."""
+        return torch.arange(len(self.roles.fit)) % _FOLDS
+
+    def refit_without(self, candidate: Candidate, held_out_n: Tensor) -> Graph:
+        """The candidate's network fitted on all images but some, bool (N,)."""
+        self.go_to(candidate.size)
+        return self._refit(candidate.plan, self.roles.fit[~held_out_n[self.roles.fit]])[0]
 
     def refit_on_all(self, candidate: Candidate) -> Graph:
         """The candidate's network fitted on statistics and search images together."""

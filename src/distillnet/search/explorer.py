@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate, Sized, Workshop
 from distillnet.search.found import Found
 from distillnet.search.judge import Verdict, is_within, objection, room
+from distillnet.search.known import misled_pp
 
 __all__ = ["TRIALS", "Explorer"]
 
@@ -26,8 +28,8 @@ _FIRST = 21  # steps: 3.4 times fewer MACs
 TRIALS = 20  # about as many candidates are tried; for progress only
 
 # The share by which estimates on images that were fitted are too small, before a cross-validation
-# has told; it weighs as much as one of a candidate that loses a point.
-_FLATTERY, _WEIGHT_PP = 0.3, 1.0
+# has told: the less, the more images. It weighs as much as one of a candidate that loses a point.
+_FLATTERED_IMAGES, _MOST_FLATTERY, _WEIGHT_PP = 90, 0.5, 1.0
 _SLIGHT_PP = 0.2  # added to each loss that shares are taken of: some lose nothing
 _VALIDATIONS = 3  # after so many, no smaller candidate is made any more
 
@@ -86,25 +88,25 @@ class Explorer:
 
     def _validate(self, key: Key) -> None:
         before = self.done[key].verdict
-        after = None if self.seen else self.workshop.cross_validate(self.done[key])
-        self.validated[key] = before if after is None else before.between(after)
+        after = self.workshop.cross_validate(self.done[key])
+        self.validated[key] = before if after is None else before.towards(after, 0.5)
         self.on_progress(min(len(self.done) + len(self.validated), TRIALS - 2), TRIALS)
 
     def verdict(self, key: Key) -> Verdict:
         """By cross-validation; before there is one, as others were found to be flattered."""
-        if self.seen:
-            share = (1 + _FLATTERY) * self._risk(key[0]) - 1
-            return self.done[key].verdict.raised(share)
-        if key in self.validated:
-            return self.validated[key]
-        return self.done[key].verdict.raised(self._flattery())
+        found = self.validated.get(key) or self.done[key].verdict.raised(self._flattery())
+        if not self.seen:
+            return found
+        pixels = math.prod(key[0]) / math.prod(self.workshop.original_size)
+        return found.less_certain(misled_pp(pixels))
 
     def _flattery(self) -> float:
         """By what share estimates on images that were fitted are too small."""
         pairs = [(self.done[key].verdict, verdict) for key, verdict in self.validated.items()]
         more = sum(after.estimate_pp - before.estimate_pp for before, after in pairs)
         of = sum(max(before.estimate_pp, 0.0) + _SLIGHT_PP for before, _ in pairs)
-        return max(0.0, (more + _FLATTERY * _WEIGHT_PP) / (of + _WEIGHT_PP))
+        usual = min(_MOST_FLATTERY, _FLATTERED_IMAGES / len(self.workshop.roles.fit))
+        return max(0.0, (more + usual * _WEIGHT_PP) / (of + _WEIGHT_PP))
 
     def _refine(self, sizes: Sequence[Size], level: int) -> None:
         """Try the sizes beside the best, and one last fine step."""
@@ -152,10 +154,6 @@ class Explorer:
     def _allowed(self, level: int) -> float:
         """MACs, or what stands for time; level 0 is the network uncut at its own size."""
         return self.workshop.work / _STEP**level
-
-    def _risk(self, size: Size) -> float:
-        """By what losses at an input size count for more; see ``best``."""
-        return math.prod(self.workshop.original_size) / math.prod(size)
 
     def _uncut_work(self, size: Size) -> float:
         if size not in self.uncut:
@@ -246,6 +244,7 @@ class Explorer:
             graph,
             seen=self.seen,
             stopped_by=self._stopped_by(chosen),
+            without=partial(self.workshop.refit_without, candidate),
         )
         return replace(found, front=self._front(chosen, found))
 
@@ -277,7 +276,8 @@ class Explorer:
             elif candidate.graph is not None:
                 met, verdict = self._allows(key), self.verdict(key)
                 made = Found(candidate.plan, {}, {}, verdict, met, candidate.graph, seen=self.seen)
-                result.append(made)
+                without = partial(self.workshop.refit_without, candidate)
+                result.append(replace(made, without=without))
         return tuple(result)
 
     def _work_of(self, key: Key) -> float:

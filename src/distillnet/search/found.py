@@ -1,7 +1,7 @@
 """What a search returns."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -23,7 +23,7 @@ class Found:
         class_bitmaps: by site, bool (K, ...); fused they are plan.keep. Empty where the search
             looks at the mission as a whole.
         seen: whether the original seems to have been trained on the search images; see
-            ``judge.knows``.
+            ``known.knows``.
         met: whether the budget was met with anything removed at all.
         graph: with the weights, and at the input size, that the plan belongs to.
         stopped_by: what kept the search from a smaller network, in words.
@@ -31,6 +31,8 @@ class Found:
             none. Their own fronts are empty.
         tuned: the compact network, with all scores, after a training that the search knows nothing
             of (``job.tuning``); None where its weights are those of ``graph``.
+        without: ``graph`` fitted without some of the statistics and search images, bool (N,), so
+            that they can tell what becomes of it; None where the search fits no weights.
     """
 
     plan: Plan
@@ -43,6 +45,7 @@ class Found:
     seen: bool = False
     stopped_by: str = ""
     tuned: Graph | None = None
+    without: Callable[[Tensor], Graph] | None = field(default=None, repr=False, compare=False)
 
     @property
     def expected(self) -> Estimate:
@@ -56,6 +59,11 @@ class Found:
             return compact(self.tuned, analyse(self.tuned), Plan(outputs=outputs))
         plan = replace(self.plan, outputs=outputs)
         return compact(self.graph, analyse(self.graph), plan)
+
+    def compact_without(self, held_out_n: Tensor) -> Graph:
+        """The compact network, with all scores, fitted without some images, bool (N,)."""
+        graph = self.graph if self.without is None else self.without(held_out_n)
+        return compact(graph, analyse(graph), replace(self.plan, outputs=None))
 
     def to(self, device: str) -> "Found":
         """The same with its networks on another device; its front stays where it is."""

@@ -16,12 +16,7 @@ the average by as much as its own images leave open.
 *Images that weights were fitted on* flatter, by as much as images that were not slander (the
 networks that those judge were fitted on fewer). The middle of both counts where both are known.
 
-*Images that the network was trained on* mislead in another way: networks are fitted to what the
-original says of them, which it knows by heart, and a cross-validation would tell how much of that
-is forgotten, which it never had of other images. ``knows`` tells such images by the temperature at
-which the original's probabilities are right: training brings it to 1 on its own images, while on
-others a network is too sure of itself. On them, a smaller input seems to cost less than it does:
-losses count by as much more as the image has fewer pixels (docs/results.md).
+Images that the network was trained on mislead in another way; see ``known``.
 """
 
 import math
@@ -34,6 +29,7 @@ from torch import Tensor
 
 from distillnet.classes import Mission
 from distillnet.search.budget import Budget
+from distillnet.search.known import knows
 
 __all__ = [
     "Estimate",
@@ -42,7 +38,6 @@ __all__ = [
     "divergence",
     "estimate",
     "is_within",
-    "knows",
     "log_probabilities",
     "objection",
     "pooled",
@@ -56,8 +51,6 @@ _ROUNDING = 1e-9
 _LEAST_PP = 0.01  # a hundredth of a point is as good as nothing
 # By how much what probabilities expect may be off: a share of it, and points.
 _MISLED, _MISLED_PP = 0.25, 0.1
-_TRAINED = 1.05  # temperature up to which images are taken for those of the training
-_LEAST_KNOWN = 100  # images that a temperature is told from
 
 
 @dataclass(frozen=True)
@@ -88,21 +81,33 @@ class Verdict:
     def worst_class_loss_pp(self) -> float:
         return max(self.class_losses_pp)
 
-    def between(self, other: "Verdict") -> "Verdict":
-        """The verdict with estimates halfway to those of another, on the same images."""
+    def towards(self, other: "Verdict", way: float) -> "Verdict":
+        """The verdict with estimates a part of the way to those of another, or farther.
 
-        def middle(one: float, two: float) -> float:
-            return (one + two) / 2
+        >>> here = Verdict(0.0, 0.0, (0.0,), 0.0)
+        >>> there = replace(here, estimate_pp=1.0)
+        >>> here.towards(there, 0.5).estimate_pp, here.towards(there, 2.0).estimate_pp
+        (0.5, 2.0)
+        """
 
+        def moved(one: float, two: float) -> float:
+            return one + way * (two - one)
+
+        uncertain = self.estimate_uncertain_pp, other.estimate_uncertain_pp
         return replace(
             self,
-            estimate_pp=middle(self.estimate_pp, other.estimate_pp),
-            estimate_uncertain_pp=middle(self.estimate_uncertain_pp, other.estimate_uncertain_pp),
+            estimate_pp=moved(self.estimate_pp, other.estimate_pp),
+            estimate_uncertain_pp=moved(*uncertain) if way <= 1 else max(uncertain),
             class_estimates_pp=tuple(
-                middle(*pair)
+                moved(*pair)
                 for pair in zip(self.class_estimates_pp, other.class_estimates_pp, strict=True)
             ),
         )
+
+    def less_certain(self, misled_pp: float) -> "Verdict":
+        """The verdict where the estimate may be off by so much more, as a standard error."""
+        uncertain = math.hypot(self.estimate_uncertain_pp, misled_pp)
+        return replace(self, estimate_uncertain_pp=uncertain)
 
     def raised(self, share: float) -> "Verdict":
         """The verdict with estimates raised by a share: losses, not what was gained."""
@@ -122,7 +127,7 @@ class Judge:
         labels_n: positions in the mission.
 
     Attributes:
-        seen: whether the original seems to have been trained on these images; see ``knows``.
+        seen: whether the original seems to have been trained on these images; see ``known``.
     """
 
     def __init__(self, scores_nk: Tensor, labels_n: Tensor, mission: Mission) -> None:
@@ -215,25 +220,6 @@ def pooled(losses_n: Tensor, labels_n: Tensor) -> tuple[float, ...]:
     scale = float(weights.sum() - weights.square().sum() / weights.sum())
     apart = max(0.0, scatter / scale) if scale > 0 else 0.0
     return tuple((average + apart / (apart + noise) * (means - average)).tolist())
-
-
-def knows(scores_nk: Tensor, labels_n: Tensor) -> bool:
-    """Whether a network seems to have been trained on images: its probabilities are right on them.
-
-    The temperature T of  softmax(scores / T)  with the least cross-entropy is 1 where training has
-    minimised that very thing, and larger on images that the network was not trained on. Of few
-    images it tells too little: then they are taken for new.
-
-    Args:
-        scores_nk: of all classes.
-        labels_n: positions among them.
-    """
-    if len(labels_n) < _LEAST_KNOWN:
-        return False
-    scores, labels = scores_nk.double().cpu(), labels_n.cpu()
-    temperatures = torch.linspace(0.5, 2.5, 81).tolist()
-    losses = [float(F.cross_entropy(scores / t, labels)) for t in temperatures]
-    return temperatures[losses.index(min(losses))] <= _TRAINED
 
 
 @dataclass(frozen=True)
