@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from distillnet.errors import InputError
+
+if TYPE_CHECKING:  # a command that is refused does not wait for torch
+    from torch import Tensor
 
 __all__ = ["check_writable", "new_file", "new_folder", "write_tensors"]
 
@@ -127,8 +127,11 @@ def new_file(path: Path) -> Iterator[Path]:
             work.unlink(missing_ok=True)
 
 
-def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+def write_tensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:
     """Write a safetensors file that others may read; OSError, as of any file, where it fails."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     try:
         save_file(dict(tensors), path)
     except SafetensorError as error:

@@ -2,18 +2,15 @@
 
 import contextlib
 import errno
-import importlib
 import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
-import distillnet.files
 from invocations import DISTILL, Cli, assert_refused, distill_words, tree
-
-cli_distill = importlib.import_module("distillnet.cli.distilling")
 
 
 @contextlib.contextmanager
@@ -53,7 +50,7 @@ def test_a_full_disk(
     def full(*args: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(distillnet.files if name == "save_file" else Path, name, full)
+    monkeypatch.setattr(safetensors.torch if name == "save_file" else Path, name, full)
     done = cli(*DISTILL)
     assert_refused(done, 1)
     assert "No space left on device" in done.err

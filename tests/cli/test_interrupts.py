@@ -52,11 +52,15 @@ def test_ctrl_c_in_each_stage(
 @pytest.mark.parametrize(
     ("module", "name", "args"),
     [
-        ("distilling", "write_run", DISTILL),
-        ("training", "save_weights", ("train", "zoo:tf_mnist", "--data", "photos", "--out", "w")),
-        ("collecting", "measure_statistics", COLLECT),
-        ("evaluating", "evaluate_run", ("evaluate", "run", "--data", "photos")),
-        ("main", "run_demo", ("demo", "--out", "run")),
+        ("job.runs", "write_run", DISTILL),
+        (
+            "models.train",
+            "save_weights",
+            ("train", "zoo:tf_mnist", "--data", "photos", "--out", "w"),
+        ),
+        ("job.distill", "measure_statistics", COLLECT),
+        ("job.runs", "evaluate_run", ("evaluate", "run", "--data", "photos")),
+        ("job.demo", "run_demo", ("demo", "--out", "run")),
     ],
 )
 def test_ctrl_c_in_each_command(
@@ -75,7 +79,7 @@ def test_ctrl_c_in_each_command(
         raise KeyboardInterrupt
 
     before = tree(home)
-    monkeypatch.setattr(importlib.import_module(f"distillnet.cli.{module}"), name, interrupted)
+    monkeypatch.setattr(importlib.import_module(f"distillnet.{module}"), name, interrupted)
     done = cli(*args, *(("--epochs", "1") if args[0] == "train" else ()))
     assert_refused(done, 130)
     assert done.err.splitlines()[-1] == "interrupted"

@@ -4,28 +4,31 @@ import json
 import tempfile
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distillnet.cli.checks import check_run
+from distillnet.cli.groups import NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import JsonOpt, RunArg
 from distillnet.cli.output import print_json, print_line, print_table, progress, warn
-from distillnet.deploy import (
-    RUNTIMES,
-    available_runtimes,
-    distilled_network,
-    original_network,
-)
-from distillnet.deploy.bench import Settings, bench_json, time_networks
-from distillnet.deploy.picture import draw_bars
-from distillnet.deploy.profile import LayerTime, held_back, profile_onnx
-from distillnet.deploy.runtimes import file_format
-from distillnet.files import new_file
-from distillnet.job.runs import open_run
+from distillnet.files import check_writable, new_file
 
-__all__ = ["bench_command"]
+if TYPE_CHECKING:
+    from distillnet.deploy.profile import LayerTime
 
-BenchRuntime = StrEnum("BenchRuntime", {name: name for name in RUNTIMES})  # type: ignore[misc]
+__all__ = ["BenchRuntime", "bench_command"]
+
+
+class BenchRuntime(StrEnum):
+    """What ``bench`` can time; ``deploy.RUNTIMES``."""
+
+    torch = "torch"
+    compiled = "compiled"
+    onnx = "onnx"
+    openvino = "openvino"
+    c = "c"
+
 
 _REALISED = 0.85  # of the MAC ratio; below it, distilling for time is worth a word
 _WORST = 8  # layers that the profile names
@@ -35,24 +38,66 @@ def bench_command(
     run: RunArg,
     runtime: Annotated[
         list[BenchRuntime] | None,
-        typer.Option(help="What runs the networks; may be repeated.", show_default="all installed"),
+        typer.Option(
+            help="What runs the networks; may be given several times.",
+            show_default="all that are installed",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Threads that each runtime may use.", rich_help_panel=NETWORK
+        ),
+    ] = 1,
     batch: Annotated[
-        int, typer.Option(min=1, help="Images at once for throughput, beside 1.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Batch size for throughput, measured besides single images.",
+            rich_help_panel=NETWORK,
+        ),
     ] = 16,
     seconds: Annotated[
-        float, typer.Option(min=0, help="How long to measure each pair of networks.")
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="How long to measure each pair of networks.",
+            rich_help_panel=SELDOM,
+        ),
     ] = 5.0,
     profile: Annotated[
-        bool, typer.Option(help="Times by layer in ONNX Runtime as well.", show_default="on")
+        bool,
+        typer.Option(
+            help="Also measure each layer, in ONNX Runtime.",
+            show_default="on",
+            rich_help_panel=SELDOM,
+        ),
     ] = True,
     out: Annotated[
-        Path | None, typer.Option(help="The JSON file to write.", show_default="RUN/bench.json")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The JSON file to write.",
+            show_default="RUN/bench.json",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Time the original and the distilled network side by side, in turns."""
+    """Measure the latency of the original and the distilled network, in alternation."""
+    check_run(run)
+    path = out or run / "bench.json"
+    check_writable(path)
+    from distillnet.deploy import available_runtimes, distilled_network, original_network
+    from distillnet.deploy.bench import Settings, bench_json, time_networks
+    from distillnet.deploy.picture import draw_bars
+    from distillnet.deploy.profile import profile_onnx
+    from distillnet.deploy.runtimes import file_format
+    from distillnet.job.runs import open_run
+
     opened = open_run(run)
     runtimes = [entry.value for entry in runtime or ()] or list(available_runtimes(threads))
     for name in runtimes:
@@ -63,7 +108,6 @@ def bench_command(
         warn("The original's weights are not at hand; random ones take as long.")
     networks = (original, distilled_network(opened))
     mac_ratio = float(opened.result["mac_ratio"])
-    path = out or run / "bench.json"
     with progress() as on_progress, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         timing = time_networks(networks, runtimes, folder, settings, on_progress)
@@ -93,9 +137,11 @@ def bench_command(
 
 
 def _layers_json(
-    before: tuple[LayerTime, ...], after: tuple[LayerTime, ...], mac_ratio: float
+    before: "tuple[LayerTime, ...]", after: "tuple[LayerTime, ...]", mac_ratio: float
 ) -> dict[str, Any]:
-    def listed(layers: tuple[LayerTime, ...]) -> list[dict[str, Any]]:
+    from distillnet.deploy.profile import held_back
+
+    def listed(layers: "tuple[LayerTime, ...]") -> list[dict[str, Any]]:
         return [{"name": t.name, "ms": t.ms, "macs": t.macs} for t in layers]
 
     held = [{"name": name, "ms": ms} for name, ms in held_back(before, after, mac_ratio)]

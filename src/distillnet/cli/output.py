@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -21,9 +21,6 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from distillnet.job.distill import Progress as OnProgress
-from distillnet.job.results import allowed_loss_pp
-
 __all__ = [
     "print_json",
     "print_line",
@@ -33,6 +30,8 @@ __all__ = [
     "warn",
     "warn_unreadable",
 ]
+
+OnProgress = Callable[[str, int, int], None]  # stage, done, of
 
 _LABELS = {
     "collect": "Collecting statistics",
@@ -170,6 +169,8 @@ def print_table(
 
 def print_result(result: Mapping[str, Any]) -> None:
     """The figures of a ``result.json``, as a table."""
+    from distillnet.job.results import allowed_loss_pp
+
     before, after = result["baseline"], result["distilled"]
     rows = [
         _cost_row("MACs (M)", before["macs"] / 1e6, after["macs"] / 1e6, 2),

@@ -30,6 +30,7 @@ from distillnet.graph import Graph, GraphModule
 from distillnet.images import Batch
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
+from distillnet.job.layout import FRONT, RUN_MARKER
 from distillnet.job.results import finite_json, result_json
 from distillnet.models.programs import load_program
 
@@ -45,9 +46,6 @@ __all__ = [
     "write_run",
 ]
 
-# What tells a run folder, which may be replaced, from a folder of somebody else's results.
-RUN_MARKER = "mission.json"
-FRONT = "front"  # the folder of networks for other budgets
 _FORMAT = 3
 _VERSIONS = ("distillnet", "torch", "torchvision", "numpy", "pillow")
 
@@ -71,7 +69,7 @@ def write_json(value: dict[str, Any], path: Path) -> None:
 
 
 def _mission_json(done: Distillation, sources: dict[str, Any]) -> dict[str, Any]:
-    table = done.model.classes
+    table = done.mission.named(done.model.classes)
     values = {
         "format": _FORMAT,
         "versions": {name: version(name) for name in _VERSIONS},
