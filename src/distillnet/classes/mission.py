@@ -120,24 +120,22 @@ class _Reading:
 
     def _index(self, item: str | int, wanted: str | int) -> int | None:
         """The class of an item, or None after noting what is wrong with it."""
+        table = self.table
         try:
-            return (
-                self.table.checked(wanted)
-                if isinstance(wanted, int)
-                else _resolve(self.table, wanted)
-            )
+            return table.checked(wanted) if isinstance(wanted, int) else table.resolve(wanted)
         except InputError as error:
             text = str(wanted)
-            matches = () if isinstance(wanted, int) else self.table.matches(text)
-            near = self.table.nearest(text)
-            shown = repr(item if isinstance(item, str) else text)
+            matches = () if isinstance(wanted, int) else table.matches(text)
+            hint = ""
             if matches:
-                short = f"fits {self.table.described(matches)}"
-            elif near:
+                short = f"fits {table.described(matches)}"
+            elif near := table.nearest(text):
                 short = f"is none of them; nearest: {', '.join(near)}"
             else:
                 short = "is none of them, nor near to one"
-            self._faults.append((str(error), f"{shown} {short}"))
+            if item == wanted and not matches:
+                hint = ' For a folder with another name write OWN=NAME, as in "ball=soccer ball".'
+            self._faults.append((f"{error}{hint}", f"{str(item)!r} {short}"))
             return None
 
     def _fault(self, message: str) -> None:
@@ -164,13 +162,3 @@ def _parts(item: str | int, table: ClassTable) -> tuple[str | None, str | int]:
         return None, item
     own, _, wanted = item.partition("=")
     return own.strip(), wanted.strip()
-
-
-def _resolve(table: ClassTable, text: str) -> int:
-    try:
-        return table.resolve(text)
-    except InputError as error:
-        if table.matches(text) or "=" in text:
-            raise
-        hint = ' For a folder with another name write OWN=NAME, as in "football=soccer ball".'
-        raise InputError(f"{error}{hint}") from error

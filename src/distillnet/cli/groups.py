@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 
 __all__ = [
     "BUDGET",
+    "HEADINGS",
     "IMAGES",
     "MISSION",
     "NETWORK",
@@ -23,7 +24,7 @@ __all__ = [
     "grouped",
 ]
 
-# Given to options as ``rich_help_panel``; shown in this order, and options without one after them.
+# Given to options as ``rich_help_panel``; shown in this order, and options without one last.
 MISSION = "Mission"
 BUDGET = "Budget"
 IMAGES = "Images"
@@ -31,7 +32,7 @@ NETWORK = "Network"
 SEARCH = "Search"
 OUTPUT = "Output"
 SELDOM = "Seldom needed"
-_FIRST = (MISSION, BUDGET, IMAGES, NETWORK, SEARCH, OUTPUT)
+HEADINGS = (MISSION, BUDGET, IMAGES, NETWORK, SEARCH, OUTPUT, SELDOM)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -99,20 +100,16 @@ class GroupedCommand(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, section by section, into the help text."""
-        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Arguments", *_FIRST)}
-        last: dict[str, list[tuple[str, str]]] = {SELDOM: [], "Other": []}
+        sections: dict[str, list[tuple[str, str]]] = {
+            name: [] for name in ("Arguments", *HEADINGS, "Other")
+        }
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is None:
                 continue
-            if param.param_type_name == "argument":
-                name = "Arguments"
-            else:
-                name = getattr(param, "rich_help_panel", None) or OUTPUT
-            if param.name == "help":
-                name = "Other"
-            (last if name in last else sections).setdefault(name, []).append(record)
-        for name, records in (sections | last).items():
+            name = getattr(param, "rich_help_panel", None) or "Other"
+            sections["Arguments" if param.param_type_name == "argument" else name].append(record)
+        for name, records in sections.items():
             if records:
                 with formatter.section(name):
                     formatter.write_dl(records)
