@@ -39,6 +39,7 @@ def bench_command(
     runtime: Annotated[
         list[BenchRuntime] | None,
         typer.Option(
+            metavar="|".join(BenchRuntime),
             help="What runs the networks; may be given several times.",
             show_default="all that are installed",
             rich_help_panel=NETWORK,

@@ -7,7 +7,7 @@ import typer
 
 from distillnet.classes import ClassTable
 from distillnet.cli.checks import asked_mission, check_apart, check_folder
-from distillnet.cli.groups import MISSION, grouped
+from distillnet.cli.groups import IMAGES, OUTPUT, grouped
 from distillnet.cli.options import ComputeOptions, DataOpt, JsonOpt, ModelArg, NetworkOptions
 from distillnet.cli.output import print_json, print_table, progress, warn_unreadable
 from distillnet.files import check_writable, new_folder
@@ -26,7 +26,7 @@ def collect_command(
     model: ModelArg,
     data: DataOpt,
     out: Annotated[
-        Path, typer.Option(metavar="ATLAS", help="The folder to write.", rich_help_panel=MISSION)
+        Path, typer.Option(metavar="ATLAS", help="The folder to write.", rich_help_panel=OUTPUT)
     ],
     network: NetworkOptions,
     compute: ComputeOptions,
@@ -36,7 +36,7 @@ def collect_command(
             metavar="A,B,C",
             help="The classes to measure, as `distill` takes them.",
             show_default="all that have images",
-            rich_help_panel=MISSION,
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     as_json: JsonOpt = False,

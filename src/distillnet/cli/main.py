@@ -15,7 +15,7 @@ from distillnet.cli.doctoring import doctor_command
 from distillnet.cli.evaluating import evaluate_command
 from distillnet.cli.exporting import export_command
 from distillnet.cli.failures import explain
-from distillnet.cli.groups import MISSION, GroupedCommand
+from distillnet.cli.groups import OUTPUT, GroupedCommand
 from distillnet.cli.inspecting import inspect_command
 from distillnet.cli.memory import keep_freed_memory
 from distillnet.cli.options import JsonOpt
@@ -54,7 +54,7 @@ def _before_all(
 def demo(
     out: Annotated[
         Path,
-        typer.Option(metavar="RUN", help="The folder to write.", rich_help_panel=MISSION),
+        typer.Option(metavar="RUN", help="The folder to write.", rich_help_panel=OUTPUT),
     ] = Path("distillnet-demo"),
     as_json: JsonOpt = False,
 ) -> None:

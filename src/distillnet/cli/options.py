@@ -71,7 +71,7 @@ ModelArg = Annotated[
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, written by `distill`.")]
 DataOpt = Annotated[
     Path,
-    typer.Option(metavar="DIR", help=f"Folder of images: {_LAYOUT}.", rich_help_panel=MISSION),
+    typer.Option(metavar="DIR", help=f"Folder of images: {_LAYOUT}.", rich_help_panel=IMAGES),
 ]
 BatchOpt = Annotated[
     int, typer.Option(min=1, metavar="N", help="Images per batch.", rich_help_panel=SELDOM)

@@ -7,7 +7,7 @@ import typer
 
 from distillnet.classes import ClassTable, numbered_table
 from distillnet.cli.checks import check_apart, check_folder
-from distillnet.cli.groups import MISSION, SELDOM
+from distillnet.cli.groups import OUTPUT, SELDOM
 from distillnet.cli.options import DataOpt, JsonOpt, SeedOpt, WorkersOpt
 from distillnet.cli.output import print_json, print_line, progress, warn_unreadable
 from distillnet.errors import InputError
@@ -28,7 +28,7 @@ def train_command(
         typer.Option(
             metavar="FILE",
             help="The weights file to write (safetensors).",
-            rich_help_panel=MISSION,
+            rich_help_panel=OUTPUT,
         ),
     ],
     epochs: Annotated[
