@@ -1,6 +1,7 @@
 """Class tables, aliases and missions."""
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,8 @@ def test_malformed_class_table(tmp_path, data, message):
 
 
 def test_class_table_that_is_no_file(tmp_path):
-    for path in (tmp_path, tmp_path / "missing.tsv"):
+    os.mkfifo(tmp_path / "pipe")  # which would never end
+    for path in (tmp_path, tmp_path / "missing.tsv", tmp_path / "pipe"):
         with pytest.raises(InputError, match="cannot read the class names"):
             read_class_table(path, 2)
 

@@ -51,6 +51,23 @@ def test_help_imports_next_to_nothing(args: tuple[str, ...], home: Path) -> None
     assert not imported & (HEAVY | IMAGE)
 
 
+def test_the_package_imports_what_is_asked_for() -> None:
+    steps = """
+import sys
+def heavy():
+    return sorted({"torch", "PIL"} & set(sys.modules))
+import distillnet as dn
+print(heavy(), dn.__all__ == sorted(dn.__all__) and set(dn.__all__) <= set(dir(dn)))
+dn.parse_mission("tench, church", dn.imagenet_table()), dn.Budget(), dn.InputError
+print(heavy())
+dn.open_images
+print(heavy())
+print(all(hasattr(dn, name) for name in dn.__all__), heavy())
+"""
+    done = subprocess.run([sys.executable, "-c", steps], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["[] True", "[]", "['PIL']", "True ['PIL', 'torch']"]
+
+
 SQUEEZE = ("torchvision:squeezenet1_0", "--data", "photos", "--out", "new")
 
 
