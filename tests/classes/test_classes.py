@@ -122,7 +122,7 @@ def test_read_class_table(tmp_path, text, names, spelled):
         (b"number\tname\n0\tcat\n", "begins with 'number', 'name'; expected"),
         (b"number,name\n0,cat\n1,dog\n", "begins with 'number', 'name'; expected"),
         (b"index\tindex\n0\t0\n", "a column 'index'"),
-        (b"name\ncat\ndog\n", "has 3 lines for the network's 2 outputs; .* one name a line"),
+        (b"name\ncat\ndog\n", "has 3 lines for the network's 2 outputs; .* one name per line"),
         (b"cat\n\n", "names 1 class, but the network has 2 outputs; .*--class-names"),
         (b"index,name\n0,a\n1,b\n2,c\n3,d\n", "names 4 classes, but the network has 2 outputs"),
         (b"index,name\n" + b"9" * 200_000, "expected|found"),
@@ -266,11 +266,11 @@ def test_all_that_does_not_fit_is_in_one_message():
     first, *listed = str(caught.value).splitlines()
     assert "5 of 6 names do not fit the network's 4 classes" in first
     assert [line.strip() for line in listed] == [
-        "'unicorn' is none of them, nor near to one",
+        "'unicorn' is not among them, and no name is close",
         "'crane' fits 2 classes: 2 crane bird (n03, crane); 3 crane (n04)",
-        "'pug=9' is none of them, nor near to one",
+        "'pug=9' is not among them, and no name is close",
         "the mission names class 0 (cat) twice, as 'cat' and as 'house cat'; name each class once",
-        "'ginea pig' is none of them; nearest: 'guinea pig' (1)",
+        "'ginea pig' is not among them; nearest: 'guinea pig' (1)",
     ]
 
 
@@ -311,10 +311,10 @@ def test_a_name_that_holds_an_equals_sign_is_one():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("=cat,1", "nothing as its name"),
+        ("=cat,1", "an empty name"),
         ("3=cat,1", "the number '3' as its name"),
-        ("tom=cat,TOM=1", "the name 'TOM', which class 0 has"),
-        ("guinea pig=cat,1", "the name 'guinea pig', which class 0 has"),
+        ("tom=cat,TOM=1", "the name 'TOM', which class 0 already has"),
+        ("guinea pig=cat,1", "the name 'guinea pig', which class 0 already has"),
         ("a=cat,b=cat", "twice, as 'a=cat' and as 'b=cat'"),
         ("tom=,1", "no class ''"),
         ("football,1", "write OWN=NAME"),
@@ -328,7 +328,9 @@ def test_own_names_that_cannot_be(text, message):
 def test_folders_are_a_mission():
     mission = mission_of_folders(["Cats", "crane_bird", "n01", "n04"], PETS, "photos")
     assert mission == Mission((0, 2, 3), ("cat", "crane bird", "crane"))
-    with pytest.raises(InputError, match=r"without --classes, all folders of photos .*'notes'"):
+    with pytest.raises(
+        InputError, match=r"without --classes, the mission is every folder in photos, .*'notes'"
+    ):
         mission_of_folders(["cat", "n04", "notes"], PETS, "photos")
     with pytest.raises(InputError, match=r"photos has folders of 1 of .*'cat', 'n01'"):
         mission_of_folders(["cat", "n01"], PETS, "photos")

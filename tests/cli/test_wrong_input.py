@@ -88,7 +88,7 @@ def test_wrong_options(args: tuple[str, ...], message: str, cli: Cli, home: Path
         ((*DISTILL, "--class-names", "photos"), ("photos", "it is a folder")),
         ((*DISTILL, "--class-names", "three.txt"), ("names 3 classes", "4 outputs")),
         ((*DISTILL, "--class-names", "no_index.csv"), ("'id', 'name'", "a column 'index'")),
-        ((*EVERYTHING, "--data", "mixed"), ("without --classes, all folders of mixed", "'z'")),
+        ((*EVERYTHING, "--data", "mixed"), ("the mission is every folder in mixed", "'z'")),
         (distill_words(classes="@photos"), ("cannot read the classes in photos", "folder")),
         (distill_words(classes="tom=0,TOM=1"), ("'TOM'", "class 0")),
         ((*DISTILL, "--out", "/proc"), ("/proc",)),

@@ -209,7 +209,7 @@ def test_all_classes_without_images_are_in_one_message(tmp_path):
     assert "class 1 (bee), called '1', 'bee', 'n02'" in bee
     assert "If 'bea' is meant, write \"bea=bee\"" in bee
     assert cat.strip() == "class 2 (cat), called '2', 'cat', 'n03', 'bug'"
-    assert advice.startswith("No class fits the folders bea, zoo; in --classes, bea=NAME")
+    assert advice.startswith("No class matches the folders bea, zoo; in --classes, bea=NAME")
 
 
 def test_a_missions_own_names_are_folders(tmp_path):

@@ -32,7 +32,7 @@ def parse_mission(text: str | Sequence[str | int], table: ClassTable) -> Mission
 
     ``OWN=NAME`` gives class NAME the name OWN, in the mission and for folders of images. An alias
     that holds a comma is quoted as in CSV. An int is always an index. InputError, one for all that
-    is wrong: classes that are unknown, ambiguous or named twice, and fewer than two.
+    is wrong: classes that are unknown, ambiguous or named twice, or fewer than two.
 
     >>> from distillnet.classes.table import numbered_table
     >>> parse_mission('dog, "cat, domestic"', numbered_table(2, ["cat, domestic", "dog"])).indices
@@ -71,7 +71,7 @@ def mission_of_folders(folders: Sequence[str], table: ClassTable, source: str) -
         read.raise_faults(len(folders))
     except InputError as error:
         raise InputError(
-            f"without --classes, all folders of {source} are the mission, but {error}"
+            f"without --classes, the mission is every folder in {source}, but {error}"
         ) from error
     if len(read.names) < 2:
         raise InputError(
@@ -105,15 +105,15 @@ class _Reading:
                 f"{self._spelled[index]!r} and as {item!r}; name each class once"
             )
         elif own is not None and (not own or key(own).isdecimal()):
-            found = f"the number {own!r}" if own else "nothing"
+            found = f"the number {own!r} as its name" if own else "an empty name"
             self._fault(
-                f"{item!r} gives class {index} {found} as its name; expected a name that is not the"
-                " index of a class, such as football=805"
+                f"{item!r} gives class {index} {found}; expected a name that cannot be taken for "
+                "the index of a class, as in football=805"
             )
         elif same:
             self._fault(
-                f"{item!r} gives class {index} the name {name!r}, which class {same[0]} has in this"
-                " mission, too; choose another"
+                f"{item!r} gives class {index} the name {name!r}, which class {same[0]} already "
+                "has in this mission; choose another"
             )
         else:
             self._spelled[index], self.names[index] = item, name
@@ -130,9 +130,9 @@ class _Reading:
             if matches:
                 short = f"fits {table.described(matches)}"
             elif near := table.nearest(text):
-                short = f"is none of them; nearest: {', '.join(near)}"
+                short = f"is not among them; nearest: {', '.join(near)}"
             else:
-                short = "is none of them, nor near to one"
+                short = "is not among them, and no name is close"
             if item == wanted and not matches:
                 hint = ' For a folder with another name write OWN=NAME, as in "ball=soccer ball".'
             self._faults.append((f"{error}{hint}", f"{str(item)!r} {short}"))

@@ -1,4 +1,4 @@
-"""Class tables in files: TSV or CSV with a column ``index``, or one name a line."""
+"""Class tables in files: TSV or CSV with a column ``index``, or one name per line."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ __all__ = ["imagenet_table", "read_class_table", "read_lines"]
 
 _EXPECTED = (
     "expected a first line with a column 'index' and columns of names, separated by tabs or commas,"
-    " or else one name a line, in the order of the network's outputs"
+    " or else one name per line, in the order of the network's outputs"
 )
 
 
@@ -51,9 +51,11 @@ def read_class_table(path: str | Path, n_classes: int | None = None) -> ClassTab
 def read_lines(path: Path, what: str) -> list[str]:
     """The lines of a UTF-8 file, which a message calls ``what``; InputError if it is none."""
     if path.is_dir():
-        raise InputError(f"cannot read {what} in {path}: it is a folder, expected a text file")
+        raise InputError(f"cannot read {what} in {path}: it is a folder; expected a text file")
     if path.exists() and not path.is_file():
-        raise InputError(f"cannot read {what} in {path}: it is no regular file, expected a text")
+        raise InputError(
+            f"cannot read {what} in {path}: it is not a regular file; expected a text file"
+        )
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -61,8 +61,8 @@ def _advice(strangers: Sequence[str]) -> str:
         return ""
     folders = "the folders" if len(strangers) > 1 else "the folder"
     return (
-        f"No class fits {folders} {shortened(strangers)}; in --classes, {strangers[0]}=NAME gives "
-        "such a folder to the network's class NAME."
+        f"No class matches {folders} {shortened(strangers)}; in --classes, {strangers[0]}=NAME "
+        "assigns such a folder to the network's class NAME."
     )
 
 
