@@ -328,9 +328,7 @@ def test_own_names_that_cannot_be(text, message):
 def test_folders_are_a_mission():
     mission = mission_of_folders(["Cats", "crane_bird", "n01", "n04"], PETS, "photos")
     assert mission == Mission((0, 2, 3), ("cat", "crane bird", "crane"))
-    with pytest.raises(
-        InputError, match=r"without --classes, the mission is every folder in photos, .*'notes'"
-    ):
+    with pytest.raises(InputError, match=r"^without --classes, .* folder in photos, .*'notes'"):
         mission_of_folders(["cat", "n04", "notes"], PETS, "photos")
     with pytest.raises(InputError, match=r"photos has folders of 1 of .*'cat', 'n01'"):
         mission_of_folders(["cat", "n01"], PETS, "photos")
