@@ -18,7 +18,8 @@ ORDER = (
     "errors", "files", "classes", "images", "models", "graph", "cut", "refit", "atlas", "evaluate",
     "search", "job", "engine", "deploy", "cli", "__main__",
 )  # fmt: skip
-FILES = sorted(ROOT.rglob("*.py"))
+# A kit is no module, but a script that a device runs by itself.
+FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent.name != "kit")
 
 
 def _name(path: Path) -> str:

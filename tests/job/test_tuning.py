@@ -82,7 +82,7 @@ def test_a_tuned_run_is_what_its_figures_say(model: Model, photos: Path, tmp_pat
     stages = []
     for name in ("atlas", "run"):
         (tmp_path / name).mkdir()
-    options = dn.Options(budget=dn.Budget(target_macs=12.0), tune=True)
+    options = dn.Options(budget=dn.Budget(target_macs=12.0), tune=True, optimise="macs")
     done = distill(
         model, mission, images, tmp_path / "atlas", options,
         on_progress=lambda stage, n, of: stages.append((stage, n, of)),

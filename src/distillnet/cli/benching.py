@@ -1,4 +1,4 @@
-"""The command that times both networks of a run side by side."""
+"""The commands that measure time: both networks of a run side by side, and single layers."""
 
 import json
 import tempfile
@@ -12,12 +12,13 @@ from distillnet.cli.checks import check_run
 from distillnet.cli.groups import NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import JsonOpt, RunArg
 from distillnet.cli.output import print_json, print_line, print_table, progress, warn
-from distillnet.files import check_writable, new_file
+from distillnet.cut.times import KIT_MARKER, times_cache
+from distillnet.files import check_writable, new_file, new_folder
 
 if TYPE_CHECKING:
     from distillnet.deploy.profile import LayerTime
 
-__all__ = ["BenchRuntime", "bench_command"]
+__all__ = ["BenchRuntime", "bench_command", "timings_command"]
 
 
 class BenchRuntime(StrEnum):
@@ -130,11 +131,73 @@ def bench_command(
     for_time = opened.options.get("element_cost", 0) > 0 and opened.options.get("round_to", 1) > 1
     if min(values["realised"].values()) < _REALISED and not for_time:
         print_line(
-            "This network was distilled for few multiplications. `distill --optimise latency "
-            "--round-to auto` also counts what else takes time on this machine, and fills the "
-            "runtimes' blocks: a few more multiplications, less time."
+            "This network was distilled for few multiplications. `distill --optimise time` also "
+            "counts what else takes time, and fills the runtimes' blocks: a few more "
+            "multiplications, less time."
         )
     print_line(f"Written to {path}" + (f" and {picture}" if drawn else ""))
+
+
+def timings_command(
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write the times to this file, for --timings.",
+            show_default="none",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    kit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Measure nothing here; write a folder that measures another device, where only "
+            "onnxruntime and numpy or a C compiler are needed.",
+            show_default="none",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Threads that the runtime may use.", rich_help_panel=NETWORK
+        ),
+    ] = 1,
+    as_json: JsonOpt = False,
+) -> None:
+    """Measure how long layers take on this machine, so that distill makes networks fast here."""
+    if kit is not None:
+        check_writable(kit, KIT_MARKER)
+        from distillnet.deploy.timing_kit import write_kit
+
+        with new_folder(kit, KIT_MARKER) as folder:
+            write_kit(folder)
+        if as_json:
+            print_json({"kit": str(kit)})
+        else:
+            print_line(f"Written to {kit}. Copy it to the device; its README.md says what to run.")
+        return
+    if out is not None:
+        check_writable(out)
+    from distillnet.deploy.timings import measure_times
+
+    with progress() as on_progress:
+        table = measure_times(threads, lambda done, of: on_progress("timings", done, of))
+    cache = times_cache()
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    for path in (cache, *([out] if out else [])):
+        with new_file(path) as work:
+            work.write_text(table.dumps(), encoding="utf-8")
+    if as_json:
+        print_json(json.loads(table.dumps()))
+        return
+    print_line(f"{table.machine}, {table.runtime}, threads used: {table.threads}")
+    print_line(
+        f"Writing a number takes as long as {table.element:.0f} multiply-adds; channels in "
+        f"multiples of {table.multiple} are fastest."
+    )
+    print_line(f"Written to {cache}" + (f" and {out}" if out else "") + "; distill reads it.")
 
 
 def _layers_json(

@@ -11,7 +11,7 @@ from distillnet.cli.common import print_run
 from distillnet.cli.groups import MISSION, OUTPUT, grouped
 from distillnet.cli.options import ComputeOptions, ImageOptions, JsonOpt, NetworkOptions
 from distillnet.cli.output import print_json, print_line, print_result, progress
-from distillnet.cli.search_options import BudgetOptions, SearchOptions, job_options, measured
+from distillnet.cli.search_options import BudgetOptions, SearchOptions, job_options
 from distillnet.files import check_writable, new_folder
 from distillnet.job.layout import RUN_MARKER
 from distillnet.search.budget import Budget
@@ -105,7 +105,7 @@ def distill_command(
             found.mission,
             split,
             folder / "atlas",
-            measured(options, search),
+            options,
             atlas=statistics,
             on_progress=on_progress,
         )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distillnet.cli.benching import bench_command
+from distillnet.cli.benching import bench_command, timings_command
 from distillnet.cli.collecting import collect_command
 from distillnet.cli.common import print_run
 from distillnet.cli.distilling import distill_command
@@ -75,6 +75,7 @@ for name, does, command in (
     ("inspect", "Show layers, costs, what can be removed.", inspect_command),
     ("collect", "Measure statistics once, for many runs.", collect_command),
     ("train", "Train one of the paper's small networks.", train_command),
+    ("timings", "Measure how long layers take here.", timings_command),
     ("doctor", "Show versions and paths for a bug report.", doctor_command),
 ):
     app.command(name, short_help=does, cls=GroupedCommand)(command)

@@ -41,12 +41,14 @@ _LABELS = {
     "evaluate": "Evaluating",
     "train": "Training",
     "bench": "Timing",
+    "timings": "Timing layers",
 }
 _UNITS = {
     "search": "steps",
     "train": "epochs",
     "tune": "epochs",
     "bench": "pairs",
+    "timings": "rounds",
 }  # of the others, images
 _LINE_EVERY_S = 10.0
 _SHOWN_UNREADABLE = 10

@@ -1,25 +1,27 @@
 """The options of ``distill`` that say what may be lost and how to search."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from distillnet.cli.groups import BUDGET, IMAGES, SEARCH, SELDOM
 from distillnet.cli.options import ComputeOptions, Method, NetworkOptions, ScoreName, SeedOpt
+from distillnet.cut.times import TimeTable, known_times, read_times
 from distillnet.errors import InputError
 from distillnet.job.options import Options
 from distillnet.search.budget import Budget
 
-__all__ = ["Aim", "BudgetOptions", "SearchOptions", "job_options", "measured"]
+__all__ = ["Aim", "BudgetOptions", "SearchOptions", "job_options"]
 
 
 class Aim(StrEnum):
     """What a search makes small."""
 
+    time = "time"
     macs = "macs"
-    latency = "latency"
 
 
 _BEST = Method("best")
@@ -99,10 +101,21 @@ class SearchOptions:
     optimise: Annotated[
         Aim,
         typer.Option(
-            help="What to minimise: multiply-adds, or the time they take on this machine (best).",
+            help="What to minimise: the time that the network takes, or its multiply-adds (best).",
             rich_help_panel=SEARCH,
         ),
-    ] = Aim.macs
+    ] = Aim.time
+    timings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="How long layers take on the target device, as measured there with the kit that "
+            "`distillnet timings --kit` writes (best).",
+            show_default="this machine's if `distillnet timings` has measured it, else a built-in "
+            "table",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None
     keep_input_size: Annotated[
         bool,
         typer.Option(
@@ -153,11 +166,11 @@ class SearchOptions:
         str,
         typer.Option(
             metavar="N|auto",
-            help="Round the channels and the rank of each layer up to a multiple of N; auto "
-            "measures which multiple is fastest on this machine (best).",
+            help="Round the channels and the rank of each layer up to a multiple of N; auto takes "
+            "the fastest by the timings, or 1 with --optimise macs (best).",
             rich_help_panel=SELDOM,
         ),
-    ] = "1"
+    ] = "auto"
     param_weight: Annotated[
         float,
         typer.Option(
@@ -182,13 +195,15 @@ class SearchOptions:
 def job_options(
     budget: BudgetOptions, search: SearchOptions, network: NetworkOptions, compute: ComputeOptions
 ) -> Options:
-    """All that changes the result, as the job takes it, but for what has to be measured."""
+    """All that changes the result, as the job takes it."""
     return Options(
         budget=budget.budget(),
         method=search.method.value,
         score=search.score.value if search.score else None,
         keep_input_size=search.keep_input_size or network.input_size is not None,
         split=search.split,
+        optimise=search.optimise.value,
+        times=_times(search),
         round_to=_multiple(search.round_to),
         param_weight=search.param_weight,
         complete_only=search.complete_only,
@@ -202,20 +217,20 @@ def job_options(
 
 
 def _multiple(text: str) -> int:
-    """What --round-to says; 1 for auto, until it is measured."""
+    """What --round-to says; 0 leaves it to the table of times."""
     if text == "auto":
-        return 1
+        return 0
     if not text.isdecimal() or int(text) < 1:
         raise InputError(f"found --round-to {text!r}; expected a number from 1 on, or auto")
     return int(text)
 
 
-def measured(options: Options, search: SearchOptions) -> Options:
-    """The options with what this machine has to tell."""
-    from distillnet.deploy.timings import best_multiple, element_cost
-
-    if search.round_to == "auto":
-        options = replace(options, round_to=best_multiple())
-    if search.optimise is Aim.latency:
-        options = replace(options, element_cost=element_cost())
-    return options
+def _times(search: SearchOptions) -> TimeTable | None:
+    """The table of times that is asked for; this machine's where none is."""
+    if search.optimise is Aim.macs:
+        if search.timings is not None:
+            raise InputError(
+                "found --timings beside --optimise macs, which asks for no times; leave one out"
+            )
+        return None
+    return known_times() if search.timings is None else read_times(search.timings)

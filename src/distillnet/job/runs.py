@@ -5,6 +5,7 @@
 | ``result.json`` | the figures |
 | ``mission.json`` | everything needed to do it again |
 | ``bitmaps.safetensors`` | bit-packed keep maps: ``fused/<site>`` and ``<class index>/<site>`` |
+| ``times.json`` | the table of times that the search minimised by |
 | ``model.pt2`` | the compact network, a torch.export programme that loads without this package |
 | ``atlas/`` | the statistics |
 | ``front/NN/`` | ``result.json``, bitmaps and ``model.pt2`` of the networks for other budgets |
@@ -30,7 +31,7 @@ from distillnet.graph import Graph, GraphModule
 from distillnet.images import Batch
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
-from distillnet.job.layout import FRONT, RUN_MARKER
+from distillnet.job.layout import FRONT, RUN_MARKER, TIMES
 from distillnet.job.results import finite_json, result_json
 from distillnet.models.programs import load_program
 
@@ -81,7 +82,7 @@ def _mission_json(done: Distillation, sources: dict[str, Any]) -> dict[str, Any]
             for i in done.mission.indices
         ],
         "preprocessing": asdict(done.preprocessing),
-        "options": asdict(done.options),
+        "options": {k: v for k, v in asdict(done.options).items() if k != "times"},
         "seed": done.options.seed,
         "thresholds": dict(done.found.thresholds),
         "sources": sources,
@@ -100,6 +101,8 @@ def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | Non
         folder = directory / FRONT / f"{i:02}"
         folder.mkdir(parents=True)
         _write_network(point, folder)
+    if done.options.times is not None:
+        (directory / TIMES).write_text(done.options.times.dumps(), encoding="utf-8")
     write_json(_mission_json(done, sources or {}), directory / RUN_MARKER)
 
 
