@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from distillnet.cli.options import JsonOpt, RunArg
+from distillnet.cli.options import JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_line, print_table, progress, warn
 from distillnet.deploy import (
     RUNTIMES,
@@ -33,6 +33,7 @@ _WORST = 8  # layers that the profile names
 
 def bench_command(
     run: RunArg,
+    model: OriginalOpt = None,
     runtime: Annotated[
         list[BenchRuntime] | None,
         typer.Option(help="What runs the networks; may be repeated.", show_default="all installed"),
@@ -58,7 +59,7 @@ def bench_command(
     for name in runtimes:
         file_format(name, threads)  # says what is missing before anything is measured
     settings = Settings(threads, batch, seconds)
-    original, own_weights = original_network(opened)
+    original, own_weights = original_network(opened, model)
     if not own_weights:
         warn("The original's weights are not at hand; random ones take as long.")
     networks = (original, distilled_network(opened))

@@ -1,14 +1,14 @@
 """The command that writes a run for another runtime, and checks what it wrote."""
 
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from distillnet.cli.options import ImageOptions, JsonOpt, RunArg
+from distillnet.cli.options import ImageOptions, JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_table, warn
 from distillnet.deploy import (
     C_MARKER,
@@ -90,6 +90,7 @@ def export_command(
             show_default="none",
         ),
     ] = None,
+    model: OriginalOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Write the distilled network for another runtime, and check what was written."""
@@ -110,10 +111,13 @@ def export_command(
                 "image and is compared on noise. Leave them out, or choose --format onnx"
             )
         check_prefix(prefix)
-        _export_c(run, out or run / "c", prefix, as_missions, mission or [], as_json)
+        if model is not None and not as_missions:
+            raise typer.BadParameter("--model without --switchable, which alone needs the original")
+        asked = _AskedC(out or run / "c", prefix, as_missions, tuple(mission or ()), model)
+        _export_c(run, asked, as_json)
         return
-    if as_missions or mission or prefix != _PREFIX:
-        raise typer.BadParameter("--prefix, --switchable and --mission need --format c")
+    if as_missions or mission or model or prefix != _PREFIX:
+        raise typer.BadParameter("--prefix, --switchable, --mission and --model need --format c")
     precision = "int8" if int8 else "float16" if fp16 else "float32"
     form = Form(format_.value, precision, batch, with_preprocessing)
     opened = open_run(run)
@@ -130,18 +134,34 @@ def export_command(
         _print_exported(values)
 
 
-def _export_c(
-    run: Path, out: Path, prefix: str, as_missions: bool, others: list[Path], as_json: bool
-) -> None:
+@dataclass(frozen=True)
+class _AskedC:
+    """What was asked of ``--format c``."""
+
+    out: Path
+    prefix: str
+    as_missions: bool
+    others: tuple[Path, ...]
+    model: str | None
+
+    def command(self, run: Path) -> str:
+        """The command line, to stand in the files."""
+        words = ["export", str(run), "--format", "c", "--prefix", self.prefix]
+        words += ["--switchable"] * self.as_missions
+        words += [word for other in self.others for word in ("--mission", str(other))]
+        return "distillnet " + shlex.join(words)
+
+
+def _export_c(run: Path, asked: _AskedC, as_json: bool) -> None:
     opened = open_run(run)
-    runs = [open_run(other) for other in others]
-    words = ["export", str(run), "--format", "c", "--prefix", prefix]
-    words += ["--switchable"] * as_missions
-    words += [word for other in others for word in ("--mission", str(other))]
-    command = "distillnet " + shlex.join(words)
-    with new_folder(out, C_MARKER) as work:
-        done = export_c(opened, work, prefix, runs, as_missions=as_missions, command=command)
-    values = {"out": str(out), "format": "c", "prefix": prefix, "tolerance": TOLERANCE}
+    runs = [open_run(other) for other in asked.others]
+    with new_folder(asked.out, C_MARKER) as work:
+        done = export_c(
+            opened, work, asked.prefix, runs,
+            as_missions=asked.as_missions, model=asked.model, command=asked.command(run),
+        )  # fmt: skip
+    values: dict[str, Any] = {"out": str(asked.out), "format": "c", "prefix": asked.prefix}
+    values["tolerance"] = TOLERANCE
     values |= asdict(done)
     if as_json:
         print_json(values)
@@ -151,8 +171,8 @@ def _export_c(
             "There is no C compiler here, so the code was not run; `make test` in the folder does."
         )
     rows = [
-        ["Folder", str(out)],
-        ["Form", "switchable, all weights" if as_missions else "compact, one mission"],
+        ["Folder", str(asked.out)],
+        ["Form", "switchable, all weights" if asked.as_missions else "compact, one mission"],
         ["Weights", f"{done.weight_bytes:,} bytes"],
         [
             "Arena",

@@ -27,6 +27,7 @@ __all__ = [
     "Method",
     "ModelArg",
     "NetworkOptions",
+    "OriginalOpt",
     "RunArg",
     "Runtime",
     "ScoreName",
@@ -59,6 +60,16 @@ ModelArg = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="torchvision:NAME, timm:NAME, zoo:NAME, FILE.py:CALLABLE (runs the file) or FILE.pt2.",
+    ),
+]
+OriginalOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="The original network; needed where it is FILE.py:CALLABLE, which runs only if you "
+        "name it.",
+        show_default="what RUN names",
     ),
 ]
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]

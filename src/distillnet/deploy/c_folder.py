@@ -87,6 +87,7 @@ def export_c(
     others: Sequence[Run] = (),
     *,
     as_missions: bool = False,
+    model: str | None = None,
     command: str = "",
 ) -> CFolder:
     """Write a run into an existing folder and compare it with PyTorch.
@@ -95,6 +96,7 @@ def export_c(
         others: runs of the same network and weights, as further missions; needs ``as_missions``.
         as_missions: keep all weights and take each run's bitmaps as a mission; else write the
             compact network.
+        model: the original as the user names it now, see ``original_model``.
         command: what was asked for, to stand in the files.
 
     Raises:
@@ -104,7 +106,7 @@ def export_c(
     distilled = distilled_network(run)
     banner = f"Written by {distilled.provenance['producer']}: {command or 'export --format c'}"
     if as_missions:
-        program, missions = switchable_program(run, others)
+        program, missions = switchable_program(run, others, model)
     elif others:
         raise InputError(
             "found --mission without --switchable; a compact network has one mission. Add "

@@ -52,8 +52,12 @@ class Source:
             return self.build()
 
 
-def open_source(spec: str) -> Source:
-    """The source that a MODEL argument names; InputError for one that does not exist."""
+def open_source(spec: str, *, run_code: bool = True) -> Source:
+    """The source that a MODEL argument names; InputError for one that does not exist.
+
+    Without ``run_code`` a ``FILE.py:CALLABLE`` is refused: for names that a file gives, not the
+    user.
+    """
     library, _, name = spec.partition(":")
     if library == "torchvision":
         return _torchvision(name)
@@ -65,6 +69,11 @@ def open_source(spec: str) -> Source:
         return _program(Path(spec))
     file, _, function = spec.rpartition(":")
     if file.endswith(".py"):
+        if not run_code:
+            raise InputError(
+                f"Found the model {spec!r}, which is Python code; it runs only where you name it"
+                f" yourself. If you trust it, pass it as --model {spec}."
+            )
         return _python(Path(file), function)
     if spec.endswith(".py"):
         raise InputError(f"{spec} names no callable; expected {spec}:CALLABLE.")
