@@ -31,7 +31,7 @@ def test_a_folder_of_c_says_what_torch_says(run: Path, monkeypatch, capsys, tmp_
     values = []
     for runtime in ("torch", "c"):
         run_command(monkeypatch, "evaluate", str(run), "--data", data, "--runtime", runtime,
-                    "--json")  # fmt: skip
+                    *(["--trust"] if runtime == "c" else []), "--json")  # fmt: skip
         values.append(json.loads(capsys.readouterr().out))
     assert [v.pop("runtime") for v in values] == ["torch", "c"]
     assert values[0] == values[1]
@@ -71,7 +71,7 @@ def test_runs_of_one_network_become_missions(
     assert all(m["difference"] <= TOLERANCE for m in told["missions"])
     for path in (early, late):
         values = []
-        for options in (["--runtime", "c", "--file", out], ["--runtime", "torch"]):
+        for options in (["--runtime", "c", "--trust", "--file", out], ["--runtime", "torch"]):
             data = str(home / "data")
             run_command(monkeypatch, "evaluate", path, "--data", data, *options, "--json")
             values.append(json.loads(capsys.readouterr().out)["per_class"])
@@ -85,9 +85,11 @@ def test_runs_of_one_network_become_missions(
         (["export", early, "--format", "c", "--max-loss", "2"], "--format c with --max-loss"),
         (["export", early, "--prefix", "net"], "need --format c"),
         (["export", early, "--format", "c", "--prefix", "if"], "--prefix"),
-        (["evaluate", str(run), "--data", str(home / "data"), "--runtime", "c", "--file", out],
+        (["evaluate", str(run), "--data", str(home / "data"), "--runtime", "c", "--trust",
+          "--file", out],
          "Export this run"),
-        (["evaluate", early, "--data", str(home / "data"), "--runtime", "c", "--file", early],
+        (["evaluate", early, "--data", str(home / "data"), "--runtime", "c", "--trust", "--file",
+          early],
          "--format c"),
         (["bench", early, "--runtime", "c", "--threads", "2"], "--threads 1"),
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from commands import run_command
-from untrained_run import refused
+from untrained_run import net_of, refused
 
 # What a run could name instead of its network; `{}` is a file that leaves a trace.
 NAMED = ("{}:f", "torchvision:resnet18/../{}:f", "./{}:f", "{}")
@@ -52,6 +52,32 @@ def test_python_that_the_user_names_is(strange: Path, tmp_path: Path, monkeypatc
     command = ("bench", "strange", "--model", "strange/evil.py:f", "--runtime", "torch")
     assert refused(monkeypatch, *command) == 2  # it gives no network
     assert "evil.py:f" in capsys.readouterr().err
+    assert (tmp_path / "trace").exists()
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_a_folder_of_c_runs_only_where_the_user_trusts_it(
+    strange: Path, run: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    run_command(monkeypatch, "export", "strange", "--format", "c")
+    model = strange / "c" / "model.c"
+    trace = (
+        f'__attribute__((constructor)) static void f(void) {{ fopen("{tmp_path}/trace", "w"); }}'
+    )
+    model.write_text(f"{model.read_text()}\n#include <stdio.h>\n{trace}\n")
+    command = ("evaluate", "strange", "--data", str(run.parent / "data"), "--runtime", "c")
+    capsys.readouterr()
+    assert refused(monkeypatch, *command) == 2
+    assert "--trust" in capsys.readouterr().err
+    assert not (tmp_path / "trace").exists()
+    assert "--trust" in (strange / "c" / "README.md").read_text()
+    # bench times what it writes itself.
+    run_command(
+        monkeypatch, "bench", "strange", "--model", net_of(run), "--runtime", "c", "--seconds",
+        "0", "--batch", "1",
+    )  # fmt: skip
+    assert not (tmp_path / "trace").exists()
+    run_command(monkeypatch, *command, "--trust")
     assert (tmp_path / "trace").exists()
 
 

@@ -26,6 +26,15 @@ def evaluate_command(
             show_default="RUN/model.onnx, RUN/c",
         ),
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Compile and run the folder of C (c); it is code, so it has to be yours or from "
+            "somebody you trust.",
+            show_default="off",
+        ),
+    ] = False,
     batch_size: BatchOpt = 32,
     workers: WorkersOpt = 0,
     as_json: JsonOpt = False,
@@ -33,6 +42,8 @@ def evaluate_command(
     """Accuracy of a distilled network, whole and per class, on DATA/val or all of DATA."""
     if file is not None and runtime is Runtime.torch:
         raise typer.BadParameter("--file needs --runtime onnx or c; torch reads RUN/model.pt2")
+    if trust and runtime is not Runtime.c:
+        raise typer.BadParameter("--trust needs --runtime c; nothing else here is code")
     opened = open_run(run)
     folders = open_images(data, opened.classes, opened.mission.indices)
     with progress() as on_progress:
@@ -47,7 +58,7 @@ def evaluate_command(
         if runtime is Runtime.onnx:
             result = evaluate_onnx(opened, open_onnx(file or run / "model.onnx"), stream)
         elif runtime is Runtime.c:
-            result = evaluate_c(opened, file or run / "c", stream)
+            result = evaluate_c(opened, file or run / "c", stream, trust=trust)
         else:
             result = evaluate_run(opened, stream)
     warn_unreadable(stream.unreadable)

@@ -192,6 +192,8 @@ def _compare(native: Native, mission: ReferencedMission, x_nchw: Tensor) -> Agre
 def open_c(folder: Path, work: Path) -> tuple[Native, Mapping[str, Sequence[str]]]:
     """Compile a folder that ``export --format c`` wrote; the classes of its missions beside it.
 
+    This runs what is in the folder: it must be one that was just written, or that the user trusts.
+
     Args:
         work: an existing folder for the library; nothing is written into ``folder``.
 
@@ -216,12 +218,23 @@ def c_scores(folder: Path, work: Path) -> Callable[[NDArray[np.float32]], NDArra
     return lambda x_nchw: native.scores(bound, x_nchw)
 
 
-def evaluate_c(run: Run, folder: Path, batches: Iterable[Batch]) -> Evaluation:
+def evaluate_c(
+    run: Run, folder: Path, batches: Iterable[Batch], *, trust: bool = False
+) -> Evaluation:
     """A compiled network's closed-set accuracy on images of the mission's classes.
 
+    Args:
+        trust: the user's word that the folder's code may run.
+
     Raises:
-        InputError: the folder has no mission of the run's classes, or there is no compiler.
+        InputError: there is no such word; the folder has no mission of the run's classes, or there
+            is no compiler.
     """
+    if not trust:
+        raise InputError(
+            f"{folder} is code in C, which would be compiled and run on this machine with all "
+            "your rights; nothing in it is checked. If you made it, or trust who did, pass --trust"
+        )
     with TemporaryDirectory() as name:
         native, missions = open_c(folder, Path(name))
         wanted = list(run.mission.names)
