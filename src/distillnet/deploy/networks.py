@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from distillnet.graph import GraphModule
 from distillnet.graph.capture import capture_model
 from distillnet.images.preprocessing import Preprocessing, Size
-from distillnet.job.runs import Run
+from distillnet.job.runs import Run, model_name
 from distillnet.models import Model, load_model, random_model
 from distillnet.models.programs import load_program
 
@@ -71,7 +71,7 @@ def distilled_network(run: Run) -> Deployable:
     module = load_program(run.directory / "model.pt2").module
     result, mission = run.result, run.mission
     provenance = {
-        "model": str(result["model"]),
+        "model": model_name(str(result["model"])),
         "weights_sha256": run.weights_sha256,
         "classes": json.dumps(result["classes"]),
         "accuracy": f"{result['distilled']['accuracy']:.4f}",
@@ -124,7 +124,7 @@ def original_network(run: Run, named: str | None = None) -> tuple[Deployable, bo
         model = random_model(spec, input_size=height, run_code=named is not None)
     module = GraphModule(capture_model(model, (height, width))).eval()
     how = model.preprocessing.with_input_size((height, width))
-    provenance = {"model": spec, "weights_sha256": model.weights_sha256}
+    provenance = {"model": model_name(spec), "weights_sha256": model.weights_sha256}
     return _deployable("original", module, how, tuple(model.classes.names), provenance), own
 
 

@@ -69,11 +69,13 @@ class Recipe:
     Attributes:
         image: the name of the images.
         image_shape: (C, H, W); a size left open is that of the example.
+        image_type: float32, or another floating-point type.
         parameters, buffers, constants: names of tensors by the names of values.
     """
 
     image: str
     image_shape: tuple[int, int, int]
+    image_type: torch.dtype
     parameters: Mapping[str, str]
     buffers: Mapping[str, str]
     constants: Mapping[str, str]
@@ -119,9 +121,12 @@ def read_document(document: Mapping[str, Any]) -> Recipe:
     if len(graph["nodes"]) > _MAX_CALLS:
         raise Refused(f"it has {len(graph['nodes'])} calls, more than {_MAX_CALLS}")
     calls = [_call(node, fixed) for node in graph["nodes"] if node["target"] != _NOTHING]
-    shape = _image_shape(graph["tensor_values"][images[0]]["sizes"])
+    declared = graph["tensor_values"][images[0]]
+    shape, dtype = _image_shape(declared["sizes"]), DTYPES[declared["dtype"]]
+    if not dtype.is_floating_point:
+        raise Refused(f"its input is of type {dtype} instead of normalised images")
     parameters, buffers, constants = sources.values()
-    return Recipe(images[0], shape, parameters, buffers, constants, tuple(calls), outputs[0])
+    return Recipe(images[0], shape, dtype, parameters, buffers, constants, tuple(calls), outputs[0])
 
 
 def _require_tensor_name(name: object) -> None:

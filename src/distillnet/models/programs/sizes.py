@@ -75,7 +75,7 @@ class _Check:
         if math.prod(shape) > _BATCH * _MAX_ALIVE:
             raise Refused(f"its input has the shape {shape}")
         self.values: dict[str, Any] = {name: t.to("meta") for name, t in tensors.items()}
-        self.values[recipe.image] = torch.empty(shape, device="meta")
+        self.values[recipe.image] = torch.empty(shape, device="meta", dtype=recipe.image_type)
         # Indices are whole numbers that do not depend on the images: they are computed here.
         self.known = {name: t for name, t in tensors.items() if _is_index(t)}
         self.last_use = {name: i for i, call in enumerate(recipe.calls) for name in _inputs(call)}
