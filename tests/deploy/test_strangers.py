@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from commands import run_command
-from untrained_run import net_of, refused
+from distillnet.deploy.peak import peak_mb
+from untrained_run import SIDE, net_of, refused
 
 # What a run could name instead of its network; `{}` is a file that leaves a trace.
 NAMED = ("{}:f", "torchvision:resnet18/../{}:f", "./{}:f", "{}")
@@ -101,4 +102,16 @@ def test_names_in_a_run_do_not_leave_the_comments_of_its_c(
         command = ["cc", "-E", "-P", str(source)]  # without comments
         code = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         assert "int evil" not in re.sub(r'"(\\.|[^"\\])*"', "", code), source
+    assert not (tmp_path / "trace").exists()
+
+
+def test_modules_that_lie_in_a_run_are_not_imported(
+    strange: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Where the user stands in it: the process that measures memory looks elsewhere."""
+    for name in ("numpy", "torch", "distillnet"):
+        (strange / "evil.py").rename(strange / f"{name}.py")
+        shutil.copy(strange / f"{name}.py", strange / "evil.py")
+    monkeypatch.chdir(strange)
+    peak_mb("torch", strange / "model.pt2", 1, (1, 3, SIDE, SIDE))
     assert not (tmp_path / "trace").exists()
