@@ -29,6 +29,16 @@ def evaluate_command(
             rich_help_panel=NETWORK,
         ),
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Compile and run the folder of C (c); it is code, so it has to be yours or from "
+            "somebody you trust.",
+            show_default="off",
+            rich_help_panel=NETWORK,
+        ),
+    ] = False,
     batch_size: BatchOpt = 32,
     workers: WorkersOpt = 0,
     as_json: JsonOpt = False,
@@ -36,6 +46,8 @@ def evaluate_command(
     """Measure a distilled network's accuracy, overall and per class, on DIR/val or all of DIR."""
     if file is not None and runtime is Runtime.torch:
         raise typer.BadParameter("--file needs --runtime onnx or c; torch reads RUN/model.pt2")
+    if trust and runtime is not Runtime.c:
+        raise typer.BadParameter("--trust needs --runtime c; nothing else here is code")
     check_run(run)
     check_folder(data, "--data", "a folder with one folder of images per class in it")
     from distillnet.deploy import evaluate_c, evaluate_onnx, open_onnx
@@ -56,7 +68,7 @@ def evaluate_command(
         if runtime is Runtime.onnx:
             result = evaluate_onnx(opened, open_onnx(file or run / "model.onnx"), stream)
         elif runtime is Runtime.c:
-            result = evaluate_c(opened, file or run / "c", stream)
+            result = evaluate_c(opened, file or run / "c", stream, trust=trust)
         else:
             result = evaluate_run(opened, stream)
     warn_unreadable(stream.unreadable)

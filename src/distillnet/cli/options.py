@@ -30,6 +30,7 @@ __all__ = [
     "Method",
     "ModelArg",
     "NetworkOptions",
+    "OriginalOpt",
     "RunArg",
     "Runtime",
     "ScoreName",
@@ -66,6 +67,17 @@ ModelArg = Annotated[
         metavar="MODEL",
         help="torchvision:NAME, timm:NAME, zoo:NAME, FILE.py:CALLABLE (this runs the file) or "
         "FILE.pt2.",
+    ),
+]
+OriginalOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="The original network; needed where it is FILE.py:CALLABLE, which runs only if you "
+        "name it.",
+        show_default="what RUN names",
+        rich_help_panel=NETWORK,
     ),
 ]
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, written by `distill`.")]

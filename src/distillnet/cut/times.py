@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-
-import numpy as np
+from statistics import fmean
 
 from distillnet.errors import InputError
 
@@ -99,6 +98,8 @@ class TimeTable:
 
         The time of single layers is fitted by  a x MACs + b x numbers; this is b / a.
         """
+        import numpy as np  # only now: --help reads this module too
+
         chains = [_shape_chain(shape) for shape in _SHAPES]
         times = np.array([self.seconds[chain_name(chain)] for chain in chains])
         macs = [sum(i * o * k * k for i, o, k in chain) for chain in chains]
@@ -116,7 +117,7 @@ class TimeTable:
 
         def mean(multiple: int) -> float:
             chains = (_width_chain(_rounded(width, multiple)) for width in _WIDTHS)
-            return float(np.mean([self.seconds[chain_name(chain)] for chain in chains]))
+            return fmean(self.seconds[chain_name(chain)] for chain in chains)
 
         return min(MULTIPLES, key=mean)
 

@@ -13,7 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ACTIVATIONS", "APPLY", "LAYERS", "POINTWISE", "Node", "clamp_of"]
+__all__ = [
+    "ACTIVATIONS",
+    "APPLY",
+    "LAYERS",
+    "POINTWISE",
+    "WEIGHTS",
+    "Node",
+    "clamp_of",
+    "constants_of",
+]
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,9 @@ Params = Mapping[str, Tensor]
 
 # Operators with filters: what costs MACs, and what makes new channels.
 LAYERS = frozenset({"conv", "linear"})
+
+# Roles of what training may change; all others say where, not how much.
+WEIGHTS = frozenset({"weight", "bias", "scale", "shift"})
 
 # Operators that work on each neuron by itself, so that a layer goes on through them.
 POINTWISE = frozenset({"affine", "act", "add", "mul"})
@@ -113,7 +125,8 @@ def _lrn(node: Node, p: Params, x: Tensor) -> Tensor:
     # without the channels that are gone.
     offset = here[None, :] - here[:, None] + a["size"] // 2
     inside = offset.clamp(0, a["size"] - 1) == offset
-    band = inside.to(x.dtype) * (a["alpha"] / a["size"])
+    # Not inside.to(x.dtype), of which an exported programme remembers on which device it was.
+    band = x.new_full(offset.shape, a["alpha"] / a["size"]) * inside
     base = F.conv2d(x * x, band[:, :, None, None], x.new_full((len(here),), a["k"]))
     if a["beta"] == 0.75:  # what every published network uses; roots are faster than powers
         root = base.rsqrt()
@@ -130,11 +143,24 @@ def _layer_norm(node: Node, p: Params, x: Tensor) -> Tensor:
 
 
 def _gather(node: Node, p: Params, x: Tensor) -> Tensor:
-    """Channels in another order or fewer: slice, chunk, split and channel shuffle."""
+    """Channels in another order or fewer: slice, chunk, split and channel shuffle.
+
+    Where ``constants_of`` has made a tensor of the index, it is that.
+    """
     index: tuple[int, ...] = node.attrs["index"]
     if index == tuple(range(index[0], index[0] + len(index))):
         return x.narrow(1, index[0], len(index))
-    return x.index_select(1, torch.tensor(index, device=x.device))
+    places = p["index"] if "index" in p else torch.tensor(index, device=x.device)
+    return x.index_select(1, places)
+
+
+def constants_of(node: Node, params: Params) -> dict[str, Tensor]:
+    """What a node would make anew in each call, by role: constants that go with the weights."""
+    if node.op == "gather":
+        return {"index": torch.tensor(node.attrs["index"])}
+    if node.op == "lrn" and "positions" not in params:
+        return {"positions": torch.arange(node.attrs["channels"])}
+    return {}
 
 
 def _mean(node: Node, p: Params, x: Tensor) -> Tensor:

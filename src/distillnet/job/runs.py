@@ -11,7 +11,6 @@
 | ``front/NN/`` | ``result.json``, bitmaps and ``model.pt2`` of the networks for other budgets |
 """
 
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from distillnet.errors import InputError
 from distillnet.evaluate import Evaluation, Scores, evaluation
 from distillnet.files import write_tensors
 from distillnet.graph import Graph, GraphModule
+from distillnet.graph.saving import write_program
 from distillnet.images import Batch
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
@@ -41,6 +41,7 @@ __all__ = [
     "Run",
     "evaluate_run",
     "evaluate_scores",
+    "model_name",
     "open_run",
     "save_program",
     "write_json",
@@ -51,17 +52,26 @@ _FORMAT = 3
 _VERSIONS = ("distillnet", "torch", "torchvision", "numpy", "pillow")
 
 
-def save_program(graph: Graph, path: Path) -> None:
-    """Save a graph as a ``torch.export`` programme with a dynamic batch: (N, C, H, W) -> (N, K)."""
+def save_program(graph: Graph, path: Path, about: Mapping[str, Any] | None = None) -> None:
+    """Save a graph as a ``torch.export`` programme with a dynamic batch: (N, C, H, W) -> (N, K).
+
+    ``about`` goes into its extra file ``distillnet.json``; values that JSON can hold.
+    """
     module = GraphModule(graph).eval()
     x = torch.zeros(2, *graph.input.shape)
     program = torch.export.export(
         module, (x,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
     )
-    # Through memory: where the disk is full, PyTorch's own writer ends the process (2.9).
-    archive = io.BytesIO()
-    torch.export.save(program, archive)
-    path.write_bytes(archive.getbuffer())
+    write_program(program, path, about or {})
+
+
+def model_name(spec: str) -> str:
+    """A MODEL as files tell it that go elsewhere: of a user's file its name, without folders.
+
+    >>> model_name("timm:resnet18"), model_name("/home/me/nets/small.py:Net")
+    ('timm:resnet18', 'small.py:Net')
+    """
+    return Path(spec).name
 
 
 def write_json(value: dict[str, Any], path: Path) -> None:
@@ -107,7 +117,14 @@ def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | Non
 
 
 def _write_network(done: Distillation, directory: Path) -> None:
-    save_program(done.compact, directory / "model.pt2")
+    about = {
+        "producer": f"distillnet {version('distillnet')}",
+        "model": model_name(done.model.name),
+        "weights_sha256": done.model.weights_sha256,
+        "classes": list(done.mission.names),
+        "preprocessing": asdict(done.preprocessing),
+    }
+    save_program(done.compact, directory / "model.pt2", about)
     bitmaps = {f"fused/{site}": keep for site, keep in done.plan.keep.items()}
     for site, keep_k in done.found.class_bitmaps.items():
         if len(keep_k) == len(done.mission):

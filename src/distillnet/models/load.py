@@ -8,7 +8,8 @@
 | ``FILE.py:CALLABLE`` | what the callable returns; **this runs the file** as the user's own code |
 | ``FILE.pt2`` | a ``torch.export`` programme, read without running anything in it |
 
-Only ``FILE.py`` is trusted. No other file, weights included, can make this package run code.
+Only ``FILE.py`` is trusted, and only where the user names it: one that a run names is refused
+(``run_code``). No other file, weights included, can make this package run code.
 """
 
 from collections.abc import Sequence
@@ -47,15 +48,17 @@ def load_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     class_names: Path | None = None,
+    run_code: bool = True,
 ) -> Model:
     """Load the network that ``spec`` names, with ``weights`` or those it comes with.
 
     ``input_size`` (pixels, a side), ``mean`` and ``std`` (per channel, of values in 0..1) replace
     what the source says; for ``FILE.py`` they are needed, and the whole image is squashed to the
-    input size. Raises InputError for anything that is not a trained classifier of two or more
-    classes.
+    input size. Without ``run_code`` a ``FILE.py:CALLABLE`` is refused: for a ``spec`` that a
+    file names, such as a run. Raises InputError for anything that is not a trained classifier of
+    two or more classes.
     """
-    source = open_source(spec)
+    source = open_source(spec, run_code=run_code)
     how = _preprocessing(spec, source, input_size, mean, std)
     if weights is not None:
         module = source.skeleton()
@@ -72,6 +75,7 @@ def random_model(
     input_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    run_code: bool = True,
 ) -> Model:
     """The network that ``spec`` names with random weights, equal for equal seeds; for tests.
 
@@ -81,7 +85,7 @@ def random_model(
     >>> random_model("zoo:tf_mnist").module(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
-    source = open_source(spec)
+    source = open_source(spec, run_code=run_code)
     how = _preprocessing(spec, source, input_size, mean, std)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

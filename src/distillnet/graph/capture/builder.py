@@ -107,8 +107,10 @@ class Builder:
 
     def _lrn(self, found: Lrn) -> View:
         x = self.tensor(self.values[found.source])
-        where = {} if found.positions is None else {"positions": self.values[found.positions]}
-        return self.emit("lrn", [x], found.attrs, where)
+        where = None if found.positions is None else self.values[found.positions]
+        if where is None or is_range(where.cpu(), found.attrs["channels"]):
+            return self.emit("lrn", [x], found.attrs)
+        return self.emit("lrn", [x], found.attrs, {"positions": where})
 
     def _placeholders(self) -> None:
         state = {**self.program.state_dict, **self.program.constants}
