@@ -12,6 +12,8 @@ from distillnet.graph.channels import Channels
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.layer_report import LayerReport
 from distillnet.job.options import METHODS, SURGEON, Options
+from distillnet.job.partition import Images
+from distillnet.job.provenance import Provenance
 from distillnet.models import Model
 from distillnet.search import Found
 
@@ -42,6 +44,8 @@ class Distillation:
     unreadable: tuple[str, ...]  # a message for each image that was left out, path first
     seconds: Mapping[str, float]
     peak_rss_mb: float | None
+    images: Images  # who saw which
+    provenance: Provenance  # the same, told by their content
     front: tuple["Distillation", ...] = ()
 
     @property

@@ -7,6 +7,7 @@
 | ``bitmaps.safetensors`` | bit-packed keep maps: ``fused/<site>`` and ``<class index>/<site>`` |
 | ``times.json`` | the table of times that the search minimised by |
 | ``model.pt2`` | the compact network, a torch.export programme that loads without this package |
+| ``images.safetensors`` | which images it was made of, by their content (``provenance``) |
 | ``atlas/`` | the statistics |
 | ``front/NN/`` | ``result.json``, bitmaps and ``model.pt2`` of the networks for other budgets |
 """
@@ -32,6 +33,7 @@ from distillnet.images import Batch
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
 from distillnet.job.layout import FRONT, RUN_MARKER, TIMES
+from distillnet.job.provenance import write_provenance
 from distillnet.job.results import finite_json, result_json
 from distillnet.models.programs import load_program
 
@@ -103,6 +105,7 @@ def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | Non
         _write_network(point, folder)
     if done.options.times is not None:
         (directory / TIMES).write_text(done.options.times.dumps(), encoding="utf-8")
+    write_provenance(done.provenance, directory)
     write_json(_mission_json(done, sources or {}), directory / RUN_MARKER)
 
 

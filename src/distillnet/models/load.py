@@ -145,6 +145,7 @@ def _preprocessing(
         how = Preprocessing(size, tuple(mean), tuple(std), channels=channels)
     elif size is not None:
         how = how.with_input_size(size)
+    _check_range(mean, std, how.divisor)
     n_channels = 1 if how.channels == "L" else 3
     how = replace(how, mean=tuple(mean or how.mean), std=tuple(std or how.std))
     if len(how.mean) != n_channels or len(how.std) != n_channels or min(how.std) <= 0:
@@ -153,6 +154,33 @@ def _preprocessing(
             f" {n_channels} of each and deviations above 0; correct --mean and --std."
         )
     return how
+
+
+def _check_range(mean: Sequence[float] | None, std: Sequence[float] | None, divisor: float) -> None:
+    """Refuse a mean or deviation that is of values in another range than the network's.
+
+    A network made for 0..255 has the deviation 1/255, of a range of 0..1.
+    """
+    most = 255 / divisor
+    outside = [m for m in mean or () if not 0 <= m <= most]
+    if outside:
+        raise InputError(
+            f"found --mean {outside[0]:g}, expected numbers from 0 to {most:g}, the range of the"
+            f" values it is taken from{_divided(outside[0], divisor)}."
+        )
+    outside = [s for s in std or () if not most / 1000 <= s <= most]
+    if outside:
+        raise InputError(
+            f"found --std {outside[0]:g}, expected numbers from {most / 1000:g} to {most:g}, the"
+            f" range of the values that it divides{_divided(outside[0], divisor)}."
+        )
+
+
+def _divided(value: float, divisor: float) -> str:
+    """What to do with a number that is of 0..255 where 0..1 is expected."""
+    if not (divisor == 255 and 1 < value <= 255):
+        return ""
+    return f"; for values of 0..255 divide by 255, which gives {value / 255:.4g}"
 
 
 def _count_outputs(spec: str, module: nn.Module, how: Preprocessing) -> int:
