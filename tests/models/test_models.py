@@ -74,8 +74,8 @@ def test_preprocessing_is_torchvisions(name: str, size: tuple[int, int]) -> None
 
 def test_preprocessing_options_replace_the_networks_own(small: Model, tmp_path: Path) -> None:
     weights = saved(small, tmp_path / "w.safetensors")
-    how = load_model(SMALL, weights=weights, input_size=112, mean=(0, 0, 0), std=(1, 2, 1))
-    assert how.preprocessing == Preprocessing((112, 112), (0, 0, 0), (1, 2, 1), resize=128)
+    how = load_model(SMALL, weights=weights, input_size=112, mean=(0, 0, 0), std=(1, 0.5, 1))
+    assert how.preprocessing == Preprocessing((112, 112), (0, 0, 0), (1, 0.5, 1), resize=128)
 
 
 def test_timm() -> None:

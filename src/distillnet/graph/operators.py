@@ -13,7 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ACTIVATIONS", "APPLY", "LAYERS", "POINTWISE", "Node", "clamp_of"]
+__all__ = [
+    "ACTIVATIONS",
+    "APPLY",
+    "LAYERS",
+    "POINTWISE",
+    "UNMASKING",
+    "WHOLE_ROLES",
+    "Node",
+    "clamp_of",
+]
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,13 @@ LAYERS = frozenset({"conv", "linear"})
 
 # Operators that work on each neuron by itself, so that a layer goes on through them.
 POINTWISE = frozenset({"affine", "act", "add", "mul"})
+
+# Operators that are not pointwise and may make something of a channel that is zero, so that a
+# channel has to be masked behind them as well.
+UNMASKING = frozenset({"channel_conv", "group_norm"})
+
+# Roles of parameters that a node has as a whole, not a part for each channel.
+WHOLE_ROLES = frozenset({"kernel"})
 
 ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "relu": F.relu,
@@ -137,6 +153,37 @@ def _gather(node: Node, p: Params, x: Tensor) -> Tensor:
     return x.index_select(1, torch.tensor(index, device=x.device))
 
 
+def _sample(node: Node, p: Params, x: Tensor) -> Tensor:
+    """Rows and columns of a map in another order, fewer or repeated."""
+    for dim, chosen in ((2, node.attrs["rows"]), (3, node.attrs["columns"])):
+        if chosen != tuple(range(x.shape[dim])):
+            x = x.index_select(dim, torch.tensor(chosen, device=x.device))
+    return x
+
+
+def _channel_conv(node: Node, p: Params, x: Tensor) -> Tensor:
+    """A convolution over neighbouring channels of features (N, C), as an efficient gate has it.
+
+    Its windows lie over the original channels, as those of ``_lrn`` do.
+    """
+    kernel, total = p["kernel"], node.attrs["channels"]
+    here = p["positions"] if "positions" in p else torch.arange(total, device=x.device)
+    offset = here[None, :] - here[:, None] + len(kernel) // 2
+    near = offset.clamp(0, len(kernel) - 1)
+    return F.linear(x, kernel[near] * (near == offset).to(x.dtype))
+
+
+def _group_norm(node: Node, p: Params, x: Tensor) -> Tensor:
+    a = node.attrs
+    return F.group_norm(x, a["groups"], p["weight"], p["bias"], a["eps"])
+
+
+def _channel_max(node: Node, p: Params, x: Tensor) -> Tensor:
+    """The largest of all channels; those that are gone count as zeros, as in the mask."""
+    y = x.amax(1, keepdim=True)
+    return y.clamp_min(0) if x.shape[1] < node.attrs["channels"] else y
+
+
 def _mean(node: Node, p: Params, x: Tensor) -> Tensor:
     return x.mean((2, 3), keepdim=node.attrs["keepdim"])
 
@@ -159,6 +206,7 @@ APPLY: dict[str, Callable[..., Any]] = {
     "mul": lambda node, p, x, y: x * y,
     "cat": lambda node, p, *xs: torch.cat(xs, 1),
     "gather": _gather,
+    "sample": _sample,
     "max_pool": _pool(F.max_pool2d),
     "avg_pool": _pool(F.avg_pool2d),
     "adaptive_avg_pool": _pool(F.adaptive_avg_pool2d),
@@ -168,6 +216,9 @@ APPLY: dict[str, Callable[..., Any]] = {
     "unflatten": lambda node, p, x: x[:, :, None, None],
     "lrn": _lrn,
     "layer_norm": _layer_norm,
+    "group_norm": _group_norm,
+    "channel_conv": _channel_conv,
+    "channel_max": _channel_max,
     "mask": _mask,
     "pad": _pad,
 }
