@@ -46,7 +46,7 @@ class Evaluation:
     accuracy: float
     accuracy_open: float | None
     per_class: Mapping[str, float]
-    correct: tuple[bool, ...]
+    correct: tuple[bool, ...] = field(repr=False)
     counts: Mapping[str, int] = field(default_factory=dict)
 
     @property

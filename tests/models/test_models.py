@@ -186,7 +186,7 @@ def test_python_files(user_file: Path) -> None:
         ("network", {"input_size": None}, "--input-size"),
         ("network", {"mean": None}, "--mean"),
         ("network", {"input_size": 0}, "input size 0"),
-        ("network", {"std": (1.0, 0.0, 1.0)}, "above 0"),
+        ("network", {"std": (1.0, 0.0, 1.0)}, "--std 0, expected numbers from 0.001"),
         ("network", {"mean": (0.5, 0.5)}, "3 of each"),
         ("grey", {}, r"fails on images of shape \(2, 3, 8, 8\)"),
     ],

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from distillnet.classes import ClassTable, Mission
-from distillnet.errors import ImageError, InputError
+from distillnet.errors import ImageError, InputError, as_path, expect
 from distillnet.images.files import ImageRef, read_idx
 from distillnet.images.left_out import OTHER_SUFFIXES, described
 from distillnet.images.missing import shortened, what_is_missing
@@ -28,7 +28,13 @@ _IDX_TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 class ImageSet:
     """Images sorted by class, in the order the classes were asked for, then by path."""
 
-    refs: tuple[ImageRef, ...]
+    refs: tuple[ImageRef, ...] = field(repr=False)
+
+    def __repr__(self) -> str:
+        counts = self.counts()
+        some = ", ".join(f"{label}: {n}" for label, n in list(counts.items())[:8])
+        more = ", ..." if len(counts) > 8 else ""
+        return f"<ImageSet of {len(self):,} images, by class {{{some}{more}}}>"
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -68,6 +74,7 @@ def open_images(
     several classes of which one is wanted.
     """
     directory = _checked(directory)
+    expect(table, ClassTable, "the classes", "a class table, such as model.classes")
     if isinstance(classes, Mission):
         table, classes = classes.named(table), classes.indices
     try:
@@ -93,7 +100,7 @@ def class_folders(directory: str | Path, table: ClassTable) -> tuple[str, ...]:
 
 
 def _checked(directory: str | Path) -> Path:
-    directory = Path(directory)
+    directory = as_path(directory, "the folder of images")
     if not directory.is_dir():
         found = "is not a folder" if directory.exists() else "does not exist"
         raise ImageError(f"{directory} {found}; expected a folder with one folder per class in it")
@@ -328,6 +335,6 @@ def _image_set(
         others = Counter(suffix for label, suffix in there.others if label in missing)
         message = what_is_missing(source, table, missing, len(classes), names, _SUFFIXES)
         if others:
-            message += f". Left out: {described(others)}, not read; convert to JPEG"
+            message += f" Left out: {described(others)}, not read; convert to JPEG."
         raise ImageError(message)
     return images, Counter(suffix for label, suffix in there.others if label in set(classes))

@@ -12,7 +12,7 @@ __all__ = ["Images", "split_images"]
 _FEW = 3  # images of a class in a part, which may all be damaged
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Images:
     """Three sets without a common image: what is measured, searched on, and reported on.
 
@@ -25,6 +25,10 @@ class Images:
     val: ImageSet
     alike: bool = False
     left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        parts = (len(self.statistics), len(self.search), len(self.val))
+        return "<Images: {:,} for statistics, {:,} to search on, {:,} held out>".format(*parts)
 
 
 def split_images(
