@@ -188,6 +188,7 @@ def _propagate(
             n_groups = node.attrs["groups"]
             if n_groups == 1:
                 atoms.pin(inputs[0], f"group norm {node.name!r} mixes all channels")
+                return inputs[0]
             for part in np.split(inputs[0], n_groups):  # a group goes as a whole
                 atoms.union(part[:-1], part[1:])
             return inputs[0]
