@@ -60,7 +60,7 @@ def test_a_full_disk(
 
 def test_folders_made_for_a_run_that_fails_go_again(cli: Cli, home: Path) -> None:
     before = tree(home)
-    done = cli(*distill_words(data="damaged"), "--out", "deep/deeper/run")
+    done = cli(*distill_words(data="damaged"), "--max-unreadable", "0", "--out", "deep/deeper/run")
     assert_refused(done)
     assert tree(home) == before
     assert cli(*DISTILL, "--out", "deep/deeper/run").status == 0

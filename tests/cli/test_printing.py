@@ -151,6 +151,10 @@ def test_lines_where_there_is_no_terminal(cli: Cli) -> None:
     assert re.search(r"^Evaluating: (\d+)/\1, ", done.err, re.M)
     assert "\x1b" not in done.err + done.out
     assert "Written to run" in done.out
+    # The network that is written has three outputs and knows of no fourth.
+    table, _, words = done.out.partition("Loss ")
+    assert "among all" not in table
+    assert "Told from all 4 classes" in words
 
 
 def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

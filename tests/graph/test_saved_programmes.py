@@ -38,6 +38,8 @@ NAMES = (
     "shared", "squeeze-excite", "local response norm", "channels-last linear", "pools",
     "pools, padded",
     "constants", "activations", "padding", "names that collide", "masked before",
+    "group norm", "efficient channel attention", "channel and place attention", "rows and columns",
+    "scaling",
 )  # fmt: skip
 
 
@@ -61,7 +63,7 @@ def test_weights_are_parameters_and_all_other_tensors_buffers(net: tuple[Graph, 
     graph, path = net
     program = torch.export.load(path)
     weights = {p for n in graph.nodes for role, p in n.params.items()
-               if role in ("weight", "bias", "scale", "shift")}  # fmt: skip
+               if role in ("weight", "bias", "scale", "shift", "kernel")}  # fmt: skip
     module = program.module()
     assert len(list(module.parameters())) == len(weights) > 0
     assert all(p.requires_grad for p in module.parameters())

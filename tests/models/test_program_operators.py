@@ -134,11 +134,12 @@ def test_the_set_is_what_capture_follows() -> None:
     inference = {name.removesuffix("_") for name in accepted}
     # What export takes apart before capture sees it, or what works on sizes and constants alone.
     beside = {
-        "alpha_dropout", "arange", "avg_pool3d", "batch_norm", "celu", "channel_shuffle", "chunk",
-        "clamp_max", "clamp_min", "eq", "expand_as", "feature_dropout", "flatten", "full",
-        "full_like", "lift_fresh_copy", "matmul", "movedim", "narrow", "neg", "new_full",
-        "new_ones", "new_zeros", "ones", "ones_like", "pad", "pow", "reshape_as", "rsqrt", "rsub",
-        "scalar_tensor", "selu", "sqrt", "swapaxes", "sym_size", "t", "to", "_to_copy", "type_as",
+        "alpha_dropout", "arange", "avg_pool3d", "batch_norm", "channel_shuffle", "chunk",
+        "clamp_max", "clamp_min", "conv1d", "eq", "expand_as", "feature_dropout", "flatten", "full",
+        "full_like", "lift_fresh_copy", "matmul", "movedim", "narrow", "new_full",
+        "new_ones", "new_zeros", "ones", "ones_like", "reshape_as", "rsqrt", "rsub",
+        "scalar_tensor", "selu", "sqrt", "square", "stack", "swapaxes", "sym_size", "t", "to",
+        "_to_copy", "type_as",
         "unbind", "unflatten", "view_as", "zeros", "zeros_like",
     }  # fmt: skip
     assert inference - set(TABLE) == beside
@@ -176,6 +177,7 @@ _REASONS = {
     "parts": "more than 4096 parts",
     "groups": "has the groups",
     "negative padding": "has the padding",
+    "scales that lead anywhere": "has the scales_h",
     "two results": "2 results declared",
     "no such value": "nothing",
     "no such argument": "is given 'other'",
@@ -208,6 +210,9 @@ _BEYOND = {
     ],
     "groups": [_call("conv2d.default", input="x", weight="p_a_weight", groups=0)],
     "negative padding": [_call("conv2d.default", input="x", weight="p_a_weight", padding=[-9, -9])],
+    "scales that lead anywhere": [
+        _call("upsample_nearest2d.default", self="x", output_size=[4, 4], scales_h=1e-300)
+    ],
     "two results": [_call("relu.default", "one", "two", self="x")],
     "no such value": [_call("relu.default", self="nothing")],
     "no such argument": [_call("relu.default", self="x", other="x")],

@@ -11,6 +11,7 @@ from distillnet.classes import ClassTable, Mission
 from distillnet.cli.checks import asked_mission, check_file, check_folder
 from distillnet.cli.groups import IMAGES, MISSION, NETWORK, OUTPUT, SELDOM
 from distillnet.errors import InputError
+from distillnet.images.left_out import MAX_UNREADABLE_PERCENT
 from distillnet.job.options import METHODS, SCORE_NAMES, SURGEON
 from distillnet.models.names import check_model, classes_before
 
@@ -35,6 +36,7 @@ __all__ = [
     "Runtime",
     "ScoreName",
     "SeedOpt",
+    "UnreadableOpt",
     "WorkersOpt",
 ]
 
@@ -94,6 +96,17 @@ WorkersOpt = Annotated[
         min=0,
         metavar="N",
         help="Extra processes that read images; with 0 the main process reads them.",
+        rich_help_panel=SELDOM,
+    ),
+]
+UnreadableOpt = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=100,
+        metavar="PERCENT",
+        help="How many of the images may be unreadable before the command stops; one always may, "
+        "unless it is 0.",
         rich_help_panel=SELDOM,
     ),
 ]
@@ -304,3 +317,4 @@ class ComputeOptions:
     ] = Device.auto
     batch_size: BatchOpt = 32
     workers: WorkersOpt = 0
+    max_unreadable: UnreadableOpt = MAX_UNREADABLE_PERCENT

@@ -21,6 +21,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from distillnet.images.left_out import described
+
 __all__ = [
     "print_json",
     "print_line",
@@ -28,6 +30,7 @@ __all__ = [
     "print_table",
     "progress",
     "warn",
+    "warn_left_out",
     "warn_unreadable",
 ]
 
@@ -83,6 +86,12 @@ def warn_unreadable(messages: Sequence[str]) -> None:
         warn(f"  {message}")
     if len(messages) > _SHOWN_UNREADABLE:
         warn(f"  and {len(messages) - _SHOWN_UNREADABLE} more")
+
+
+def warn_left_out(left_out: Mapping[str, int]) -> None:
+    """Which images are of a kind that is not read, where there are any."""
+    if left_out:
+        warn(f"left out: {described(left_out)}, a kind of image that distillnet does not read")
 
 
 class _Rate(ProgressColumn):
@@ -190,9 +199,6 @@ def print_result(result: Mapping[str, Any]) -> None:
         ],
         _accuracy_row("Accuracy among the classes", before["accuracy"], after["accuracy"]),
     ]
-    if before["accuracy_open"] is not None and after["accuracy_open"] is not None:
-        label = f"Accuracy among all {result['n_classes']:,}"
-        rows.append(_accuracy_row(label, before["accuracy_open"], after["accuracy_open"]))
     for name, share in before["per_class"].items():
         rows.append(_accuracy_row(f"  {name}", share, after["per_class"][name]))
     names = ", ".join(entry["name"] for entry in result["classes"])
@@ -208,6 +214,13 @@ def print_result(result: Mapping[str, Any]) -> None:
         f"The search had expected {expected:+.2f} (95 % interval {least:+.2f} to {most:+.2f}); "
         f"it was stopped by {result['stopped_by']}."
     )
+    if before["accuracy_open"] is not None and after["accuracy_open"] is not None:
+        lines.append(
+            f"Told from all {result['n_classes']:,} classes, and not only from each other, "
+            f"{100 * before['accuracy_open']:.1f} % of the images were right before the cut and "
+            f"{100 * after['accuracy_open']:.1f} % after it; the written network no longer has the "
+            "other classes' outputs."
+        )
     budget = allowed_loss_pp(result)
     if low <= budget < high:
         lines.append(

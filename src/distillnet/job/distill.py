@@ -24,11 +24,12 @@ from distillnet.evaluate import (
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import Channels, analyse
-from distillnet.images import ImageSet, load_batches
+from distillnet.images import ImageSet
 from distillnet.job.distillation import SURGEON, Distillation, Options
 from distillnet.job.layer_report import layer_reports
 from distillnet.job.partition import Images
 from distillnet.job.pictures import Pictures
+from distillnet.job.provenance import provenance_of
 from distillnet.job.tuning import search_and_tune
 from distillnet.models import Model
 from distillnet.search import (
@@ -85,9 +86,7 @@ def measure_statistics(
         done += n
         on_progress("collect", done, len(images))
 
-    stream = load_batches(
-        images, model.preprocessing, batch_size=options.batch_size, workers=options.workers
-    )
+    stream = options.batches(images, model.preprocessing)
     atlas = collect(
         graph,
         channels,
@@ -168,6 +167,7 @@ def distill(
         keep_input_size=options.keep_input_size,
         seed=options.seed,
         workers=options.workers,
+        max_unreadable_percent=options.max_unreadable_percent,
         on_read=lambda done, of: on_progress("read", done, of),
     )
     known = Findings(on_device, channels, atlas, mission, options.seed)
@@ -185,6 +185,7 @@ def distill(
     end = time.perf_counter()
     unreadable += pictures.unreadable + unreadable_val
 
+    provenance = provenance_of(images)
     n_images = {
         "statistics": sum(atlas.counts[c] for c in mission.indices),
         "search": pictures.n_search,
@@ -217,6 +218,8 @@ def distill(
             unreadable=unreadable,
             seconds=seconds,
             peak_rss_mb=_peak_rss_mb(),
+            images=images,
+            provenance=provenance,
         )
 
     made = [distillation(*pair) for pair in zip(points, after, strict=True)]
@@ -331,13 +334,8 @@ def _evaluate(
             on_progress("evaluate", offset + n, len(networks) * len(images))
 
         height, width = network.input.shape[1:]
-        stream = load_batches(
-            images,
-            model.preprocessing.with_input_size((height, width)),
-            batch_size=options.batch_size,
-            workers=options.workers,
-            on_image=report,
-        )
+        how = model.preprocessing.with_input_size((height, width))
+        stream = options.batches(images, how, report)
         scores: Scores = graph_scores(network, stream)
         unreadable = stream.unreadable
         results.append(evaluation(closed_set(scores, mission), mission, scores))

@@ -53,7 +53,7 @@ def _match_module(node: fx.Node) -> Lrn | None:
     if not (pooled := _args(inner, "avg_pool3d")):
         return None
     inner = pooled[0]
-    while _name(inner) in moved | {"constant_pad_nd"}:
+    while _name(inner) in moved | {"constant_pad_nd", "pad"}:
         inner = inner.args[0]
     square = _args(inner, "mul")
     if not square or square[0] is not top[0] or square[1] is not top[0]:

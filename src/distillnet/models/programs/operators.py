@@ -30,6 +30,7 @@ __all__ = [
 # Overloads by name; "NAME_" is the same in place.
 _OVERLOADS: dict[str, tuple[str, ...]] = {
     # layers
+    "conv1d": ("default", "padding"),
     "conv2d": ("default", "padding"),
     "convolution": ("default",),
     "linear": ("default",),
@@ -40,6 +41,9 @@ _OVERLOADS: dict[str, tuple[str, ...]] = {
     "_native_batch_norm_legit_no_training": ("default",),
     "layer_norm": ("default",),
     "native_layer_norm": ("default",),
+    "group_norm": ("default",),
+    "native_group_norm": ("default",),
+    "instance_norm": ("default",),
     # pooling
     "max_pool2d": ("default",),
     "max_pool2d_with_indices": ("default",),
@@ -49,6 +53,7 @@ _OVERLOADS: dict[str, tuple[str, ...]] = {
     "_adaptive_avg_pool2d": ("default",),
     "adaptive_max_pool2d": ("default",),
     "mean": ("dim",),
+    "sum": ("dim_IntList",),
     "amax": ("default",),
     # each number by itself
     "relu": ("default",),
@@ -75,6 +80,8 @@ _OVERLOADS: dict[str, tuple[str, ...]] = {
     "selu_": ("default",),
     "celu": ("default",),
     "celu_": ("default",),
+    "prelu": ("default",),
+    "_prelu_kernel": ("default",),
     "leaky_relu": ("default",),
     "leaky_relu_": ("default",),
     "mish": ("default",),
@@ -99,6 +106,7 @@ _OVERLOADS: dict[str, tuple[str, ...]] = {
     "div_": ("Tensor", "Scalar"),
     "neg": ("default",),
     "pow": ("Tensor_Scalar",),
+    "square": ("default",),
     "rsqrt": ("default",),
     "sqrt": ("default",),
     "eq": ("Tensor", "Scalar"),
@@ -108,7 +116,15 @@ _OVERLOADS: dict[str, tuple[str, ...]] = {
     "_log_softmax": ("default",),
     # where numbers stand
     "cat": ("default",),
+    "stack": ("default",),
     "pad": ("default",),
+    "reflection_pad2d": ("default",),
+    "replication_pad2d": ("default",),
+    "upsample_nearest2d": ("default", "vec"),
+    "_upsample_nearest_exact2d": ("default", "vec"),
+    "upsample_bilinear2d": ("default", "vec"),
+    "pixel_unshuffle": ("default",),
+    "roll": ("default",),
     "constant_pad_nd": ("default",),
     "view": ("default",),
     "_unsafe_view": ("default",),
@@ -131,6 +147,7 @@ _OVERLOADS: dict[str, tuple[str, ...]] = {
     "narrow": ("default",),
     "flip": ("default",),
     "index": ("Tensor",),
+    "_unsafe_index": ("Tensor",),
     "index_select": ("default",),
     "split": ("Tensor", "sizes"),
     "split_with_sizes": ("default",),
@@ -175,7 +192,7 @@ SCALAR: dict[str, Callable[..., Any]] = {
     )
 }
 # Which read where a tensor of numbers points; those that give many tensors.
-INDEXED = frozenset({"index", "index_select"})
+INDEXED = frozenset({"index", "index_select", "_unsafe_index"})
 SPLITS = frozenset({"split", "split_with_sizes", "chunk", "unbind"})
 MAX_PARTS = 4096
 # Which make tensors of nothing, and so have to be told where.
@@ -186,10 +203,11 @@ FACTORIES = frozenset({"arange", "full", "zeros", "ones", "scalar_tensor"})
 _INSTEAD = {"detach_.default": "detach.default", "to.device": "to.dtype"}
 _PREFIX = "torch.ops.aten."
 _FROM_1 = frozenset(
-    {"chunks", "dilation", "divisor_override", "groups", "kernel_size", "output_size", "split_size",
-     "step", "stride"}
+    {"chunks", "dilation", "divisor_override", "downscale_factor", "groups", "kernel_size",
+     "num_groups", "output_size", "split_size", "step", "stride"}
 )  # fmt: skip
 _FROM_0 = frozenset({"padding", "output_padding"})
+_SCALES = frozenset({"scale_factors", "scales_h", "scales_w"})
 _MAX_GEOMETRY = 2**16
 
 
@@ -218,6 +236,10 @@ def check_arguments(target: str, arguments: Mapping[str, Any]) -> None:
             raise _beyond(target, name, value, 1)
         if name in _FROM_0 and not all(0 <= v <= _MAX_GEOMETRY for v in numbers):
             raise _beyond(target, name, value, 0)
+        # Positions are made of them without a check; of NaN and infinity, any.
+        given = [v for v in values if v is not None]
+        if name in _SCALES and not all(1 / _MAX_GEOMETRY <= v <= _MAX_GEOMETRY for v in given):
+            raise _beyond(target, name, value, 1 / _MAX_GEOMETRY)
         if name == "pad" and not all(abs(v) <= _MAX_GEOMETRY for v in numbers):
             raise _beyond(target, name, value, -_MAX_GEOMETRY)
         # Without running statistics it is how weights are standardised.
@@ -230,8 +252,8 @@ def check_arguments(target: str, arguments: Mapping[str, Any]) -> None:
             raise Refused(f"its operator {target!r} is a transposed convolution")
 
 
-def _beyond(target: str, name: str, value: object, least: int) -> Refused:
+def _beyond(target: str, name: str, value: object, least: float) -> Refused:
     return Refused(
-        f"its operator {target!r} has the {name} {str(value)[:60]}; expected {least} to"
+        f"its operator {target!r} has the {name} {str(value)[:60]}; expected {least:g} to"
         f" {_MAX_GEOMETRY}"
     )

@@ -24,6 +24,7 @@ _BATCH = 2
 _MAX_ALIVE = 2**27
 _MAX_IN_ALL = 2**33
 _MAX_MACS = 2**40
+_MULTIPLYING = frozenset({"conv1d", "conv2d", "convolution", "linear", "addmm", "mm", "matmul"})
 _MAX_KNOWN = 2**16  # numbers of a constant whose values are followed
 
 
@@ -122,8 +123,7 @@ class _Check:
 
     def _count_macs(self, call: Call, args: tuple[Any, ...], value: Any) -> None:
         factors = [a for a in args[:3] if isinstance(a, Tensor) and a.ndim >= 2]
-        if call.target.split(".")[-2] in ("conv2d", "convolution", "linear", "addmm", "mm",
-                                          "matmul"):  # fmt: skip
+        if call.target.split(".")[-2] in _MULTIPLYING:
             weight = factors[-1]
             self.macs += _size(value) * max(1, weight.numel() // max(1, weight.shape[0]))
         elif "pool" in call.target:
