@@ -102,7 +102,7 @@ def test_a_tuned_run_is_what_its_figures_say(model: Model, photos: Path, tmp_pat
     assert tuned is not None
     y = network(val.x_nchw)
     want = run(tuned, {tuned.input.name: val.x_nchw})[tuned.output]
-    assert torch.allclose(y, want[:, list(_CLASSES)], atol=1e-4)
+    assert torch.allclose(y, want[:, list(_CLASSES)], atol=1e-3)
     untuned = replace(done.found, tuned=None).compact()
     other = run(untuned, {untuned.input.name: val.x_nchw})[untuned.output]
     assert not torch.allclose(y, other, atol=1e-2)

@@ -102,14 +102,14 @@ def test_work_counts_macs_and_numbers_written(known, element: float) -> None:
     """By hand, for the whole network and for one channel and one rank less."""
     graph, channels, _, _ = known
     gone = np.zeros(channels.count, dtype=bool)
-    numbers = 12 + 20 + 12 + 12 + 10 + 22 + 16  # convolutions, the add and the concat
+    layers, others = 12 + 20 + 12 + 10 + 16, 12 + 22  # convolutions; the add and the concat
     macs = 256 * (12 * 27 + 20 * 108 + 12 * 180 + 10 * 12 + 16 * 198) + 16 * 5
-    want = macs + element * (256 * numbers + 16 + 5)
+    want = macs + element * (256 * (layers / 4 + others) + 16 + 5 / 4)
     assert class_work(graph, channels, gone, {}, element) == want
     gone[channels.of["inner"][3]] = True
-    want -= 256 * (108 + 12 * 9) + element * 256
+    want -= 256 * (108 + 12 * 9) + element * 256 / 4
     assert class_work(graph, channels, gone, {}, element) == want
-    want += 256 * (4 * (198 + 16) - 16 * 198) + element * 256 * 4
+    want += 256 * (4 * (198 + 16) - 16 * 198) + element * 256 * 4 / 4
     assert class_work(graph, channels, gone, {"last": Split(4)}, element) == want
     want += 256 * 4 * (3 * 22 + 3 * 16 - 9 * 22 - 16)
     assert class_work(graph, channels, gone, {"last": Split(4, separable=True)}, element) == want

@@ -2,9 +2,10 @@
 
 Two things keep multiplications from being all that counts. Runtimes lay channels out in blocks
 (ONNX Runtime's are of 8 or 16) and take slower code, or change the layout, where a layer does not
-fill them; and every number that a layer makes has to be written and read again. Both are told by
-the times of a few small networks, chains of convolutions, which ``distillnet timings`` measures on
-this machine and its kit on any other. A table that comes with the package stands in until then.
+fill them; and what pools, adds, normalises or joins maps reads and writes numbers without
+multiplying much. Both are told by the times of small networks, chains of convolutions and of pools,
+which ``distillnet timings`` measures on this machine and its kit on any other. A table that comes
+with the package stands in until then.
 """
 
 import json
@@ -25,6 +26,7 @@ __all__ = [
     "FORMAT",
     "KIT_MARKER",
     "MULTIPLES",
+    "POOL",
     "SIDE",
     "TimeTable",
     "built_in_times",
@@ -39,39 +41,43 @@ SIDE = 28  # of the images that chains take
 MULTIPLES = (1, 2, 4, 8, 16, 32)
 _WIDTHS = (19, 27, 35, 42, 53, 61, 74, 86, 99, 117)  # that a search may leave
 _REPEATED = 3  # layers of one width
-# (channels in, out, kernel) of layers with many multiplications for a number they make, and few.
-_SHAPES = ((16, 64, 1), (32, 64, 1), (64, 64, 1), (128, 64, 1), (32, 32, 3), (64, 64, 3))
+_USUAL = 64  # channels
+POOL = 0  # stands for a kernel: a maximum pool of 3 x 3 places, one by one
+_POOLS = 8
+_ALIKE = 1.02  # times that no measurement tells apart
 FORMAT = 1
 KIT_MARKER = "kit.json"  # what tells a kit from somebody else's folder
 
-Chain = tuple[tuple[int, int, int], ...]  # convolutions: channels in, out, kernel
+Chain = tuple[tuple[int, int, int], ...]  # layers: channels in, out, kernel or POOL
 
 
 def chain_name(chain: Chain) -> str:
     """How a table calls a chain.
 
-    >>> chain_name(((64, 32, 1), (32, 64, 3)))
-    '64-32x1_32-64x3'
+    >>> chain_name(((64, 32, 1), (32, 32, POOL)))
+    '64-32x1_32pool'
     """
-    return "_".join(f"{n_in}-{n_out}x{kernel}" for n_in, n_out, kernel in chain)
+    return "_".join(
+        f"{n_out}pool" if kernel == POOL else f"{n_in}-{n_out}x{kernel}"
+        for n_in, n_out, kernel in chain
+    )
 
 
 def _width_chain(width: int) -> Chain:
     return ((width, width, 3),) * _REPEATED
 
 
-def _shape_chain(shape: tuple[int, int, int]) -> Chain:
-    return ((64, shape[0], 1), shape)
-
-
 def _rounded(width: int, multiple: int) -> int:
     return -(-width // multiple) * multiple
 
 
+_ONE: Chain = ((_USUAL, _USUAL, 1),)
+_POOLED: Chain = _ONE + ((_USUAL, _USUAL, POOL),) * _POOLS
 CHAINS: Mapping[str, Chain] = {
     chain_name(chain): chain
     for chain in (
-        *map(_shape_chain, _SHAPES),
+        _ONE,
+        _POOLED,
         *map(_width_chain, sorted({_rounded(w, m) for w in _WIDTHS for m in MULTIPLES})),
     )
 }
@@ -94,32 +100,27 @@ class TimeTable:
 
     @property
     def element(self) -> float:
-        """How many multiply-adds take as long as writing one number of a layer's output does.
-
-        The time of single layers is fitted by  a x MACs + b x numbers; this is b / a.
-        """
-        import numpy as np  # only now: --help reads this module too
-
-        chains = [_shape_chain(shape) for shape in _SHAPES]
-        times = np.array([self.seconds[chain_name(chain)] for chain in chains])
-        macs = [sum(i * o * k * k for i, o, k in chain) for chain in chains]
-        made = [sum(o for _, o, _ in chain) for chain in chains]
-        table = SIDE * SIDE * np.array([macs, made], dtype=np.float64).T
-        # Relative errors, so that small layers count as much.
-        (per_mac, per_number), *_ = np.linalg.lstsq(
-            table / times[:, None], np.ones(len(times)), rcond=None
-        )
-        return float(max(0.0, per_number / max(per_mac, 1e-30)))
+        """How many multiply-adds take as long as a pool does for one of its numbers."""
+        several = _width_chain(_USUAL)
+        macs = SIDE**2 * sum(n_in * n_out * kernel**2 for n_in, n_out, kernel in several)
+        per_mac = self.seconds[chain_name(several)] / macs
+        pools = self.seconds[chain_name(_POOLED)] - self.seconds[chain_name(_ONE)]
+        return max(0.0, pools / (SIDE**2 * _USUAL * _POOLS) / per_mac)
 
     @property
     def multiple(self) -> int:
-        """The multiple to which widths that a search may leave are rounded up for least time."""
+        """The multiple to which widths that a search may leave are rounded up for least time.
+
+        The largest of those that take as long: more channels for nothing.
+        """
 
         def mean(multiple: int) -> float:
             chains = (_width_chain(_rounded(width, multiple)) for width in _WIDTHS)
             return fmean(self.seconds[chain_name(chain)] for chain in chains)
 
-        return min(MULTIPLES, key=mean)
+        times = {multiple: mean(multiple) for multiple in MULTIPLES}
+        least = min(times.values())
+        return max(multiple for multiple in MULTIPLES if times[multiple] <= _ALIKE * least)
 
     def dumps(self) -> str:
         """As JSON."""

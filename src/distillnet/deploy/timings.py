@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from distillnet.cut.times import CHAINS, SIDE, Chain, TimeTable, machine
+from distillnet.cut.times import CHAINS, POOL, SIDE, Chain, TimeTable, machine
 from distillnet.deploy.bench import interleave
 from distillnet.deploy.extras import is_installed, need
 
 __all__ = ["chain_module", "measure_times", "onnx_chain"]
 
-_RUNS, _WARM_UP = 25, 2
+_ROUNDS, _RUNS, _WARM_UP = 5, 9, 2
 
 Call = Callable[[], object]
 
@@ -27,21 +27,27 @@ def measure_times(
     before, rounds = torch.get_num_threads(), []
     try:
         calls = [make(chain, threads) for chain in CHAINS.values()]
-        # In turns: what else the machine does falls on all of them.
-        interleave(calls, 0, 0, warm_up=_WARM_UP)
-        for done in range(1, _RUNS + 1):
-            rounds.append(interleave(calls, 0, 1, warm_up=0)[0])
-            on_progress(done, _RUNS)
+        # In turns, so that what else the machine does falls on all of them; but some runs of each
+        # together, as layers of one network find their numbers in the cache.
+        for done in range(1, _ROUNDS + 1):
+            rounds.append([interleave([call], 0, _RUNS, warm_up=_WARM_UP) for call in calls])
+            on_progress(done, _ROUNDS)
     finally:
         torch.set_num_threads(before)
-    seconds = dict(zip(CHAINS, np.median(rounds, axis=0).tolist(), strict=True))
+    medians = np.median([[np.median(times) for times in row] for row in rounds], axis=0)
+    seconds = dict(zip(CHAINS, medians.tolist(), strict=True))
     return TimeTable(machine(), f"{runtime} {_version(runtime)}", threads, seconds)
 
 
 def chain_module(chain: Chain) -> nn.Sequential:
-    """A chain of convolutions with a ReLU behind each."""
-    layers = [nn.Conv2d(i, o, k, padding=k // 2) for i, o, k in chain]
-    return nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())))
+    """A chain of pools, and of convolutions with a ReLU behind each."""
+    parts: list[nn.Module] = []
+    for n_in, n_out, kernel in chain:
+        if kernel == POOL:
+            parts.append(nn.MaxPool2d(3, 1, padding=1))
+        else:
+            parts += [nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2), nn.ReLU()]
+    return nn.Sequential(*parts)
 
 
 def onnx_chain(chain: Chain) -> bytes:
@@ -51,6 +57,11 @@ def onnx_chain(chain: Chain) -> bytes:
     nodes, weights, last = [], [], "x"
     for i, (n_in, n_out, k) in enumerate(chain):
         made = "y" if i == len(chain) - 1 else f"r{i}"
+        if k == POOL:
+            how = {"kernel_shape": [3, 3], "pads": [1] * 4}
+            nodes.append(make.make_node("MaxPool", [last], [made], **how))
+            last = made
+            continue
         values = np.full((n_out, n_in, k, k), 1e-3, np.float32)
         weights.append(onnx.numpy_helper.from_array(values, f"w{i}"))
         nodes += [

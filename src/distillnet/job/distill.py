@@ -293,6 +293,7 @@ def _search_best(
         round_to=options.round_to,
         param_weight=options.param_weight,
         element=options.element_cost,
+        graphs=pictures.graphs,
         seen=options.seen,
         seed=options.seed,
         on_progress=lambda done, total: on_progress("search", done, total),

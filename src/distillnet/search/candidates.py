@@ -28,18 +28,21 @@ from distillnet.graph.channels import Channels
 from distillnet.graph.replay import masked_scores
 from distillnet.images.preprocessing import Size
 from distillnet.refit.compensation import refit
-from distillnet.refit.teacher import Teacher, teach
+from distillnet.refit.samples import evenly
+from distillnet.refit.teacher import Teacher, bytes_to_teach, teach_all
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.orders import Order, elimination_orders
+from distillnet.search.roles import assign_roles, mixed
 from distillnet.search.splits import Spectrum, spectra
 
-__all__ = ["Candidate", "Importance", "Roles", "Sized", "Workshop", "assign_roles"]
+__all__ = ["Candidate", "Importance", "Sized", "Workshop"]
 
 _FOLDS = 5  # of a cross-validation
 _CROSSED_IMAGES = 400  # that are enough to tell by how much the others are flattered
 _BYTES = 10**9  # of the teacher's answers, and of values kept between layers twice that
+_BYTES_OF_SIZES = 3 * 10**9  # of the teacher's answers for all input sizes
 
 Importance = Callable[[Evidence], NDArray[np.float64]]
 
@@ -65,18 +68,6 @@ class Sized:
     @property
     def x_search(self) -> Tensor:
         return self.x_nchw[self.n_statistics :]
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Positions in ``Sized.x_nchw`` of the images that fit weights, and of those that judge.
-
-    Neighbours among those that fit are of different classes: layers whose values take too much
-    memory are fitted on the first of them.
-    """
-
-    fit: Tensor
-    judge: Tensor
 
 
 @dataclass(frozen=True)
@@ -107,6 +98,8 @@ class Workshop:
         importance: by channel class, what goes last; None asks the surgeon.
         split: whether layers may be written as two thinner ones.
         element: MACs that take as long as writing one number; 0 counts MACs alone.
+        graphs: the network at the sizes that may be tried, those that surely are first; see
+            ``_teach``.
 
     Attributes:
         original, here: the network at its original size, and at the present ``size``.
@@ -125,8 +118,10 @@ class Workshop:
         round_to: int = 1,
         param_weight: float = 0.0,
         element: float = 0.0,
+        graphs: Mapping[Size, Graph] | None = None,
         seed: int = 0,
     ) -> None:
+        self.graphs = graphs or {}
         self.load, self.mission, self.seed = sized, mission, seed
         self.importance, self.split = importance, split
         self.round_to, self.param_weight, self.element = round_to, param_weight, element
@@ -143,7 +138,7 @@ class Workshop:
         self.orders: tuple[Order, ...] | None = None
         self.spectra: tuple[Spectrum, ...] = ()
         self.needs: Mapping[str, Tensor] = {}
-        self.teacher: Teacher | None = None  # at the present size, of the images ``taught``
+        self.teachers: Mapping[Size, Teacher] = {}  # by size, of the images ``taught``
         self.taught = torch.empty(0, dtype=torch.int64)
 
     def go_to(self, size: Size) -> None:
@@ -151,7 +146,6 @@ class Workshop:
         if size != self.size:
             self.here = self.original if size == self.original_size else self.load(size)
             self.size = size
-            self.teacher = None
         if self.orders is None:
             here = self.here
             evidence = measure_evidence(
@@ -173,7 +167,7 @@ class Workshop:
         _, refitted = self._answer(plan)
         if self.judge.verdict(refitted).expected_loss_pp >= same.expected_loss_pp:
             self.learns_from_original_size = False
-            self.teacher = None
+            self.teachers = {}
 
     def make(self, enough: Callable[[Cut], bool]) -> Candidate | None:
         """A candidate at the present size, cut as little as ``enough`` allows.
@@ -246,8 +240,8 @@ class Workshop:
         everyone = torch.arange(len(self.here.x_nchw))
         if candidate.graph is not None and bool(torch.isin(self.roles.fit, self.roles.judge).any()):
             return candidate.graph
-        self.teacher = None  # of other images
-        both = _mixed(_evenly(everyone, 2 * self.here.n_statistics))
+        self.teachers = {}  # of other images
+        both = mixed(evenly(everyone, 2 * self.here.n_statistics))
         return self._refit(candidate.plan, both)[0]
 
     def _cut(self, enough: Callable[[Cut], bool]) -> Cut:
@@ -297,43 +291,29 @@ class Workshop:
 
     def _taught(self, images: Tensor) -> Teacher:
         """What layers are to say of images, by position, which come at both sizes."""
-        if self.teacher is None or not bool(torch.isin(images, self.taught).all()):
-            here = self.here.graph
-            teacher = self.original if self.learns_from_original_size else self.here
-            x_nchw = teacher.x_nchw[images]
-            self.taught = images
-            self.teacher = teach(teacher.graph, here, x_nchw, max_bytes=_BYTES, seed=self.seed)
+        if self.size not in self.teachers or not bool(torch.isin(images, self.taught).all()):
+            self._teach(images)
+        teacher = self.teachers[self.size]
         if len(images) == len(self.taught):
-            return self.teacher
+            return teacher
         place = torch.zeros(len(self.here.x_nchw), dtype=torch.int64)
         place[self.taught] = torch.arange(len(self.taught))
-        return self.teacher.of(place[images])
+        return teacher.of(place[images])
 
-
-def assign_roles(n: int, n_statistics: int, *, alike: bool) -> Roles:
-    """Who fits and who judges of ``n`` images, the statistics images first.
-
-    >>> roles = assign_roles(5, 2, alike=True)
-    >>> sorted(roles.fit.tolist()), roles.judge.tolist()
-    ([0, 1, 2, 3], [0, 1, 2, 3, 4])
-    >>> roles = assign_roles(5, 2, alike=False)
-    >>> sorted(roles.fit.tolist()), roles.judge.tolist()
-    ([0, 1], [2, 3, 4])
-    """
-    everyone = torch.arange(n)
-    if not alike:
-        return Roles(_mixed(everyone[:n_statistics]), everyone[n_statistics:])
-    # Time grows with the images that fit: no more of them where many are searched on.
-    return Roles(_mixed(_evenly(everyone, 2 * n_statistics)), everyone)
-
-
-def _mixed(positions: Tensor, stride: int = 31) -> Tensor:
-    """The same positions, neighbours far apart: classes follow each other."""
-    return torch.cat([positions[first::stride] for first in range(stride)])
-
-
-def _evenly(positions: Tensor, most: int) -> Tensor:
-    """At most so many of them, in equal distances: of all classes, which follow each other."""
-    if len(positions) <= most:
-        return positions
-    return positions[torch.arange(most) * len(positions) // most]
+    def _teach(self, images: Tensor) -> None:
+        """Ask the original once for all sizes, as far as memory allows: it is slow to answer."""
+        original, here = self.original, self.here
+        students = {self.size: here.graph}
+        if not self.learns_from_original_size:
+            original = here
+        elif self.graphs:
+            left = _BYTES_OF_SIZES - bytes_to_teach(here.graph, len(images), _BYTES)
+            for size, graph in self.graphs.items():
+                left -= bytes_to_teach(graph, len(images), _BYTES)
+                if left < 0:
+                    break
+                students.setdefault(size, graph)
+        self.taught = images
+        self.teachers = teach_all(
+            original.graph, students, original.x_nchw[images], max_bytes=_BYTES, seed=self.seed
+        )

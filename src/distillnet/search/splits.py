@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distillnet.cut.cost import LAYER_SHARE
 from distillnet.cut.thin import Split, halves, is_separable, matrix
 from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
@@ -99,7 +100,7 @@ def choose_splits(
         price: in squared score units per MAC.
         per_param: MACs that one parameter counts for.
         multiple: ranks are multiples of it.
-        element: MACs that writing a number between the two layers counts for.
+        element: what a number counts for, in MACs; see ``cost.class_work``.
     """
     chosen: dict[str, Split] = {}
     least: dict[str, float] = {}
@@ -117,7 +118,7 @@ def choose_splits(
         damage = np.append(np.cumsum(values[::-1])[::-1], 0.0)
         each = (first.macs + per_param * first.weights) * n_in
         each += (second.macs + per_param * second.weights) * n_out
-        cost = np.arange(len(damage)) * (each + element * first.numbers)
+        cost = np.arange(len(damage)) * (each + LAYER_SHARE * element * first.numbers)
         all_of_it = (whole.macs + per_param * whole.weights) * n_in * n_out
         ranks = np.arange(multiple, len(damage), multiple)
         ranks = ranks[cost[ranks] <= _WORTH * all_of_it]
