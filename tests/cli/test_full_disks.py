@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import distillnet.files
+import distillnet.files.tensors
 from invocations import DISTILL, Cli, assert_refused, distill_words, tree
 
 cli_distill = importlib.import_module("distillnet.cli.distilling")
@@ -53,7 +53,7 @@ def test_a_full_disk(
     def full(*args: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(distillnet.files if name == "save_file" else Path, name, full)
+    monkeypatch.setattr(distillnet.files.tensors if name == "save_file" else Path, name, full)
     done = cli(*DISTILL)
     assert_refused(done, 1)
     assert "No space left on device" in done.err

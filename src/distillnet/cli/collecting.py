@@ -10,6 +10,7 @@ from distillnet.cli.groups import grouped
 from distillnet.cli.options import ComputeOptions, DataOpt, JsonOpt, ModelArg, NetworkOptions
 from distillnet.cli.output import print_json, print_table, progress, warn_unreadable
 from distillnet.files import new_folder
+from distillnet.files.results import ATLAS
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import analyse
 from distillnet.images import open_images
@@ -38,7 +39,7 @@ def collect_command(
     device = compute.device.value
     options = Options(batch_size=compute.batch_size, workers=compute.workers, device=device)
     reads = [data, network.weights, network.class_names]
-    with new_folder(out, "atlas.json", reads) as folder, progress() as on_progress:
+    with new_folder(out, ATLAS, reads) as folder, progress() as on_progress:
         loaded = network.load(model)
         mission = parse_mission(classes, loaded.classes) if classes is not None else None
         images = open_images(data, loaded.classes, mission.indices if mission else None).train

@@ -17,6 +17,7 @@ from distillnet.cli.options import (
     JsonOpt,
     Method,
     NetworkOptions,
+    OverwriteOpt,
     ScoreName,
     SeedOpt,
 )
@@ -24,10 +25,11 @@ from distillnet.cli.output import print_json, print_line, print_result, progress
 from distillnet.deploy.timings import best_multiple, element_cost
 from distillnet.errors import InputError
 from distillnet.files import new_folder
+from distillnet.files.results import RUN
 from distillnet.job.distill import distill
 from distillnet.job.distillation import Options
 from distillnet.job.front import take_from_front
-from distillnet.job.runs import RUN_MARKER, open_run, write_run
+from distillnet.job.runs import open_run, write_run
 from distillnet.search import Budget
 
 __all__ = ["Aim", "distill_command"]
@@ -201,12 +203,13 @@ def distill_command(
     search: SearchOptions,
     network: NetworkOptions,
     compute: ComputeOptions,
+    overwrite: OverwriteOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Cut a network down to a few classes within an accuracy budget; the main job."""
     if from_run is not None:
         _refuse_beside_from(context)
-        _take_from(from_run, budget.budget(), out, as_json)
+        _take_from(from_run, budget.budget(), out, as_json, overwrite)
         return
     if model is None or images.data is None or classes is None:
         given = {"MODEL": model, "--data": images.data, "--classes": classes}
@@ -218,7 +221,10 @@ def distill_command(
     options = _options(budget, search, network, compute)
     sources = asdict(images) | {"weights": network.weights, "class_names": network.class_names}
     reads = [path for path in sources.values() if path] + [Path(model), Path(model.split(":")[0])]
-    with new_folder(out, RUN_MARKER, reads) as folder, progress() as on_progress:
+    with (
+        new_folder(out, RUN, reads, overwrite=overwrite) as folder,
+        progress() as on_progress,
+    ):
         loaded = network.load(model)
         mission = parse_mission(classes, loaded.classes)
         statistics = open_atlas(images.atlas) if images.atlas else None
@@ -273,7 +279,7 @@ def _multiple(text: str) -> int:
 
 
 _BUDGET = ("max_loss", "max_class_loss", "confidence", "target_macs", "target_params")
-_WITH_FROM = ("from_run", "out", "as_json", *_BUDGET)
+_WITH_FROM = ("from_run", "out", "overwrite", "as_json", *_BUDGET)
 
 
 def _refuse_beside_from(context: typer.Context) -> None:
@@ -290,8 +296,8 @@ def _refuse_beside_from(context: typer.Context) -> None:
         )
 
 
-def _take_from(run: Path, budget: Budget, out: Path, as_json: bool) -> None:
-    with new_folder(out, RUN_MARKER, [run]) as folder:
+def _take_from(run: Path, budget: Budget, out: Path, as_json: bool, overwrite: bool) -> None:
+    with new_folder(out, RUN, [run], overwrite=overwrite) as folder:
         result = take_from_front(open_run(run), budget, folder)
     if as_json:
         print_json(result)

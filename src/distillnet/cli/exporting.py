@@ -11,7 +11,6 @@ import typer
 from distillnet.cli.options import ImageOptions, JsonOpt, RunArg
 from distillnet.cli.output import print_json, print_table, warn
 from distillnet.deploy import (
-    C_MARKER,
     FORMATS,
     TOLERANCE,
     Exported,
@@ -21,6 +20,7 @@ from distillnet.deploy import (
 )
 from distillnet.engine import check_prefix
 from distillnet.files import new_file, new_folder
+from distillnet.files.results import C_FOLDER
 from distillnet.job.runs import Run, open_run
 
 __all__ = ["export_command"]
@@ -139,7 +139,7 @@ def _export_c(
     words += ["--switchable"] * as_missions
     words += [word for other in others for word in ("--mission", str(other))]
     command = "distillnet " + shlex.join(words)
-    with new_folder(out, C_MARKER) as work:
+    with new_folder(out, C_FOLDER) as work:
         done = export_c(opened, work, prefix, runs, as_missions=as_missions, command=command)
     values = {"out": str(out), "format": "c", "prefix": prefix, "tolerance": TOLERANCE}
     values |= asdict(done)

@@ -16,12 +16,12 @@ from distillnet.cli.exporting import export_command
 from distillnet.cli.failures import explain
 from distillnet.cli.inspecting import inspect_command
 from distillnet.cli.memory import keep_freed_memory
-from distillnet.cli.options import JsonOpt
+from distillnet.cli.options import JsonOpt, OverwriteOpt
 from distillnet.cli.output import print_line, progress, warn
 from distillnet.cli.training import train_command
 from distillnet.files import new_folder
+from distillnet.files.results import DEMO
 from distillnet.job.demo import run_demo
-from distillnet.job.runs import RUN_MARKER
 
 app = typer.Typer(
     add_completion=False,
@@ -51,10 +51,11 @@ def _before_all(
 @app.command(short_help="A digits network, trained and distilled.")
 def demo(
     out: Annotated[Path, typer.Option(help="Where to write the run.")] = Path("distillnet-demo"),
+    overwrite: OverwriteOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """The whole job in a minute: train a digits network, distill it for three digits."""
-    with new_folder(out, RUN_MARKER) as folder, progress() as on_progress:
+    with new_folder(out, DEMO, overwrite=overwrite) as folder, progress() as on_progress:
         done = run_demo(folder, on_progress=on_progress)
     print_run(done, out, as_json)
 

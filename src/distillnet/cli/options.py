@@ -27,6 +27,7 @@ __all__ = [
     "Method",
     "ModelArg",
     "NetworkOptions",
+    "OverwriteOpt",
     "RunArg",
     "Runtime",
     "ScoreName",
@@ -71,6 +72,15 @@ SeedOpt = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every 
 JsonOpt = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON object and nothing else.", show_default="off"),
+]
+OverwriteOpt = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Also remove what was exported or timed of the earlier run in --out, and nothing "
+        "else.",
+        show_default="off",
+    ),
 ]
 
 

@@ -25,7 +25,8 @@ from distillnet.classes import ClassTable, Mission
 from distillnet.cut.bitmaps import pack
 from distillnet.errors import InputError
 from distillnet.evaluate import Evaluation, Scores, evaluation
-from distillnet.files import write_tensors
+from distillnet.files.results import RUN
+from distillnet.files.tensors import write_tensors
 from distillnet.graph import Graph, GraphModule
 from distillnet.images import Batch
 from distillnet.images.preprocessing import Preprocessing
@@ -45,8 +46,7 @@ __all__ = [
     "write_run",
 ]
 
-# What tells a run folder, which may be replaced, from a folder of somebody else's results.
-RUN_MARKER = "mission.json"
+RUN_MARKER = RUN.marker
 FRONT = "front"  # the folder of networks for other budgets
 _FORMAT = 3
 _VERSIONS = ("distillnet", "torch", "torchvision", "numpy", "pillow")

@@ -1,0 +1,41 @@
+"""The files of each kind of result; tests compare them with what the commands write."""
+
+from distillnet.files.layout import Layout
+
+__all__ = ["ATLAS", "C_FOLDER", "DEMO", "RUN"]
+
+_NUMBER = "[0-9]*"
+_STATISTICS = ("atlas.json", f"{_NUMBER}.safetensors")
+_NETWORK = ("result.json", "model.pt2", "bitmaps.safetensors")
+_C = (
+    *("about.json", "CMakeLists.txt", "Makefile", "README.md", "missions/*.c", "model.c"),
+    *("model.h", "test_vector.c", "weights.bin", "weights.c"),
+)
+_BUILT = ("*.o", "lib*.a", "missions/*.o", "test_vector")  # by the Makefile
+
+
+def _in(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}" for name in names)
+
+
+ATLAS = Layout("atlas.json", _STATISTICS)
+C_FOLDER = Layout("model.h", _C)
+RUN = Layout(
+    "mission.json",
+    (
+        "mission.json",
+        *_NETWORK,
+        *_in("atlas", _STATISTICS),
+        *_in(f"front/{_NUMBER}", _NETWORK),
+    ),
+    (
+        *("bench.json", "bench.png", "export.pt2", "report.html"),
+        *("model.onnx", "model-fp16.onnx", "model-int8.onnx"),
+        *_in("c", (*_C, *_BUILT)),
+    ),
+)
+DEMO = Layout(
+    RUN.marker,
+    (*RUN.own, "weights.safetensors", f"data/*/{_NUMBER}/{_NUMBER}.png"),
+    RUN.derived,
+)
