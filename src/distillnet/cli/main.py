@@ -18,6 +18,7 @@ from distillnet.cli.inspecting import inspect_command
 from distillnet.cli.memory import keep_freed_memory
 from distillnet.cli.options import JsonOpt, OverwriteOpt
 from distillnet.cli.output import print_line, progress, warn
+from distillnet.cli.signals import ended_like_ctrl_c
 from distillnet.cli.training import train_command
 from distillnet.files import new_folder
 from distillnet.files.results import DEMO
@@ -73,14 +74,21 @@ for name, does, command in (
 
 
 def main() -> None:
-    """Run the command line and end the process with status 0, 1, 2 or 130; see ``failures``."""
+    """Run the command line and end the process with a status; see ``failures``.
+
+    That is 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, as shells have it.
+    """
     keep_freed_memory()
+    ended_by: list[int] = []
     try:
-        app()
+        with ended_like_ctrl_c() as ended_by:
+            app()
     except SystemExit as leaving:  # --help, wrong options and Ctrl-C are typer's
         if leaving.code == 130:
-            warn("interrupted")
+            warn("terminated" if ended_by else "interrupted")
             _forget_the_interrupt()
+            if ended_by:
+                leaving.code = 128 + ended_by[0]
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the user gets one message
         status, message = explain(error)
