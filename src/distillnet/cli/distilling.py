@@ -22,6 +22,7 @@ from distillnet.cli.options import (
     SeedOpt,
 )
 from distillnet.cli.output import print_json, print_line, print_result, progress
+from distillnet.cli.resuming import ResumeOptions, saying_what_is_kept
 from distillnet.deploy.timings import best_multiple, element_cost
 from distillnet.errors import InputError
 from distillnet.files import new_folder
@@ -29,6 +30,7 @@ from distillnet.files.results import RUN
 from distillnet.job.distill import distill
 from distillnet.job.distillation import Options
 from distillnet.job.front import take_from_front
+from distillnet.job.resuming import search_store
 from distillnet.job.runs import open_run, write_run
 from distillnet.search import Budget
 
@@ -203,6 +205,7 @@ def distill_command(
     search: SearchOptions,
     network: NetworkOptions,
     compute: ComputeOptions,
+    resuming: ResumeOptions,
     overwrite: OverwriteOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
@@ -222,6 +225,7 @@ def distill_command(
     sources = asdict(images) | {"weights": network.weights, "class_names": network.class_names}
     reads = [path for path in sources.values() if path] + [Path(model), Path(model.split(":")[0])]
     with (
+        saying_what_is_kept(out, resuming),
         new_folder(out, RUN, reads, overwrite=overwrite) as folder,
         progress() as on_progress,
     ):
@@ -238,6 +242,7 @@ def distill_command(
             folder / "atlas",
             options,
             atlas=statistics,
+            store=search_store(out, loaded, mission, split, options, **asdict(resuming)),
             on_progress=on_progress,
         )
         write_run(

@@ -24,6 +24,7 @@ class Layout:
         marker: the file that tells a result, which may be replaced, from any other folder.
         own: what the command writes. What of it lies in the earlier result goes with that.
         derived: what others make of the result, which does not fit the next one.
+        begun: a file that tells work on a result that was interrupted; the same is done with it.
 
     >>> layout = Layout("a.json", ("a.json", "parts/*.bin"), ("c/model.*",))
     >>> [layout.is_own(name) for name in ("a.json", "parts/1.bin", "parts/1/2.bin", "1.bin")]
@@ -35,6 +36,7 @@ class Layout:
     marker: str
     own: tuple[str, ...]
     derived: tuple[str, ...] = ()
+    begun: str | None = None
 
     def is_own(self, path: str) -> bool:
         """Whether the command itself writes a file of this name, relative, with "/"."""

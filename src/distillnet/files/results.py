@@ -27,12 +27,14 @@ RUN = Layout(
         *_NETWORK,
         *_in("atlas", _STATISTICS),
         *_in(f"front/{_NUMBER}", _NETWORK),
+        *_in("unfinished", ("search.json", "*.safetensors", "*.part")),
     ),
     (
         *("bench.json", "bench.png", "export.pt2", "report.html"),
         *("model.onnx", "model-fp16.onnx", "model-int8.onnx"),
         *_in("c", (*_C, *_BUILT)),
     ),
+    begun="unfinished/search.json",
 )
 DEMO = Layout(
     RUN.marker,

@@ -12,7 +12,7 @@ from distillnet.files.disk import sync_file, sync_folder, sync_folders, sync_tre
 from distillnet.files.layout import Layout
 from distillnet.files.workplace import begin_folder, put_in_place, workplace
 
-__all__ = ["check_writable", "new_file", "new_folder"]
+__all__ = ["check_writable", "new_file", "new_folder", "replace_file"]
 
 _KINDS = {
     stat.S_IFREG: "a file",
@@ -42,7 +42,8 @@ def check_writable(path: Path, layout: Layout | None = None, *, overwrite: bool 
                     "write, choose another --out"
                 )
         if layout is not None and path.is_dir() and any(path.iterdir()):
-            if not (path / layout.marker).is_file():
+            markers = [name for name in (layout.marker, layout.begun) if name]
+            if not any((path / name).is_file() for name in markers):
                 raise InputError(
                     f"the folder {path} holds other files; expected a new or empty folder or an "
                     "earlier result to replace. Choose another --out."
@@ -128,3 +129,16 @@ def new_file(path: Path) -> Iterator[Path]:
         sync_file(work)
         work.replace(path)
         sync_folder(path.parent)
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """As ``new_file``, for a process that has the folder to itself already."""
+    work = path.with_name(f"{path.name}.part")
+    try:
+        yield work
+        sync_file(work)
+        work.replace(path)
+        sync_folder(path.parent)
+    finally:
+        work.unlink(missing_ok=True)

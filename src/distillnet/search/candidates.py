@@ -27,15 +27,17 @@ from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
 from distillnet.graph.replay import masked_scores
 from distillnet.images.preprocessing import Size
-from distillnet.refit.compensation import refit
+from distillnet.refit.compensation import refit, with_biases
 from distillnet.refit.teacher import Teacher, teach
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.orders import Order, elimination_orders
+from distillnet.search.roles import assign_roles, evenly, mixed
 from distillnet.search.splits import Spectrum, spectra
+from distillnet.search.store import NOWHERE, Store, key_of
 
-__all__ = ["Candidate", "Importance", "Roles", "Sized", "Workshop", "assign_roles"]
+__all__ = ["Candidate", "Importance", "Sized", "Workshop"]
 
 _FOLDS = 5  # of a cross-validation
 _CROSSED_IMAGES = 400  # that are enough to tell by how much the others are flattered
@@ -68,18 +70,6 @@ class Sized:
 
 
 @dataclass(frozen=True)
-class Roles:
-    """Positions in ``Sized.x_nchw`` of the images that fit weights, and of those that judge.
-
-    Neighbours among those that fit are of different classes: layers whose values take too much
-    memory are fitted on the first of them.
-    """
-
-    fit: Tensor
-    judge: Tensor
-
-
-@dataclass(frozen=True)
 class Candidate:
     """A plan at an input size, and what the images say of it.
 
@@ -107,6 +97,7 @@ class Workshop:
         importance: by channel class, what goes last; None asks the surgeon.
         split: whether layers may be written as two thinner ones.
         element: MACs that take as long as writing one number; 0 counts MACs alone.
+        store: where what takes long is looked up, and kept.
 
     Attributes:
         original, here: the network at its original size, and at the present ``size``.
@@ -126,8 +117,10 @@ class Workshop:
         param_weight: float = 0.0,
         element: float = 0.0,
         seed: int = 0,
+        store: Store = NOWHERE,
     ) -> None:
         self.load, self.mission, self.seed = sized, mission, seed
+        self.store = store
         self.importance, self.split = importance, split
         self.round_to, self.param_weight, self.element = round_to, param_weight, element
         self.original = sized(original_size)
@@ -220,8 +213,14 @@ class Workshop:
 
     def cross_scores(self, candidate: Candidate) -> Tensor:
         """A candidate's scores (N, classes), those of crossed folds by networks without them."""
-        fit, judge = self.roles.fit, self.roles.judge
         self.go_to(candidate.size)
+        key = self._key("crossed", candidate.plan)
+        known = self.store.tensors(key, lambda: {"scores": self._cross_scores(candidate)})
+        return known["scores"]
+
+    def _cross_scores(self, candidate: Candidate) -> Tensor:
+        fit, judge = self.roles.fit, self.roles.judge
+        self._taught(fit)  # folds see parts of that, whether or not the candidate was looked up
         scores = candidate.scores_nk.clone()
         fold = torch.full((len(self.here.x_nchw),), -1)
         fold[fit] = self._folds()
@@ -247,7 +246,7 @@ class Workshop:
         if candidate.graph is not None and bool(torch.isin(self.roles.fit, self.roles.judge).any()):
             return candidate.graph
         self.teacher = None  # of other images
-        both = _mixed(_evenly(everyone, 2 * self.here.n_statistics))
+        both = mixed(evenly(everyone, 2 * self.here.n_statistics))
         return self._refit(candidate.plan, both)[0]
 
     def _cut(self, enough: Callable[[Cut], bool]) -> Cut:
@@ -266,6 +265,15 @@ class Workshop:
 
     def _answer(self, plan: Plan) -> tuple[Graph, Tensor]:
         """The network at the present size, fitted, and its scores on the images that judge."""
+        template = with_biases(self.here.graph)
+        return self.store.network(
+            self._key("fitted", plan), template, lambda: self._answer_anew(plan)
+        )
+
+    def _key(self, what: str, plan: Plan) -> str:
+        return key_of(what, self.size, plan, teacher=self.learns_from_original_size)
+
+    def _answer_anew(self, plan: Plan) -> tuple[Graph, Tensor]:
         fit, judge = self.roles.fit, self.roles.judge
         known = torch.isin(judge, fit)
         graph, fitted = self._refit(plan, fit, answer=bool(known.any()))
@@ -308,32 +316,3 @@ class Workshop:
         place = torch.zeros(len(self.here.x_nchw), dtype=torch.int64)
         place[self.taught] = torch.arange(len(self.taught))
         return self.teacher.of(place[images])
-
-
-def assign_roles(n: int, n_statistics: int, *, alike: bool) -> Roles:
-    """Who fits and who judges of ``n`` images, the statistics images first.
-
-    >>> roles = assign_roles(5, 2, alike=True)
-    >>> sorted(roles.fit.tolist()), roles.judge.tolist()
-    ([0, 1, 2, 3], [0, 1, 2, 3, 4])
-    >>> roles = assign_roles(5, 2, alike=False)
-    >>> sorted(roles.fit.tolist()), roles.judge.tolist()
-    ([0, 1], [2, 3, 4])
-    """
-    everyone = torch.arange(n)
-    if not alike:
-        return Roles(_mixed(everyone[:n_statistics]), everyone[n_statistics:])
-    # Time grows with the images that fit: no more of them where many are searched on.
-    return Roles(_mixed(_evenly(everyone, 2 * n_statistics)), everyone)
-
-
-def _mixed(positions: Tensor, stride: int = 31) -> Tensor:
-    """The same positions, neighbours far apart: classes follow each other."""
-    return torch.cat([positions[first::stride] for first in range(stride)])
-
-
-def _evenly(positions: Tensor, most: int) -> Tensor:
-    """At most so many of them, in equal distances: of all classes, which follow each other."""
-    if len(positions) <= most:
-        return positions
-    return positions[torch.arange(most) * len(positions) // most]

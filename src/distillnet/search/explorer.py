@@ -54,6 +54,7 @@ class Explorer:
         self.validated: dict[Key, Verdict] = {}
         self.uncut: dict[Size, float] = {}  # work
         self.missed = False  # a target that cannot be reached
+        self.broken_off = False
 
     def smallest(self, sizes: Sequence[Size]) -> Key | None:
         """The candidate of fewest MACs within the budget, None where there is none."""
@@ -85,6 +86,13 @@ class Explorer:
             if len(self.validated) < _VALIDATIONS and self._allows(best):
                 self._climb(best[0], best[1] + _FINE)  # what is flattered less may go further
         return None
+
+    def best_so_far(self) -> Key | None:
+        """The smallest that was tried and is within the budget, when the search is broken off."""
+        self.broken_off = True
+        while (best := self._smallest_so_far()) is not None and best not in self.validated:
+            self._validate(best)
+        return best
 
     def _validate(self, key: Key) -> None:
         before = self.done[key].verdict
@@ -250,6 +258,8 @@ class Explorer:
 
     def _stopped_by(self, chosen: Key | None) -> str:
         """What speaks against the next smaller network that was tried."""
+        if self.broken_off:
+            return "an interruption"
         if self.budget.target_macs or self.budget.target_params:
             return "the ratio that was to be reached"
         most = math.inf if chosen is None else self._work_of(chosen)

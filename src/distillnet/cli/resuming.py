@@ -1,0 +1,66 @@
+"""Searches that are interrupted: saying what is kept of them, and how to go on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distillnet.cli.output import warn
+from distillnet.errors import InputError
+from distillnet.job.resuming import UNFINISHED
+
+__all__ = ["ResumeOptions", "saying_what_is_kept"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """What to do with what an interrupted search left in --out."""
+
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from where an interrupted search in --out was; give the same options.",
+            show_default="off",
+        ),
+    ] = False
+    best_so_far: Annotated[
+        bool,
+        typer.Option(
+            "--best-so-far",
+            help="Take the best network that an interrupted search in --out has found, without "
+            "searching on.",
+            show_default="off",
+        ),
+    ] = False
+
+
+@contextmanager
+def saying_what_is_kept(out: Path, options: ResumeOptions) -> Iterator[None]:
+    """Within, whatever ends a search, the user is told what is left of it."""
+    folder = out / UNFINISHED
+    if _kept(folder) and not (options.resume or options.best_so_far):
+        warn(
+            f"{folder} holds what an interrupted search found, which this one replaces; --resume "
+            "would go on from there, --best-so-far take the best of it"
+        )
+    try:
+        yield
+    except (typer.Exit, InputError):
+        raise
+    except BaseException:
+        if n := _kept(folder):
+            results = "1 result" if n == 1 else f"{n} results"
+            warn(
+                f"{results} of the search {'is' if n == 1 else 'are'} kept in {folder}. The same "
+                "command with --resume goes on from there; with --best-so-far it takes the best "
+                "network so far."
+            )
+        raise
+
+
+def _kept(folder: Path) -> int:
+    return len(list(folder.glob("*.safetensors")))

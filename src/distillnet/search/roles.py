@@ -1,0 +1,57 @@
+"""Which images fit the weights of candidates, and which judge them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Roles", "assign_roles", "evenly", "mixed"]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Positions in ``Sized.x_nchw`` of the images that fit weights, and of those that judge.
+
+    Neighbours among those that fit are of different classes: layers whose values take too much
+    memory are fitted on the first of them.
+    """
+
+    fit: Tensor
+    judge: Tensor
+
+
+def assign_roles(n: int, n_statistics: int, *, alike: bool) -> Roles:
+    """Who fits and who judges of ``n`` images, the statistics images first.
+
+    >>> roles = assign_roles(5, 2, alike=True)
+    >>> sorted(roles.fit.tolist()), roles.judge.tolist()
+    ([0, 1, 2, 3], [0, 1, 2, 3, 4])
+    >>> roles = assign_roles(5, 2, alike=False)
+    >>> sorted(roles.fit.tolist()), roles.judge.tolist()
+    ([0, 1], [2, 3, 4])
+    """
+    everyone = torch.arange(n)
+    if not alike:
+        return Roles(mixed(everyone[:n_statistics]), everyone[n_statistics:])
+    # Time grows with the images that fit: no more of them where many are searched on.
+    return Roles(mixed(evenly(everyone, 2 * n_statistics)), everyone)
+
+
+def mixed(positions: Tensor, stride: int = 31) -> Tensor:
+    """The same positions, neighbours far apart: classes follow each other.
+
+    >>> mixed(torch.arange(6), 3).tolist()
+    [0, 3, 1, 4, 2, 5]
+    """
+    return torch.cat([positions[first::stride] for first in range(stride)])
+
+
+def evenly(positions: Tensor, most: int) -> Tensor:
+    """At most so many of them, in equal distances: of all classes, which follow each other.
+
+    >>> evenly(torch.arange(6), 3).tolist()
+    [0, 2, 4]
+    """
+    if len(positions) <= most:
+        return positions
+    return positions[torch.arange(most) * len(positions) // most]
