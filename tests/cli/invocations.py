@@ -1,5 +1,6 @@
 """Commands on a small network and small pictures, and what they leave behind."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ __all__ = [
     "Outcome",
     "assert_refused",
     "distill_words",
+    "drop_unfinished",
     "tree",
 ]
 
@@ -41,6 +43,18 @@ def distill_words(
 
 DISTILL = distill_words()
 COLLECT = ("collect", "net.py:net", *OPTIONS, "--data", "photos", "--out", "atlas")
+
+
+def drop_unfinished(run: Path) -> bool:
+    """Remove what an interrupted search kept, and folders that hold nothing else; was there any?"""
+    kept = run / "unfinished"
+    found = (kept / "search.json").exists()
+    shutil.rmtree(kept, ignore_errors=True)
+    for folder in (run, *run.parents):
+        if not folder.exists() or any(folder.iterdir()):
+            break
+        folder.rmdir()
+    return found
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import distillnet.files.tensors
-from invocations import DISTILL, Cli, assert_refused, distill_words, tree
+from invocations import DISTILL, Cli, assert_refused, distill_words, drop_unfinished, tree
 
 cli_distill = importlib.import_module("distillnet.cli.distilling")
 
@@ -58,6 +58,7 @@ def test_a_full_disk(
     assert_refused(done, 1)
     assert "No space left on device" in done.err
     assert "free some space" in done.err
+    assert drop_unfinished(run_folder) == (name == "write_bytes")  # the search was done by then
     assert tree(home) == before
 
 
@@ -65,6 +66,7 @@ def test_folders_made_for_a_run_that_fails_go_again(cli: Cli, home: Path) -> Non
     before = tree(home)
     done = cli(*distill_words(data="damaged"), "--out", "deep/deeper/run")
     assert_refused(done)
+    assert drop_unfinished(home / "deep" / "deeper" / "run")
     assert tree(home) == before
     assert cli(*DISTILL, "--out", "deep/deeper/run").status == 0
     assert (home / "deep" / "deeper" / "run" / "result.json").exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from invocations import COLLECT, DISTILL, Cli, assert_refused, tree
+from invocations import COLLECT, DISTILL, Cli, assert_refused, drop_unfinished, tree
 
 cli_distill = importlib.import_module("distillnet.cli.distilling")
 
@@ -46,7 +46,9 @@ def test_ctrl_c_in_each_stage(
     monkeypatch.setattr(cli_distill, "progress", _interrupted_at(stage))
     done = cli(*DISTILL)
     assert_refused(done, 130)
-    assert done.err.strip() == "interrupted"
+    assert done.err.splitlines()[-1] == "interrupted"
+    kept = stage in ("search", "evaluate")
+    assert ("--resume goes on" in done.err) == drop_unfinished(home / "run") == kept
     assert tree(home) == before
 
 
@@ -80,6 +82,7 @@ def test_ctrl_c_in_each_command(
     done = cli(*args, *(("--epochs", "1") if args[0] == "train" else ()))
     assert_refused(done, 130)
     assert done.err.splitlines()[-1] == "interrupted"
+    assert drop_unfinished(home / "run") == (name == "write_run")
     assert tree(home) == before
 
 

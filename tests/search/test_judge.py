@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from distillnet.search import Budget, Judge, Verdict, estimate, is_within
-from distillnet.search.candidates import assign_roles
 from distillnet.search.judge import objection, pooled
 from distillnet.search.known import knows
+from distillnet.search.roles import assign_roles
 from small_network import MISSION
 
 

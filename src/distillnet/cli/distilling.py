@@ -22,7 +22,7 @@ from distillnet.cli.options import (
     SeedOpt,
 )
 from distillnet.cli.output import print_json, print_line, print_result, progress
-from distillnet.cli.resuming import ResumeOptions, saying_what_is_kept
+from distillnet.cli.resuming import ResumeOptions, saying_what_is_kept, tell_best
 from distillnet.deploy.timings import best_multiple, element_cost
 from distillnet.errors import InputError
 from distillnet.files import new_folder
@@ -242,7 +242,9 @@ def distill_command(
             folder / "atlas",
             options,
             atlas=statistics,
-            store=search_store(out, loaded, mission, split, options, **asdict(resuming)),
+            store=search_store(
+                out, loaded, mission, split, options, **asdict(resuming), on_best=tell_best
+            ),
             on_progress=on_progress,
         )
         write_run(

@@ -12,7 +12,7 @@ from distillnet.cli.output import warn
 from distillnet.errors import InputError
 from distillnet.job.resuming import UNFINISHED
 
-__all__ = ["ResumeOptions", "saying_what_is_kept"]
+__all__ = ["ResumeOptions", "saying_what_is_kept", "tell_best"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +42,17 @@ class ResumeOptions:
 def saying_what_is_kept(out: Path, options: ResumeOptions) -> Iterator[None]:
     """Within, whatever ends a search, the user is told what is left of it."""
     folder = out / UNFINISHED
-    if _kept(folder) and not (options.resume or options.best_so_far):
+    before = _kept(folder)
+    if before and not (options.resume or options.best_so_far):
         warn(
             f"{folder} holds what an interrupted search found, which this one replaces; --resume "
             "would go on from there, --best-so-far take the best of it"
         )
     try:
         yield
-    except (typer.Exit, InputError):
-        raise
-    except BaseException:
-        if n := _kept(folder):
+    except BaseException as error:
+        n = _kept(folder)
+        if n > before or (n and not isinstance(error, InputError)):
             results = "1 result" if n == 1 else f"{n} results"
             warn(
                 f"{results} of the search {'is' if n == 1 else 'are'} kept in {folder}. The same "
@@ -64,3 +64,8 @@ def saying_what_is_kept(out: Path, options: ResumeOptions) -> Iterator[None]:
 
 def _kept(folder: Path) -> int:
     return len(list(folder.glob("*.safetensors")))
+
+
+def tell_best(ratio: float, loss_pp: float) -> None:
+    """Say what a search would return if it were stopped now."""
+    warn(f"Best so far: {ratio:.2f} times less to do, {loss_pp:+.1f} points of loss expected")

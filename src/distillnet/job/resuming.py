@@ -1,7 +1,8 @@
 """What an interrupted search keeps in the run folder, and going on from it."""
 
 import hashlib
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,14 @@ def search_store(
     *,
     resume: bool = False,
     best_so_far: bool = False,
+    on_best: Callable[[float, float], None] = lambda ratio, loss_pp: None,
 ) -> Store:
     """Where a search keeps what it computes, in the folder of its run.
 
     Args:
         resume: go on from what an interrupted search left there.
         best_so_far: compute no more, take the best of it.
+        on_best: see ``Store``.
 
     Raises:
         InputError: there is nothing of that kind, it cannot be read, or is of another search.
@@ -61,9 +64,10 @@ def search_store(
         "options": fixed,
         "versions": {name: version(name) for name in _VERSIONS},
     }
-    return open_store(
+    store = open_store(
         out / UNFINISHED, settings, resume=resume or best_so_far, only_known=best_so_far
     )
+    return replace(store, on_best=on_best)
 
 
 def _digest(images: ImageSet) -> str:

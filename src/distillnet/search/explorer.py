@@ -55,6 +55,7 @@ class Explorer:
         self.uncut: dict[Size, float] = {}  # work
         self.missed = False  # a target that cannot be reached
         self.broken_off = False
+        self.told = math.inf  # the least work that was told of
 
     def smallest(self, sizes: Sequence[Size]) -> Key | None:
         """The candidate of fewest MACs within the budget, None where there is none."""
@@ -187,7 +188,16 @@ class Explorer:
             self.done[size, level] = candidate
             self._forget_weights()
             self.on_progress(min(len(self.done), TRIALS - 2), TRIALS)
+            self._tell_best()
         return self.done[size, level]
+
+    def _tell_best(self) -> None:
+        """Say so where the smallest network within the budget is smaller than it was."""
+        best = self._smallest_so_far()
+        if best is not None and self._work_of(best) < self.told:
+            self.told = self._work_of(best)
+            ratio = self.workshop.work / self.told
+            self.workshop.store.on_best(ratio, self.verdict(best).estimate_pp)
 
     def _forget_weights(self) -> None:
         """Let go of the weights of candidates that another beats in MACs and loss."""

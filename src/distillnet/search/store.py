@@ -42,12 +42,15 @@ class Store:
         settings: what all of them depend on.
         known: keys of what is there.
         only_known: raise NotKnown instead of computing anything.
+        on_best: called whenever a smaller network within the budget was found: how many times less
+            there is to do, and the loss that is expected, in points.
     """
 
     folder: Path | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     only_known: bool = False
+    on_best: Callable[[float, float], None] = lambda ratio, loss_pp: None
 
     def tensors(
         self, key: str, compute: Callable[[], Mapping[str, Tensor]]
@@ -104,7 +107,7 @@ class Store:
     def _write(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         assert self.folder is not None
         if not self.known:  # of other settings, or not wanted any more
-            self.folder.mkdir(exist_ok=True, parents=True)
+            self.folder.resolve().mkdir(exist_ok=True, parents=True)  # --out may be a link
             for path in (self.folder / _INDEX, *self.folder.glob("*.safetensors")):
                 path.unlink(missing_ok=True)
         with replace_file(self.folder / f"{key}.safetensors") as work:
