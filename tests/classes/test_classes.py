@@ -1,13 +1,16 @@
 """Class tables, aliases and missions."""
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
 
 from distillnet.classes import (
     ClassTable,
+    Mission,
     imagenet_table,
+    mission_of_folders,
     numbered_table,
     parse_mission,
     read_class_table,
@@ -97,29 +100,39 @@ def test_equal_names_are_told_apart():
         ("index\twnid\n0\tn01\n1\tn02\n", ("n01", "n02"), {"n01": 0}),
         ("index\tname\n0\t\n1\tdog\n", ("0", "dog"), {"0": 0}),
         ("index\n0\n1\n", ("0", "1"), {"1": 1}),
+        ('index,name\n1,"dog, wolf"\n0,cat\n', ("cat", "dog, wolf"), {"dog, wolf": 1}),
+        ("index;name;latin\n0;cat;felis\n1;dog;canis\n", ("cat", "dog"), {"canis": 1}),
+        ("cat\n\ndog\n", ("cat", "dog"), {"cats": 0, "dog": 1}),
+        ("cat, felis\r\ndog\r\n", ("cat, felis", "dog"), {"felis": 0, "cat, felis": 0}),
     ],
 )
 def test_read_class_table(tmp_path, text, names, spelled):
-    path = tmp_path / "classes.tsv"
+    path = tmp_path / "classes.txt"
     path.write_bytes(text.encode())
     table = read_class_table(path, 2)
     assert table.names == names
+    assert read_class_table(path) == table  # as many classes as the file has
     assert {alias: table.resolve(alias) for alias in spelled} == spelled
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "expected a tab-separated header with one column 'index'"),
-        (b"number\tname\n0\tcat\n", "columns 'number', 'name'; expected"),
-        (b"index,name\n0,cat\n1,dog\n", "columns 'index,name'; expected a tab-separated"),
-        (b"index\tindex\n0\t0\n", "one column 'index'"),
+        (b"", "begins with nothing; expected a first line with a column 'index'"),
+        (b"number\tname\n0\tcat\n", "begins with 'number', 'name'; expected"),
+        (b"number,name\n0,cat\n1,dog\n", "begins with 'number', 'name'; expected"),
+        (b"index\tindex\n0\t0\n", "a column 'index'"),
+        (b"name\ncat\ndog\n", "has 3 lines for the network's 2 outputs; .* one name per line"),
+        (b"cat\n\n", "names 1 class, but the network has 2 outputs; .*--class-names"),
+        (b"index,name\n0,a\n1,b\n2,c\n3,d\n", "names 4 classes, but the network has 2 outputs"),
+        (b"index,name\n" + b"9" * 200_000, "expected|found"),
         (b"index\tname\n0\tcaf\xe9\n1\tdog\n", "not UTF-8 \\(byte 16\\)"),
-        (b"index\tname\n0\tcat\n2\tdog\n", "line 3: found index '2'.* from 0 to 1"),
+        (b"index\tname\n0\tcat\n2\tdog\n", "has the index 2, and no line for 1; .* from 0 to 1"),
         (b"index\tname\n0\tcat\n-1\tdog\n", "line 3: found index '-1'"),
         (b"index\tname\n0\tcat\nx\tdog\n", "line 3: found index 'x'"),
         (b"index\tname\n0\tcat\n0\tdog\n", "line 3: index 0 stands there a second time"),
-        (b"index\tname\n0\tcat\n", "has 1 of the network's 2 classes; add 1"),
+        (b"index\tname\n0\tcat\n", "names 1 class, but the network has 2 outputs"),
+        (b"index\tname\n1\tcat\n", "has 1 of the network's 2 classes; add 0"),
         (b"index\tname\n0\tcat\tkitten\n1\tdog\n", "line 2: found 3 cells"),
     ],
 )
@@ -132,7 +145,8 @@ def test_malformed_class_table(tmp_path, data, message):
 
 
 def test_class_table_that_is_no_file(tmp_path):
-    for path in (tmp_path, tmp_path / "missing.tsv"):
+    os.mkfifo(tmp_path / "pipe")  # which would never end
+    for path in (tmp_path, tmp_path / "missing.tsv", tmp_path / "pipe"):
         with pytest.raises(InputError, match="cannot read the class names"):
             read_class_table(path, 2)
 
@@ -244,6 +258,105 @@ def test_an_int_is_an_index_even_where_the_text_is_ambiguous():
 def test_bad_mission(text, message):
     with pytest.raises(InputError, match=message):
         parse_mission(text, PETS)
+
+
+def test_all_that_does_not_fit_is_in_one_message():
+    with pytest.raises(InputError) as caught:
+        parse_mission("cat, unicorn, crane, pug=9, house cat, ginea pig", PETS)
+    first, *listed = str(caught.value).splitlines()
+    assert "5 of 6 names do not fit the network's 4 classes" in first
+    assert [line.strip() for line in listed] == [
+        "'unicorn' is not among them, and no name is close",
+        "'crane' fits 2 classes: 2 crane bird (n03, crane); 3 crane (n04)",
+        "'pug=9' is not among them, and no name is close",
+        "the mission names class 0 (cat) twice, as 'cat' and as 'house cat'; name each class once",
+        "'ginea pig' is not among them; nearest: 'guinea pig' (1)",
+    ]
+
+
+# Names of the user's own -----------------------------------------------------------------------
+
+
+def test_own_names_are_the_missions():
+    mission = parse_mission('"tom=house cat", pigs = 1, crane bird', PETS)
+    assert mission == Mission((0, 1, 2), ("tom", "pigs", "crane bird"))
+    table = mission.named(PETS)
+    assert table.names == ("tom", "pigs", "crane bird", "crane")
+    for text, index in {"Tom": 0, "cat": 0, "n01": 0, "pigs": 1, "guinea pig": 1}.items():
+        assert table.resolve(text) == index
+    assert mission.named(table) == table
+
+
+@pytest.mark.parametrize("text", ["crane=2,cat", "cat, Crane = crane bird"])
+def test_an_own_name_is_nobody_elses(text):
+    """What was ambiguous is decided, and the other class still has its index and codes."""
+    mission = parse_mission(text, PETS)
+    table = mission.named(PETS)
+    assert table.matches("crane") == (2,)
+    assert table.resolve("n04") == table.resolve("3") == 3
+    assert len(set(map(str.casefold, table.names))) == len(table)
+
+
+def test_own_names_may_be_exchanged():
+    fruit = numbered_table(2, ["lemon", "orange"])
+    table = parse_mission("orange=lemon,lemon=orange", fruit).named(fruit)
+    assert (table.resolve("orange"), table.resolve("lemon")) == (0, 1)
+
+
+def test_a_name_that_holds_an_equals_sign_is_one():
+    table = numbered_table(2, ["a=b", "b"])
+    assert parse_mission("a=b,b", table).indices == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("=cat,1", "an empty name"),
+        ("3=cat,1", "the number '3' as its name"),
+        ("tom=cat,TOM=1", "the name 'TOM', which class 0 already has"),
+        ("guinea pig=cat,1", "the name 'guinea pig', which class 0 already has"),
+        ("a=cat,b=cat", "twice, as 'a=cat' and as 'b=cat'"),
+        ("tom=,1", "no class ''"),
+        ("football,1", "write OWN=NAME"),
+    ],
+)
+def test_own_names_that_cannot_be(text, message):
+    with pytest.raises(InputError, match=message):
+        parse_mission(text, PETS)
+
+
+def test_folders_are_a_mission():
+    mission = mission_of_folders(["Cats", "crane_bird", "n01", "n04"], PETS, "photos")
+    assert mission == Mission((0, 2, 3), ("cat", "crane bird", "crane"))
+    with pytest.raises(InputError, match=r"^without --classes, .* folder in photos, .*'notes'"):
+        mission_of_folders(["cat", "n04", "notes"], PETS, "photos")
+    with pytest.raises(InputError, match=r"photos has folders of 1 of .*'cat', 'n01'"):
+        mission_of_folders(["cat", "n01"], PETS, "photos")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("leopard", "Leopards"),
+        ("church", "churches"),
+        ("butterfly", "butterflies"),
+        ("wolf", "wolves"),
+        ("knife", "knives"),
+        ("fireman", "firemen"),
+        ("sunglasses", "sunglass"),
+        ("golf ball", "golf_balls"),
+    ],
+)
+def test_a_plural_is_forgiven(name, text):
+    assert numbered_table(2, [name, "other"]).resolve(text) == 0
+
+
+def test_a_plural_is_forgiven_only_where_one_class_fits():
+    table = numbered_table(4, ["cat", "cats", "crane", "Crane bird"])
+    assert (table.resolve("cat"), table.resolve("cats")) == (0, 1)
+    assert ClassTable(("a", "b"), (("bra",), ("bra",))).matches("bras") == (0, 1)
+    assert numbered_table(2, ["n02012849", "bus"]).matches("n02012849s") == ()
+    assert numbered_table(2, ["bu", "gas"]).matches("ga") == ()
 
 
 def test_the_table_is_what_the_script_writes(tmp_path, monkeypatch):

@@ -103,6 +103,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _pictures(home / "few", "012", 6)
     for path in sorted((home / "few" / "1").iterdir())[1:]:
         path.unlink()
+    _pictures(home / "mixed", "01z", 6)
     (home / "void").mkdir()
     odd = home / "odd" / "train"
     _pictures(odd, "012", 6)
@@ -128,6 +129,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "3\t[red]\t:cat:",
     ]
     (home / "names.tsv").write_text("\n".join(rows))
+    (home / "three.txt").write_text("crane\njay\nmug\n")
+    (home / "no_index.csv").write_text("id,name\n0,crane\n1,jay\n2,mug\n3,cup\n")
     (home / "notes").mkdir()
     (home / "notes" / "result.json").write_text("{}")
     return home

@@ -10,6 +10,7 @@ __all__ = [
     "DISTILL",
     "N_CLASSES",
     "OPTIONS",
+    "SEARCH",
     "SIDE",
     "Cli",
     "Outcome",
@@ -42,6 +43,7 @@ def distill_words(
 
 
 DISTILL = distill_words()
+SEARCH = (*DISTILL, "--optimise", "macs")  # one that finds something in so small a network
 COLLECT = ("collect", "net.py:net", *OPTIONS, "--data", "photos", "--out", "atlas")
 
 

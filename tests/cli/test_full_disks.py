@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import importlib
 import os
 import resource
 from collections.abc import Iterator
@@ -10,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import distillnet.files.tensors
-from invocations import DISTILL, Cli, assert_refused, distill_words, drop_unfinished, tree
-
-cli_distill = importlib.import_module("distillnet.cli.distilling")
+from distillnet.files import tensors
+from invocations import DISTILL, SEARCH, Cli, assert_refused, distill_words, drop_unfinished, tree
 
 
 @contextlib.contextmanager
@@ -53,8 +50,8 @@ def test_a_full_disk(
     def full(*args: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(distillnet.files.tensors if name == "save_file" else Path, name, full)
-    done = cli(*DISTILL)
+    monkeypatch.setattr(tensors if name == "save_file" else Path, name, full)
+    done = cli(*SEARCH)
     assert_refused(done, 1)
     assert "No space left on device" in done.err
     assert "free some space" in done.err
@@ -64,7 +61,7 @@ def test_a_full_disk(
 
 def test_folders_made_for_a_run_that_fails_go_again(cli: Cli, home: Path) -> None:
     before = tree(home)
-    done = cli(*distill_words(data="damaged"), "--out", "deep/deeper/run")
+    done = cli(*distill_words(data="damaged"), "--optimise", "macs", "--out", "deep/deeper/run")
     assert_refused(done)
     assert drop_unfinished(home / "deep" / "deeper" / "run")
     assert tree(home) == before

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from invocations import COLLECT, DISTILL, Cli, assert_refused, drop_unfinished, tree
+from invocations import COLLECT, DISTILL, SEARCH, Cli, assert_refused, drop_unfinished, tree
 
 cli_distill = importlib.import_module("distillnet.cli.distilling")
 
@@ -44,7 +44,7 @@ def test_ctrl_c_in_each_stage(
         request.getfixturevalue("run_folder")
     before = tree(home)
     monkeypatch.setattr(cli_distill, "progress", _interrupted_at(stage))
-    done = cli(*DISTILL)
+    done = cli(*SEARCH)
     assert_refused(done, 130)
     assert done.err.splitlines()[-1] == "interrupted"
     kept = stage in ("search", "evaluate")
@@ -55,11 +55,15 @@ def test_ctrl_c_in_each_stage(
 @pytest.mark.parametrize(
     ("module", "name", "args"),
     [
-        ("distilling", "write_run", DISTILL),
-        ("training", "save_weights", ("train", "zoo:tf_mnist", "--data", "photos", "--out", "w")),
-        ("collecting", "measure_statistics", COLLECT),
-        ("evaluating", "evaluate_run", ("evaluate", "run", "--data", "photos")),
-        ("main", "run_demo", ("demo", "--out", "run")),
+        ("job.runs", "write_run", SEARCH),
+        (
+            "models.train",
+            "save_weights",
+            ("train", "zoo:tf_mnist", "--data", "photos", "--out", "w"),
+        ),
+        ("job.distill", "measure_statistics", COLLECT),
+        ("job.runs", "evaluate_run", ("evaluate", "run", "--data", "photos")),
+        ("job.demo", "run_demo", ("demo", "--out", "run")),
     ],
 )
 def test_ctrl_c_in_each_command(
@@ -78,7 +82,7 @@ def test_ctrl_c_in_each_command(
         raise KeyboardInterrupt
 
     before = tree(home)
-    monkeypatch.setattr(importlib.import_module(f"distillnet.cli.{module}"), name, interrupted)
+    monkeypatch.setattr(importlib.import_module(f"distillnet.{module}"), name, interrupted)
     done = cli(*args, *(("--epochs", "1") if args[0] == "train" else ()))
     assert_refused(done, 130)
     assert done.err.splitlines()[-1] == "interrupted"
@@ -127,7 +131,7 @@ def test_a_signal_in_this_process(
             os.kill(os.getpid(), signal.SIGTERM)
 
     before, handler = tree(home), signal.getsignal(number)
-    monkeypatch.setattr(cli_distill, "distill", ended)
+    monkeypatch.setattr("distillnet.job.distill.distill", ended)
     done = cli(*DISTILL)
     assert_refused(done, 128 + number)
     assert done.err.strip() == "terminated"

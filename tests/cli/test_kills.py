@@ -28,7 +28,7 @@ _EVERY = int(os.environ.get("DISTILLNET_KILL_EVERY", "7"))
 
 @dataclass(frozen=True)
 class _Command:
-    """A command, what it writes, and the functions that do the work, by module.
+    """A command, what it writes, and the functions that do the work.
 
     The last of them gets the place to write to.
     """
@@ -36,21 +36,25 @@ class _Command:
     words: tuple[str, ...]
     out: str
     layout: Layout | None
-    module: str
     work: tuple[str, ...]
 
 
 COMMANDS = {
-    "distill": _Command(DISTILL, "run", RUN, "distilling", ("distill", "write_run")),
+    "distill": _Command(DISTILL, "run", RUN, ("job.distill.distill", "job.runs.write_run")),
     "collect": _Command(
-        COLLECT, "atlas", ATLAS, "collecting", ("capture_model", "measure_statistics")
+        COLLECT,
+        "atlas",
+        ATLAS,
+        ("graph.capture.capture_model", "job.distill.measure_statistics"),
     ),
-    "demo": _Command(("demo", "--out", "demo"), "demo", DEMO, "main", ("print_run", "run_demo")),
+    "demo": _Command(
+        ("demo", "--out", "demo"), "demo", DEMO, ("cli.main.print_run", "job.demo.run_demo")
+    ),
     "export --format c": _Command(
-        ("export", "run", "--format", "c"), "run/c", C_FOLDER, "exporting", ("export_c",)
+        ("export", "run", "--format", "c"), "run/c", C_FOLDER, ("deploy.export_c",)
     ),
     "export": _Command(
-        ("export", "run", "--format", "pt2"), "run/export.pt2", None, "exporting", ("export",)
+        ("export", "run", "--format", "pt2"), "run/export.pt2", None, ("deploy.export",)
     ),
 }
 
@@ -83,18 +87,19 @@ class _Copied:
     def __init__(self, command: _Command, patch: pytest.MonkeyPatch, demo: Path) -> None:
         self.command, self.generation = command, b""
         self.returned: dict[str, object] = {}
-        module = importlib.import_module(f"distillnet.cli.{command.module}")
         if command.layout is DEMO:  # takes long even once
             more = dict.fromkeys(("weights.safetensors", "data/train/3/0001.png"), b"")
             self.files = texts(demo) | more
         else:
             with pytest.MonkeyPatch.context() as recording:
                 for name in command.work:
-                    recording.setattr(module, name, self._recorded(name, getattr(module, name)))
+                    module, _, function = f"distillnet.{name}".rpartition(".")
+                    real = getattr(importlib.import_module(module), function)
+                    recording.setattr(f"distillnet.{name}", self._recorded(name, real))
                 _run(command.words)
             self.files = _files(Path(command.out))
         for name in command.work:
-            patch.setattr(module, name, self._replayed(name))
+            patch.setattr(f"distillnet.{name}", self._replayed(name))
 
     def _recorded(self, name: str, function: Callable[..., object]) -> Callable[..., object]:
         def call(*args: object, **options: object) -> object:

@@ -14,6 +14,7 @@ import pytest
 import typer.main
 
 from distillnet.cli import app
+from distillnet.cli.groups import HEADINGS
 from distillnet.cli.output import print_table
 from invocations import COLLECT, DISTILL, OPTIONS, Cli, distill_words
 
@@ -39,6 +40,53 @@ def test_every_command_and_option_has_help_with_its_default(cli: Cli) -> None:
         for option, line in lines.items():
             assert "[default:" in line or "[required]" in line, f"{name} {option}: {line}"
 
+
+def test_options_are_in_groups_everyday_ones_first(cli: Cli) -> None:
+    text = cli("distill", "--help").out
+    headings = re.findall(r"^(\w[\w ]*):$", text, re.M)
+    assert headings == [
+        *("Arguments", "Mission", "Budget", "Images", "Network", "Search", "Output"),
+        *("Seldom needed", "Other"),
+    ]
+    sections = dict(zip(headings, re.split(r"^\w[\w ]*:$", text, flags=re.M)[1:], strict=True))
+    for heading, options in {
+        "Mission": ("--data", "--classes", "--out"),
+        "Budget": ("--max-loss",),
+        "Seldom needed": ("--param-weight", "--workers"),
+        "Other": ("--help",),
+    }.items():
+        for option in options:
+            assert re.search(rf"^  {option}\b", sections[heading], re.M), (heading, option)
+
+
+def test_no_option_is_without_a_heading() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name, command in commands.items():
+        for param in command.params:
+            if param.param_type_name == "option":
+                assert param.rich_help_panel in HEADINGS, f"{name}: {param.opts}"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("distillnet dis", ["distill"]),
+        ("distillnet distill --max", ["--max-loss", "--max-class-loss"]),
+        ("distillnet distill --method ", ["best", "paper"]),
+    ],
+)
+def test_a_shell_can_complete(words: str, offered: list[str]) -> None:
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.argv[0] = 'distillnet'; " + _MAIN],
+        env={**os.environ, **asked, "_DISTILLNET_COMPLETE": "complete_bash"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout.split(), done.stderr) == (offered, "")
+
+
+_MAIN = "from distillnet.cli import main; main()"
 
 NETWORK_KEYS = {"input_size", "params", "macs", "accuracy", "accuracy_open", "per_class"}
 RESULT_KEYS = {

@@ -8,7 +8,7 @@ import pytest
 
 from crashes import texts
 from distillnet.search import candidates
-from invocations import DISTILL, Cli, assert_refused
+from invocations import SEARCH, Cli, assert_refused
 
 UNFINISHED = "unfinished"
 
@@ -41,7 +41,7 @@ def _result(run: Path) -> dict[str, object]:
 
 def _interrupted(cli: Cli, refits: _Refits, after: int) -> str:
     refits.done, refits.stop_at = 0, after
-    done = cli(*DISTILL)
+    done = cli(*SEARCH)
     refits.done, refits.stop_at = 0, -1
     assert_refused(done, 130)
     return done.err
@@ -52,7 +52,9 @@ def _interrupted(cli: Cli, refits: _Refits, after: int) -> str:
 def test_an_interrupted_search_goes_on(
     earlier: bool, cli: Cli, home: Path, run_folder: Path, refits: _Refits
 ) -> None:
-    expected, networks = _result(run_folder), (run_folder / "bitmaps.safetensors").read_bytes()
+    assert cli(*SEARCH).status == 0
+    undisturbed, expected = refits.done, _result(run_folder)
+    networks = (run_folder / "bitmaps.safetensors").read_bytes()
     before = texts(run_folder)
     if not earlier:
         shutil.rmtree(run_folder)
@@ -63,15 +65,12 @@ def test_an_interrupted_search_goes_on(
     assert "--best-so-far" in told
     left = texts(run_folder)
     assert {name: t for name, t in left.items() if not name.startswith(UNFINISHED)} == before
-    done = cli(*DISTILL, "--resume")
+    done = cli(*SEARCH, "--resume")
     assert done.status == 0
-    with_resume = refits.done
+    assert undisturbed - 4 <= refits.done < undisturbed
     assert _result(run_folder) == expected
     assert (run_folder / "bitmaps.safetensors").read_bytes() == networks
     assert not (run_folder / UNFINISHED).exists()
-    refits.done = 0
-    assert cli(*DISTILL).status == 0
-    assert refits.done - with_resume >= 3
 
 
 @pytest.mark.slow
@@ -79,9 +78,9 @@ def test_the_best_so_far_is_taken(cli: Cli, run_folder: Path, refits: _Refits) -
     shutil.rmtree(run_folder)
     wide = ("--max-loss", "60", "--max-class-loss", "100")
     refits.stop_at = 3
-    assert_refused(cli(*DISTILL, *wide), 130)
+    assert_refused(cli(*SEARCH, *wide), 130)
     refits.done, refits.stop_at = 0, -1
-    done = cli(*DISTILL, *wide, "--best-so-far")
+    done = cli(*SEARCH, *wide, "--best-so-far")
     assert done.status == 0, done.err
     result = _result(run_folder)
     assert result["stopped_by"] == "an interruption"
@@ -92,10 +91,10 @@ def test_the_best_so_far_is_taken(cli: Cli, run_folder: Path, refits: _Refits) -
 @pytest.mark.parametrize("option", ["--resume", "--best-so-far"])
 def test_nothing_to_resume(option: str, run_folder: Path, cli: Cli) -> None:
     before = texts(run_folder)
-    done = cli(*DISTILL, option)
+    done = cli(*SEARCH, option)
     assert_refused(done)
     assert "found no run/unfinished/search.json" in done.err
-    assert "method paper" in cli(*DISTILL, option, "--method", "paper").err
+    assert "method paper" in cli(*SEARCH, option, "--method", "paper").err
     assert texts(run_folder) == before
 
 
@@ -103,8 +102,8 @@ def test_nothing_to_resume(option: str, run_folder: Path, cli: Cli) -> None:
 def test_what_cannot_be_resumed(cli: Cli, home: Path, run_folder: Path, refits: _Refits) -> None:
     """Damaged, of other settings, or replaced by a search from the beginning."""
     _interrupted(cli, refits, 3)
-    assert "other options" in cli(*DISTILL, "--resume", "--no-split").err
-    assert "other classes" in cli(*DISTILL, "--resume", "--classes", "0,1").err
+    assert "other options" in cli(*SEARCH, "--resume", "--no-split").err
+    assert "other classes" in cli(*SEARCH, "--resume", "--classes", "0,1").err
     kept = texts(run_folder / UNFINISHED)
     network = next(name for name in kept if name.endswith(".safetensors"))
     for name, text in (
@@ -117,13 +116,13 @@ def test_what_cannot_be_resumed(cli: Cli, home: Path, run_folder: Path, refits: 
         ("search.json", kept["search.json"].replace(network[:32].encode(), b"../../photos")),
     ):
         (run_folder / UNFINISHED / name).write_bytes(text)
-        done = cli(*DISTILL, "--resume")
+        done = cli(*SEARCH, "--resume")
         assert_refused(done)
         assert "cannot be read" in done.err
         assert "Leave out --resume" in done.err
         (run_folder / UNFINISHED / name).write_bytes(kept[name])
     assert texts(run_folder / UNFINISHED) == kept
-    done = cli(*DISTILL)
+    done = cli(*SEARCH)
     assert done.status == 0
     assert "which this one replaces" in done.err
     assert not (run_folder / UNFINISHED).exists()

@@ -1,6 +1,5 @@
 """Whatever is wrong with options or input, one message says so, and nothing is left behind."""
 
-import importlib
 import re
 import shutil
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 
 from invocations import COLLECT, DISTILL, OPTIONS, SIDE, Cli, assert_refused, distill_words, tree
 
-cli_distill = importlib.import_module("distillnet.cli.distilling")
+EVERYTHING = ("distill", "net.py:net", *OPTIONS, "--out", "run", "--class-names", "names.tsv")
 
 
 @pytest.mark.parametrize(
@@ -19,7 +18,7 @@ cli_distill = importlib.import_module("distillnet.cli.distilling")
         (("--bogus",), "--bogus"),
         (("prune",), "prune"),
         (("distill",), "MODEL"),
-        (("distill", "net.py:net", "--data", "photos", "--out", "run"), "--classes"),
+        (("distill", "net.py:net", "--classes", "0,1", "--out", "run"), "--data"),
         ((*DISTILL, "--max-loss", "much"), "--max-loss"),
         ((*DISTILL, "--method", "magic"), "--method"),
         ((*DISTILL, "--batch-size", "0"), "--batch-size"),
@@ -51,7 +50,7 @@ def test_wrong_options(args: tuple[str, ...], message: str, cli: Cli, home: Path
         (distill_words(classes="0,3"), ("no images of class 3", "found 0, 1, 2")),
         ((*distill_words(classes="jay,bird"), "--class-names", "names.tsv"), ("0 crane", "1 jay")),
         ((*DISTILL, "--class-names", "absent.tsv"), ("absent.tsv",)),
-        (distill_words(data="void"), ("no images of class 0", "no folders")),
+        (distill_words(data="void"), ("no images of 3 of 3 classes", "no folders")),
         (distill_words(data="absent"), ("absent does not exist", "expected a folder")),
         (distill_words(data="net.py"), ("net.py is not a folder",)),
         (distill_words(data="damaged"), ("damaged/2/003.png", "empty", "1 %")),
@@ -83,6 +82,15 @@ def test_wrong_options(args: tuple[str, ...], message: str, cli: Cli, home: Path
         ((*DISTILL, "--out", "net.py/run"), ("cannot write",)),
         ((*DISTILL, "--out", "notes"), ("notes holds other files",)),
         ((*DISTILL, "--out", "photos"), ("photos holds other files",)),
+        ((*DISTILL, "--out", "photos/run"), ("lies inside the folder of images photos",)),
+        ((*DISTILL, "--val", "few", "--out", "few/run"), ("lies inside the folder of images few",)),
+        ((*DISTILL, "--atlas", "net.py"), ("--atlas: net.py is not a folder",)),
+        ((*DISTILL, "--class-names", "photos"), ("photos", "it is a folder")),
+        ((*DISTILL, "--class-names", "three.txt"), ("names 3 classes", "4 outputs")),
+        ((*DISTILL, "--class-names", "no_index.csv"), ("'id', 'name'", "a column 'index'")),
+        ((*EVERYTHING, "--data", "mixed"), ("the mission is every folder in mixed", "'z'")),
+        (distill_words(classes="@photos"), ("cannot read the classes in photos", "folder")),
+        (distill_words(classes="tom=0,TOM=1"), ("'TOM'", "class 0")),
         ((*DISTILL, "--out", "/proc"), ("/proc",)),
         ((*COLLECT, "--out", "notes"), ("notes holds other files",)),
         (("demo", "--out", "notes"), ("notes holds other files",)),
@@ -164,7 +172,7 @@ def test_too_little_memory_and_mistakes_of_ours(cli: Cli, monkeypatch: pytest.Mo
         def fail(*args: object, error: Exception = error, **options: object) -> None:
             raise error
 
-        monkeypatch.setattr(cli_distill, "distill", fail)
+        monkeypatch.setattr("distillnet.job.distill.distill", fail)
         done = cli(*DISTILL)
         assert_refused(done, 1)
         assert message in done.err

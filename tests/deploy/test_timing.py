@@ -1,6 +1,8 @@
 """Bench tells what the contract promises; times are taken in turns and remembered."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ import torch
 
 import distillnet as dn
 from commands import run_command
+from distillnet.cut.times import CHAINS, read_times
 from distillnet.deploy import Deployable, distilled_network, original_network, timings, write_onnx
 from distillnet.deploy.bench import Settings, bench_json, interleave, time_networks
 from distillnet.deploy.c_folder import write_c
@@ -19,6 +22,7 @@ from distillnet.deploy.peak import peak_mb
 from distillnet.deploy.profile import LayerTime, held_back, profile_onnx
 from distillnet.deploy.pt2_file import write_pt2
 from distillnet.deploy.runtimes import available_runtimes, file_format
+from distillnet.deploy.timing_kit import write_kit
 from distillnet.errors import InputError
 from untrained_run import SIDE
 
@@ -136,54 +140,60 @@ def test_the_profile_knows_layers_by_their_names_and_macs(run: Path, tmp_path: P
     assert layers["a"].ms > 0
 
 
-def test_timings_are_measured_once_and_remembered(tmp_path: Path) -> None:
-    measured = []
-
-    def table(runtime: str, threads: int) -> dict[int, float]:
-        measured.append(runtime)
-        return {1: 3.0, 2: 2.0, 4: 1.0, 8: 2.0}
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        patch.setattr(timings, "time_of_multiples", table)
-        assert [timings.best_multiple(), timings.best_multiple()] == [4, 4]
-        assert len(measured) == 1
-        (tmp_path / "distillnet" / "timings.json").write_text("not JSON")
-        assert timings.best_multiple() == 4
-        assert len(measured) == 2
-
-
-@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
-def test_the_cost_of_a_number_is_what_the_times_were_made_of(runtime: str, tmp_path: Path) -> None:
-    """Of made-up times of 2 ns a MAC and 50 ns a number, it is 25 MACs."""
-
-    def made_up(_: str, chains: list, threads: int) -> np.ndarray:
-        places = 28 * 28
-        return np.array(
-            [sum(places * o * (2e-9 * i * k * k + 50e-9) for i, o, k in chain) for chain in chains]
-        )
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        patch.setattr(timings, "_medians", made_up)
-        patch.setattr(timings, "is_installed", lambda *_: runtime == "onnxruntime")
-        assert timings.element_cost() == pytest.approx(25.0)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
-def test_multiples_are_timed_on_chains_that_run(
-    runtime: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each width is timed once, and a multiple costs what the widths rounded up to it cost."""
+def test_every_chain_is_timed_here(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told by the channels that come out of it; whatever the threads, they are put back."""
     before = torch.get_num_threads()
 
     def channels(calls: Sequence[Callable[[], Any]], *_: object, **__: object) -> np.ndarray:
         return np.array([[float(np.asarray(call()).shape[-3]) for call in calls]])
 
     monkeypatch.setattr(timings, "interleave", channels)
-    times = timings.time_of_multiples(runtime, before + 1)
-    for multiple, time in times.items():
-        rounded = [-(-width // multiple) * multiple for width in timings._WIDTHS]
-        assert time == pytest.approx(np.mean(rounded))
+    monkeypatch.setattr(timings, "is_installed", lambda *_: runtime == "onnxruntime")
+    monkeypatch.setattr(timings, "_RUNS", 1)
+    table = timings.measure_times(before + 1)
+    assert table.seconds == {name: chain[-1][1] for name, chain in CHAINS.items()}
+    assert table.runtime.startswith(runtime)
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnx", "c"])
+def test_a_kit_measures_a_device_and_goes_on_where_it_stopped(
+    runtime: str, kit: Path, tmp_path: Path
+) -> None:
+    """As a device would: by a Python without distillnet."""
+    out = tmp_path / "times.json"
+    command = [sys.executable, "-I", str(kit / "measure.py"), "--runtime", runtime]
+    command += ["--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    times = read_times(out)
+    assert all(time > 0 for time in times.seconds.values())
+    found = json.loads(out.read_text())
+    gone = list(CHAINS)[-1]
+    del found["seconds"][gone]
+    found["seconds"][next(iter(CHAINS))] = 123.0  # measured before, so not again
+    out.write_text(json.dumps(found))
+    with pytest.raises(InputError, match="goes on where it stopped"):
+        read_times(out)
+    subprocess.run(command, check=True, capture_output=True)
+    assert read_times(out).seconds[next(iter(CHAINS))] == 123.0
+    found["machine"] = "another"
+    out.write_text(json.dumps(found))
+    refused = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert refused.returncode
+    assert "another machine" in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A kit that runs each network once."""
+    folder = tmp_path_factory.mktemp("kit")
+    write_kit(folder)
+    script = folder / "measure.py"
+    text = script.read_text()
+    script.write_text(
+        text.replace("LEAST_SECONDS, WARM_UP = 7, 1.0, 2", "LEAST_SECONDS, WARM_UP = 1, 0.0, 0")
+    )
+    return folder

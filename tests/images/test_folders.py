@@ -11,9 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from distillnet.classes import ClassTable, numbered_table
+from distillnet.classes import ClassTable, numbered_table, parse_mission
 from distillnet.errors import ImageError
-from distillnet.images import ImageRef, ImageSet, limit, load_all, open_images, read_image
+from distillnet.images import (
+    ImageRef,
+    ImageSet,
+    class_folders,
+    limit,
+    load_all,
+    open_images,
+    read_image,
+)
 from distillnet.images.preprocessing import Preprocessing
 from noisy_pictures import TABLE, TINY, picture, save
 
@@ -186,6 +194,58 @@ def test_unusable_folder(tmp_path, files, classes, message):
         path.write_bytes(b"x")
     with pytest.raises(ImageError, match=message):
         open_images(tmp_path, TABLE, classes)
+
+
+def test_all_classes_without_images_are_in_one_message(tmp_path):
+    for name in ("ant/1.png", "bea/2.png", "zoo/3.png"):
+        save(tmp_path / name)
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(ImageError) as caught:
+        open_images(tmp_path, TABLE, [0, 1, 2])
+    first, *listed = str(caught.value).splitlines()
+    assert "no images of 2 of 3 classes" in first
+    assert "found ant, bea, cat, zoo:" in first
+    bee, cat, advice = listed
+    assert "class 1 (bee), called '1', 'bee', 'n02'" in bee
+    assert "If 'bea' is meant, write \"bea=bee\"" in bee
+    assert cat.strip() == "class 2 (cat), called '2', 'cat', 'n03', 'bug'"
+    assert advice.startswith("No class matches the folders bea, zoo; in --classes, bea=NAME")
+
+
+def test_a_missions_own_names_are_folders(tmp_path):
+    for name in ("Brolly/1.png", "ant/2.png", "bees/3.png", "cat/4.png"):
+        save(tmp_path / name)
+    mission = parse_mission("brolly=cat,bee", TABLE)
+    images = open_images(tmp_path, TABLE, mission).train
+    expected = [("Brolly/1.png", 2), ("cat/4.png", 2), ("bees/3.png", 1)]
+    assert relative(images, tmp_path) == expected
+    (tmp_path / "others" / "ant").mkdir(parents=True)
+    with pytest.raises(ImageError) as caught:
+        open_images(tmp_path / "others", TABLE, mission)
+    assert "class 2 (brolly), called '2', 'brolly', 'cat', 'n03'" in str(caught.value)
+
+
+def test_class_folders_are_those_with_images(tmp_path):
+    """Whether a class has such a name or not: what fits none is for the caller to tell."""
+    for name in ("zoo/deep/1.png", "bee/2.png", ".git/3.png", "train.png"):
+        save(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "read.txt").write_text("")
+    assert class_folders(tmp_path, TABLE) == ("bee", "zoo")
+    (tmp_path / "both").mkdir()
+    (tmp_path / "bee").rename(tmp_path / "both" / "train")
+    assert class_folders(tmp_path / "both", numbered_table(2, ["train", "x"])) == ("train",)
+    assert class_folders(tmp_path / "both", TABLE) == ()
+    with pytest.raises(ImageError, match="absent does not exist"):
+        class_folders(tmp_path / "absent", TABLE)
+
+
+def test_class_folders_of_a_zip(tmp_path):
+    with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
+        for name in ("zoo/1.png", "bee/a/2.png", "notes/read.txt", ".git/3.png", "4.png"):
+            archive.writestr(name, b"")
+    assert class_folders(tmp_path, TABLE) == ("bee", "zoo")
 
 
 def test_an_ambiguous_folder_of_other_classes_is_ignored(tmp_path):

@@ -14,6 +14,7 @@ import torch
 
 import distillnet as dn
 from commands import run_command
+from distillnet.cut.times import built_in_times, read_times
 from distillnet.images import load_all
 from distillnet.job.front import take_from_front
 from distillnet.job.runs import evaluate_scores
@@ -54,7 +55,7 @@ def _json(path: Path) -> dict[str, object]:
 def test_the_folder_is_complete(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         *("atlas", "data", "bitmaps.safetensors", "mission.json", "model.pt2", "result.json"),
-        *("front", "weights.safetensors"),
+        *("front", "times.json", "weights.safetensors"),
     }
     assert [path.name for path in run.parent.iterdir()] == ["demo"]
     for path in run.rglob("*"):
@@ -157,7 +158,10 @@ def test_the_mission_says_how_to_do_it_again(run: Path, tmp_path: Path) -> None:
     assert {"distillnet", "torch", "torchvision"} <= set(mission["versions"])
     wanted = dn.parse_mission([entry["index"] for entry in mission["classes"]], model.classes)
     options = dict(mission["options"], budget=dn.Budget(**mission["options"]["budget"]))
-    assert options == asdict(dn.Options(seen=False)) | {"budget": dn.Budget()}
+    asked = asdict(dn.Options(seen=False)) | {"budget": dn.Budget()}
+    assert read_times(run / "times.json") == built_in_times()
+    assert asked.pop("times") == asdict(built_in_times())
+    assert options == asked
     folders = dn.open_images(run / mission["sources"]["data"], model.classes, wanted.indices)
     images = dn.split_images(folders, seed=mission["seed"])
     again = dn.distill(model, wanted, images, tmp_path, dn.Options(**options))

@@ -82,7 +82,7 @@ def test_a_tuned_run_is_what_its_figures_say(model: Model, photos: Path, tmp_pat
     stages = []
     for name in ("atlas", "run"):
         (tmp_path / name).mkdir()
-    options = dn.Options(budget=dn.Budget(target_macs=12.0), tune=True)
+    options = dn.Options(budget=dn.Budget(target_macs=12.0), tune=True, optimise="macs")
     done = distill(
         model, mission, images, tmp_path / "atlas", options,
         on_progress=lambda stage, n, of: stages.append((stage, n, of)),
@@ -102,7 +102,7 @@ def test_a_tuned_run_is_what_its_figures_say(model: Model, photos: Path, tmp_pat
     assert tuned is not None
     y = network(val.x_nchw)
     want = run(tuned, {tuned.input.name: val.x_nchw})[tuned.output]
-    assert torch.allclose(y, want[:, list(_CLASSES)], atol=1e-4)
+    assert torch.allclose(y, want[:, list(_CLASSES)], atol=1e-3)
     untuned = replace(done.found, tuned=None).compact()
     other = run(untuned, {untuned.input.name: val.x_nchw})[untuned.output]
     assert not torch.allclose(y, other, atol=1e-2)

@@ -17,7 +17,7 @@ from distillnet.graph import run
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
 from distillnet.refit.compensation import compensate, flat_parts
-from distillnet.refit.teacher import teach
+from distillnet.refit.teacher import bytes_to_teach, teach, teach_all
 from distillnet.search.allocation import Cut, channel_plan
 from distillnet.search.evidence import measure_evidence
 from distillnet.search.splits import spectra
@@ -169,3 +169,16 @@ def test_little_memory_fits_on_fewer_images() -> None:
     masked = [run(g, {g.input.name: x}, masks=plan.keep)[g.output] for g in (tight, wide)]
     assert all(bool(torch.isfinite(y).all()) for y in masked)
     assert not torch.equal(*masked)
+
+
+def test_one_pass_teaches_all_sizes_what_each_pass_would() -> None:
+    module, x = Redundant().double().eval(), random(8, 3, 16, 16, seed=3)
+    graphs = {(side, side): capture(module, (side, side)) for side in (16, 12, 8)}
+    together = teach_all(graphs[16, 16], graphs, x, max_bytes=10**7)
+    for size, graph in graphs.items():
+        alone = teach(graphs[16, 16], graph, x, max_bytes=10**7)
+        for layer, rows in alone.rows.items():
+            assert torch.equal(rows, together[size].rows[layer])
+            assert torch.equal(alone.places[layer], together[size].places[layer])
+        numbers = sum(rows.numel() for rows in alone.rows.values())
+        assert bytes_to_teach(graph, 8, 10**7) == 4 * numbers

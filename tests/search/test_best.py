@@ -11,7 +11,7 @@ from distillnet.cut.surgery import compact
 from distillnet.graph import Graph, run
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
-from distillnet.refit.teacher import Teacher, teach
+from distillnet.refit.teacher import teach_all
 from distillnet.search import Budget, candidates, explorer, search_best
 from small_network import MISSION, accuracy, find, random, sized, sized_images
 
@@ -34,16 +34,17 @@ def test_a_teacher_at_full_size_that_does_harm_is_not_asked_again(module, labels
     """``teach`` as it is, and one that says nonsense wherever the sizes differ."""
     asked = []
 
-    def lie(original: Graph, student: Graph, x: Tensor, **options: object) -> Teacher:
-        true = teach(original, student, x, **options)
-        asked.append(original.input.shape != student.input.shape)
+    def lie(original: Graph, students: dict, x: Tensor, **options: object) -> dict:
+        true = teach_all(original, students, x, **options)
+        asked.append(original.input.shape[1:] not in students)
         if not asked[-1]:
             return true
-        return replace(true, rows={k: torch.zeros_like(v) for k, v in true.rows.items()})
+        (size, teacher) = next(iter(true.items()))
+        return {size: replace(teacher, rows={k: 0 * v for k, v in teacher.rows.items()})}
 
     sizes = [(16, 16), (14, 14), (12, 12)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(candidates, "teach", lie)
+        patch.setattr(candidates, "teach_all", lie)
         search_best(sized(module), sizes, MISSION, labels, Budget(8.0))
     assert asked.count(True) == 1
     assert asked.count(False) >= 2  # once a size

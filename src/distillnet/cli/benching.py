@@ -1,31 +1,36 @@
-"""The command that times both networks of a run side by side."""
+"""The commands that measure time: both networks of a run side by side, and single layers."""
 
 import json
 import tempfile
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distillnet.cli.checks import check_run
+from distillnet.cli.groups import NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import JsonOpt, RunArg
 from distillnet.cli.output import print_json, print_line, print_table, progress, warn
-from distillnet.deploy import (
-    RUNTIMES,
-    available_runtimes,
-    distilled_network,
-    original_network,
-)
-from distillnet.deploy.bench import Settings, bench_json, time_networks
-from distillnet.deploy.picture import draw_bars
-from distillnet.deploy.profile import LayerTime, held_back, profile_onnx
-from distillnet.deploy.runtimes import file_format
-from distillnet.files import new_file
-from distillnet.job.runs import open_run
+from distillnet.cut.times import times_cache
+from distillnet.files import check_writable, new_file, new_folder
+from distillnet.files.results import KIT
 
-__all__ = ["bench_command"]
+if TYPE_CHECKING:
+    from distillnet.deploy.profile import LayerTime
 
-BenchRuntime = StrEnum("BenchRuntime", {name: name for name in RUNTIMES})  # type: ignore[misc]
+__all__ = ["BenchRuntime", "bench_command", "timings_command"]
+
+
+class BenchRuntime(StrEnum):
+    """What ``bench`` can time; ``deploy.RUNTIMES``."""
+
+    torch = "torch"
+    compiled = "compiled"
+    onnx = "onnx"
+    openvino = "openvino"
+    c = "c"
+
 
 _REALISED = 0.85  # of the MAC ratio; below it, distilling for time is worth a word
 _WORST = 8  # layers that the profile names
@@ -35,24 +40,67 @@ def bench_command(
     run: RunArg,
     runtime: Annotated[
         list[BenchRuntime] | None,
-        typer.Option(help="What runs the networks; may be repeated.", show_default="all installed"),
+        typer.Option(
+            metavar="|".join(BenchRuntime),
+            help="What runs the networks; may be given several times.",
+            show_default="all that are installed",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Threads that each runtime may use.", rich_help_panel=NETWORK
+        ),
+    ] = 1,
     batch: Annotated[
-        int, typer.Option(min=1, help="Images at once for throughput, beside 1.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Batch size for throughput, measured besides single images.",
+            rich_help_panel=NETWORK,
+        ),
     ] = 16,
     seconds: Annotated[
-        float, typer.Option(min=0, help="How long to measure each pair of networks.")
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="How long to measure each pair of networks.",
+            rich_help_panel=SELDOM,
+        ),
     ] = 5.0,
     profile: Annotated[
-        bool, typer.Option(help="Times by layer in ONNX Runtime as well.", show_default="on")
+        bool,
+        typer.Option(
+            help="Also measure each layer, in ONNX Runtime.",
+            show_default="on",
+            rich_help_panel=SELDOM,
+        ),
     ] = True,
     out: Annotated[
-        Path | None, typer.Option(help="The JSON file to write.", show_default="RUN/bench.json")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The JSON file to write.",
+            show_default="RUN/bench.json",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Time the original and the distilled network side by side, in turns."""
+    """Measure the latency of the original and the distilled network, in alternation."""
+    check_run(run)
+    path = out or run / "bench.json"
+    check_writable(path)
+    from distillnet.deploy import available_runtimes, distilled_network, original_network
+    from distillnet.deploy.bench import Settings, bench_json, time_networks
+    from distillnet.deploy.picture import draw_bars
+    from distillnet.deploy.profile import profile_onnx
+    from distillnet.deploy.runtimes import file_format
+    from distillnet.job.runs import open_run
+
     opened = open_run(run)
     runtimes = [entry.value for entry in runtime or ()] or list(available_runtimes(threads))
     for name in runtimes:
@@ -63,7 +111,6 @@ def bench_command(
         warn("The original's weights are not at hand; random ones take as long.")
     networks = (original, distilled_network(opened))
     mac_ratio = float(opened.result["mac_ratio"])
-    path = out or run / "bench.json"
     with progress() as on_progress, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         timing = time_networks(networks, runtimes, folder, settings, on_progress)
@@ -85,17 +132,81 @@ def bench_command(
     for_time = opened.options.get("element_cost", 0) > 0 and opened.options.get("round_to", 1) > 1
     if min(values["realised"].values()) < _REALISED and not for_time:
         print_line(
-            "This network was distilled for few multiplications. `distill --optimise latency "
-            "--round-to auto` also counts what else takes time on this machine, and fills the "
-            "runtimes' blocks: a few more multiplications, less time."
+            "This network was distilled for few multiplications. `distill --optimise time` also "
+            "counts what else takes time, and fills the runtimes' blocks: a few more "
+            "multiplications, less time."
         )
     print_line(f"Written to {path}" + (f" and {picture}" if drawn else ""))
 
 
+def timings_command(
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write the times to this file, for --timings.",
+            show_default="none",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    kit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Measure nothing here; write a folder that measures another device, where only "
+            "onnxruntime and numpy or a C compiler are needed.",
+            show_default="none",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Threads that the runtime may use.", rich_help_panel=NETWORK
+        ),
+    ] = 1,
+    as_json: JsonOpt = False,
+) -> None:
+    """Measure how long layers take on this machine, so that distill makes networks fast here."""
+    if kit is not None:
+        check_writable(kit, KIT)
+        from distillnet.deploy.timing_kit import write_kit
+
+        with new_folder(kit, KIT) as folder:
+            write_kit(folder)
+        if as_json:
+            print_json({"kit": str(kit)})
+        else:
+            print_line(f"Written to {kit}. Copy it to the device; its README.md says what to run.")
+        return
+    if out is not None:
+        check_writable(out)
+    from distillnet.deploy.timings import measure_times
+
+    with progress() as on_progress:
+        table = measure_times(threads, lambda done, of: on_progress("timings", done, of))
+    cache = times_cache()
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    for path in (cache, *([out] if out else [])):
+        with new_file(path) as work:
+            work.write_text(table.dumps(), encoding="utf-8")
+    if as_json:
+        print_json(json.loads(table.dumps()))
+        return
+    print_line(f"{table.machine}, {table.runtime}, threads used: {table.threads}")
+    print_line(
+        f"Writing a number takes as long as {table.element:.0f} multiply-adds; channels in "
+        f"multiples of {table.multiple} are fastest."
+    )
+    print_line(f"Written to {cache}" + (f" and {out}" if out else "") + "; distill reads it.")
+
+
 def _layers_json(
-    before: tuple[LayerTime, ...], after: tuple[LayerTime, ...], mac_ratio: float
+    before: "tuple[LayerTime, ...]", after: "tuple[LayerTime, ...]", mac_ratio: float
 ) -> dict[str, Any]:
-    def listed(layers: tuple[LayerTime, ...]) -> list[dict[str, Any]]:
+    from distillnet.deploy.profile import held_back
+
+    def listed(layers: "tuple[LayerTime, ...]") -> list[dict[str, Any]]:
         return [{"name": t.name, "ms": t.ms, "macs": t.macs} for t in layers]
 
     held = [{"name": name, "ms": ms} for name, ms in held_back(before, after, mac_ratio)]

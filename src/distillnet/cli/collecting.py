@@ -1,21 +1,21 @@
 """The command that measures statistics: one pass over images, an atlas."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distillnet.classes import parse_mission
-from distillnet.cli.groups import grouped
+from distillnet.classes import ClassTable
+from distillnet.cli.checks import asked_mission, check_apart, check_folder
+from distillnet.cli.groups import IMAGES, OUTPUT, grouped
 from distillnet.cli.options import ComputeOptions, DataOpt, JsonOpt, ModelArg, NetworkOptions
 from distillnet.cli.output import print_json, print_table, progress, warn_unreadable
-from distillnet.files import new_folder
+from distillnet.files import check_writable, new_folder
 from distillnet.files.results import ATLAS
-from distillnet.graph.capture import capture_model
-from distillnet.graph.channels import analyse
-from distillnet.images import open_images
-from distillnet.job.distill import measure_statistics, pick_device
-from distillnet.job.distillation import Options
+from distillnet.job.options import Options
+
+if TYPE_CHECKING:
+    from distillnet.images import ImageSet
 
 __all__ = ["collect_command"]
 
@@ -24,25 +24,38 @@ __all__ = ["collect_command"]
 def collect_command(
     model: ModelArg,
     data: DataOpt,
-    out: Annotated[Path, typer.Option(help="The atlas folder to write.")],
+    out: Annotated[
+        Path, typer.Option(metavar="ATLAS", help="The folder to write.", rich_help_panel=OUTPUT)
+    ],
     network: NetworkOptions,
     compute: ComputeOptions,
     classes: Annotated[
         str | None,
         typer.Option(
-            help="Only these classes, commas between.", show_default="all that have images"
+            metavar="A,B,C",
+            help="The classes to measure, as `distill` takes them.",
+            show_default="all that have images",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """One pass over the images: per-class statistics of every neuron, an atlas."""
+    """Measure statistics of every neuron for each class, in one pass over the images."""
     device = compute.device.value
     options = Options(batch_size=compute.batch_size, workers=compute.workers, device=device)
     reads = [data, network.weights, network.class_names]
+    check_writable(out, ATLAS)
+    check_folder(data, "--data", "a folder with one folder of images per class in it")
+    check_apart(out, [data])
+    table = network.check(model)
+    known = None if table is None else _find(classes, data, table)
+    from distillnet.graph.capture import capture_model
+    from distillnet.graph.channels import analyse
+    from distillnet.job.distill import measure_statistics, pick_device
+
     with new_folder(out, ATLAS, reads) as folder, progress() as on_progress:
         loaded = network.load(model)
-        mission = parse_mission(classes, loaded.classes) if classes is not None else None
-        images = open_images(data, loaded.classes, mission.indices if mission else None).train
+        names, images = known or _find(classes, data, loaded.classes)
         graph = capture_model(loaded)
         atlas, unreadable = measure_statistics(
             graph.to(pick_device(device)),
@@ -54,8 +67,18 @@ def collect_command(
             on_progress,
         )
     warn_unreadable(unreadable)
-    counts = {loaded.classes.names[c]: n for c, n in atlas.counts.items()}
+    counts = {names.names[c]: n for c, n in atlas.counts.items()}
     if as_json:
         print_json({"out": str(out), "counts": counts, "unreadable": len(unreadable)})
     else:
         print_table(f"Atlas {out}", ["class", "images"], [[c, str(n)] for c, n in counts.items()])
+
+
+def _find(classes: str | None, data: Path, table: ClassTable) -> tuple[ClassTable, "ImageSet"]:
+    """The classes by the names that were asked for, and their images."""
+    from distillnet.images import open_images
+
+    if classes is None:
+        return table, open_images(data, table).train
+    mission = asked_mission(classes, data, table)
+    return mission.named(table), open_images(data, table, mission).train

@@ -1,22 +1,26 @@
 """What several commands do alike."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distillnet.cli.output import print_json, print_line, print_result, warn, warn_unreadable
-from distillnet.images import Folders, ImageSet
-from distillnet.job.distillation import Distillation
-from distillnet.job.results import result_json
+
+if TYPE_CHECKING:
+    from distillnet.images import Folders, ImageSet
+    from distillnet.job.distillation import Distillation
 
 __all__ = ["kept_apart", "print_run"]
 
 
-def kept_apart(folders: Folders) -> ImageSet:
+def kept_apart(folders: "Folders") -> "ImageSet":
     """The images to report on: those of val/ or test/ where there is one, else all."""
     return folders.val or folders.train
 
 
-def print_run(done: Distillation, out: Path, as_json: bool) -> None:
+def print_run(done: "Distillation", out: Path, as_json: bool) -> None:
     """Warnings, then the figures of a run, as a table or as JSON."""
+    from distillnet.job.results import result_json
+
     budget = done.options.budget
     warn_unreadable(done.unreadable)
     if not done.plan.keep and not done.found.met:

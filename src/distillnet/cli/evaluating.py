@@ -5,12 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
+from distillnet.cli.checks import check_folder, check_run
 from distillnet.cli.common import kept_apart
+from distillnet.cli.groups import NETWORK
 from distillnet.cli.options import BatchOpt, DataOpt, JsonOpt, RunArg, Runtime, WorkersOpt
 from distillnet.cli.output import print_json, print_table, progress, warn, warn_unreadable
-from distillnet.deploy import evaluate_c, evaluate_onnx, open_onnx
-from distillnet.images import load_batches, open_images
-from distillnet.job.runs import evaluate_run, open_run
 
 __all__ = ["evaluate_command"]
 
@@ -18,21 +17,31 @@ __all__ = ["evaluate_command"]
 def evaluate_command(
     run: RunArg,
     data: DataOpt,
-    runtime: Annotated[Runtime, typer.Option(help="What runs the network.")] = Runtime.torch,
+    runtime: Annotated[
+        Runtime, typer.Option(help="What runs the network.", rich_help_panel=NETWORK)
+    ] = Runtime.torch,
     file: Annotated[
         Path | None,
         typer.Option(
-            help="What `export` wrote: a file (onnx), a folder (c).",
-            show_default="RUN/model.onnx, RUN/c",
+            metavar="PATH",
+            help="What `export` wrote: a file for onnx, a folder for c.",
+            show_default="RUN/model.onnx or RUN/c",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     batch_size: BatchOpt = 32,
     workers: WorkersOpt = 0,
     as_json: JsonOpt = False,
 ) -> None:
-    """Accuracy of a distilled network, whole and per class, on DATA/val or all of DATA."""
+    """Measure a distilled network's accuracy, overall and per class, on DIR/val or all of DIR."""
     if file is not None and runtime is Runtime.torch:
         raise typer.BadParameter("--file needs --runtime onnx or c; torch reads RUN/model.pt2")
+    check_run(run)
+    check_folder(data, "--data", "a folder with one folder of images per class in it")
+    from distillnet.deploy import evaluate_c, evaluate_onnx, open_onnx
+    from distillnet.images import load_batches, open_images
+    from distillnet.job.runs import evaluate_run, open_run
+
     opened = open_run(run)
     folders = open_images(data, opened.classes, opened.mission.indices)
     with progress() as on_progress:

@@ -4,28 +4,32 @@ import shlex
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distillnet.cli.checks import check_folder, check_run
+from distillnet.cli.groups import IMAGES, NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import ImageOptions, JsonOpt, RunArg
 from distillnet.cli.output import print_json, print_table, warn
-from distillnet.deploy import (
-    FORMATS,
-    TOLERANCE,
-    Exported,
-    Form,
-    export,
-    export_c,
-)
-from distillnet.engine import check_prefix
-from distillnet.files import new_file, new_folder
+from distillnet.files import check_writable, new_file, new_folder
 from distillnet.files.results import C_FOLDER
-from distillnet.job.runs import Run, open_run
 
-__all__ = ["export_command"]
+if TYPE_CHECKING:
+    from distillnet.deploy import Exported
+    from distillnet.job.partition import Images
+    from distillnet.job.runs import Run
 
-Format = StrEnum("Format", {name: name for name in (*FORMATS, "c")})  # type: ignore[misc]
+__all__ = ["Format", "export_command"]
+
+
+class Format(StrEnum):
+    """What ``export`` writes."""
+
+    onnx = "onnx"
+    pt2 = "pt2"
+    c = "c"
+
 
 _FILE_NAMES = {"float32": "model.onnx", "float16": "model-fp16.onnx", "int8": "model-int8.onnx"}
 _PREFIX = "model"  # of names in C
@@ -33,66 +37,105 @@ _PREFIX = "model"  # of names in C
 
 def export_command(
     run: RunArg,
-    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format("onnx"),
+    format_: Annotated[
+        Format, typer.Option("--format", help="What to write.", rich_help_panel=OUTPUT)
+    ] = Format.onnx,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The file to write; the folder for c.",
+            metavar="PATH",
+            help="The file to write, or for c the folder.",
             show_default="RUN/model.onnx, model-fp16.onnx, model-int8.onnx, export.pt2 or c",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Fix the images computed at once.", show_default="any number"),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Fix the batch size.",
+            show_default="any size",
+            rich_help_panel=SELDOM,
+        ),
     ] = None,
     with_preprocessing: Annotated[
         bool,
         typer.Option(
             "--with-preprocessing",
-            help="Take uint8 images (N, H, W, 3), RGB, of the input size.",
+            help="Accept uint8 RGB images (N, H, W, 3) of the input size, and normalise them in "
+            "the network.",
             show_default="off",
+            rich_help_panel=NETWORK,
         ),
     ] = False,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Quantise to 8 bits (onnx).", show_default="off")
+        bool,
+        typer.Option(
+            "--int8",
+            help="Quantise to 8 bits (onnx).",
+            show_default="off",
+            rich_help_panel=NETWORK,
+        ),
     ] = False,
     fp16: Annotated[
-        bool, typer.Option("--fp16", help="Store half precision (onnx).", show_default="off")
+        bool,
+        typer.Option(
+            "--fp16",
+            help="Store weights in half precision (onnx).",
+            show_default="off",
+            rich_help_panel=NETWORK,
+        ),
     ] = False,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="The images that the run was distilled on, to check the file with.",
-            show_default="where they were",
+            metavar="DIR",
+            help="The images that the run was distilled on; the file is checked with them.",
+            show_default="where they were then",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     max_loss: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="Points that --int8 or --fp16 may lose in all, from the original on.",
+            metavar="POINTS",
+            help="Accuracy that may be lost in total, from the original network to the --int8 or "
+            "--fp16 file, in percentage points.",
             show_default="the run's",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
-    prefix: Annotated[str, typer.Option(help="What names in the C code begin with (c).")] = _PREFIX,
+    prefix: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Prefix of all names in the C code (c).", rich_help_panel=SELDOM
+        ),
+    ] = _PREFIX,
     as_missions: Annotated[
         bool,
         typer.Option(
             "--switchable",
-            help="Keep all weights and make the run's bitmaps a mission (c, --method paper).",
+            help="Keep all weights, so that the C code can switch between missions; needs runs of "
+            "--method paper (c).",
             show_default="off",
+            rich_help_panel=SELDOM,
         ),
     ] = False,
     mission: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A further run as a mission of the same weights; may be repeated (c).",
+            metavar="RUN",
+            help="Another run of the same network, to be one of the missions; may be given several "
+            "times (c).",
             show_default="none",
+            rich_help_panel=SELDOM,
         ),
     ] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Write the distilled network for another runtime, and check what was written."""
+    """Write the distilled network for another runtime, and check that it agrees."""
     if int8 and fp16:
         raise typer.BadParameter("--int8 and --fp16 together; expected one of them")
     if format_.value == "c":
@@ -109,15 +152,20 @@ def export_command(
                 f"--format c with {', '.join(found)}; the C engine takes one normalised float32 "
                 "image and is compared on noise. Leave them out, or choose --format onnx"
             )
-        check_prefix(prefix)
         _export_c(run, out or run / "c", prefix, as_missions, mission or [], as_json)
         return
     if as_missions or mission or prefix != _PREFIX:
         raise typer.BadParameter("--prefix, --switchable and --mission need --format c")
     precision = "int8" if int8 else "float16" if fp16 else "float32"
+    check_run(run)
+    check_folder(data, "--data", "the folder of images that the run was distilled on")
+    path = out or run / (_FILE_NAMES[precision] if format_ is Format.onnx else "export.pt2")
+    check_writable(path)
+    from distillnet.deploy import Form, export
+    from distillnet.job.runs import open_run
+
     form = Form(format_.value, precision, batch, with_preprocessing)
     opened = open_run(run)
-    path = out or run / (_FILE_NAMES[precision] if form.format == "onnx" else "export.pt2")
     images = _images(opened, data)
     if images is None:
         warn("The run's images are not where they were; comparing on noise. --data names them.")
@@ -133,6 +181,13 @@ def export_command(
 def _export_c(
     run: Path, out: Path, prefix: str, as_missions: bool, others: list[Path], as_json: bool
 ) -> None:
+    for folder in (run, *others):
+        check_run(folder)
+    from distillnet.deploy import TOLERANCE, export_c
+    from distillnet.engine import check_prefix
+    from distillnet.job.runs import open_run
+
+    check_prefix(prefix)
     opened = open_run(run)
     runs = [open_run(other) for other in others]
     words = ["export", str(run), "--format", "c", "--prefix", prefix]
@@ -165,7 +220,7 @@ def _export_c(
     print_table("c, float32", ["", ""], rows, 2)
 
 
-def _images(run: Run, data: Path | None) -> Any:
+def _images(run: "Run", data: Path | None) -> "Images | None":
     """The run's images, split as the run split them; None where they are gone."""
     sources = {name: Path(path) if path else None for name, path in run.sources.items()}
     folder = data or sources.get("data")
@@ -177,10 +232,12 @@ def _images(run: Run, data: Path | None) -> Any:
         data=folder,
         **{name: sources.get(name) for name in ("val", "search", "atlas")},
     )
-    return folders.split(run.classes, run.mission, run.seed)
+    return folders.split(folders.find(run.mission, run.classes), run.seed)
 
 
-def _exported_json(done: Exported, path: Path, run: Run) -> dict[str, Any]:
+def _exported_json(done: "Exported", path: Path, run: "Run") -> dict[str, Any]:
+    from distillnet.deploy import TOLERANCE
+
     return {
         "out": str(path),
         "format": done.form.format,
@@ -201,6 +258,7 @@ def _exported_json(done: Exported, path: Path, run: Run) -> dict[str, Any]:
 
 
 def _print_exported(values: dict[str, Any]) -> None:
+    tolerance = values["tolerance"]
     what = "val images" if values["real_images"] else "images of noise"
     original = values["original_weight_bytes"]
     rows = [
@@ -209,7 +267,7 @@ def _print_exported(values: dict[str, Any]) -> None:
         [
             "Largest difference from torch",
             f"{values['largest_difference']:.1e} of the scores' range"
-            + (f", {TOLERANCE:.0e} allowed" if values["precision"] == "float32" else ""),
+            + (f", {tolerance:.0e} allowed" if values["precision"] == "float32" else ""),
         ],
         [
             "Different decisions",

@@ -8,9 +8,8 @@
 
 import errno
 import os
+import sys
 import traceback
-
-import torch
 
 from distillnet.errors import DistillnetError, InputError
 
@@ -62,6 +61,8 @@ def _explain_os_error(error: OSError) -> tuple[int, str]:
 
 def _is_out_of_memory(error: Exception) -> bool:
     # On the CPU, PyTorch has no type of its own for it.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+    torch = sys.modules.get("torch")  # where it was not imported, it raised nothing
+    ours = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, ours) or (
         isinstance(error, RuntimeError) and "not enough memory" in str(error)
     )

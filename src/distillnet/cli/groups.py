@@ -1,11 +1,38 @@
-"""Options that belong together: a frozen dataclass of them stands for them in a command."""
+"""Options that belong together.
+
+In a command a frozen dataclass stands for them, and --help lists them under one heading, those of
+every day first.
+"""
 
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, get_type_hints
 
-__all__ = ["grouped"]
+from typer.core import TyperCommand
+
+__all__ = [
+    "BUDGET",
+    "HEADINGS",
+    "IMAGES",
+    "MISSION",
+    "NETWORK",
+    "OUTPUT",
+    "SEARCH",
+    "SELDOM",
+    "GroupedCommand",
+    "grouped",
+]
+
+# Given to options as ``rich_help_panel``; shown in this order, and options without one last.
+MISSION = "Mission"
+BUDGET = "Budget"
+IMAGES = "Images"
+NETWORK = "Network"
+SEARCH = "Search"
+OUTPUT = "Output"
+SELDOM = "Seldom needed"
+HEADINGS = (MISSION, BUDGET, IMAGES, NETWORK, SEARCH, OUTPUT, SELDOM)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -66,3 +93,23 @@ def _options(group: Any) -> list[inspect.Parameter]:
 
 def _default(field: Field[Any]) -> Any:
     return inspect.Parameter.empty if field.default is MISSING else field.default
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose options are listed under the headings they belong to."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options, section by section, into the help text."""
+        sections: dict[str, list[tuple[str, str]]] = {
+            name: [] for name in ("Arguments", *HEADINGS, "Other")
+        }
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is None:
+                continue
+            name = getattr(param, "rich_help_panel", None) or "Other"
+            sections["Arguments" if param.param_type_name == "argument" else name].append(record)
+        for name, records in sections.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)

@@ -5,9 +5,6 @@ from dataclasses import asdict
 from distillnet.cli.groups import grouped
 from distillnet.cli.options import JsonOpt, ModelArg, NetworkOptions
 from distillnet.cli.output import print_json, print_table, progress
-from distillnet.cut.cost import cost
-from distillnet.graph.capture import capture_model
-from distillnet.graph.channels import analyse, groups
 
 __all__ = ["inspect_command"]
 
@@ -18,7 +15,12 @@ def inspect_command(
     network: NetworkOptions,
     as_json: JsonOpt = False,
 ) -> None:
-    """Layers with shapes, parameters and MACs, and which channels can be removed together."""
+    """Show a network's layers with their costs, and which channels can be removed together."""
+    network.check(model)
+    from distillnet.cut.cost import cost
+    from distillnet.graph.capture import capture_model
+    from distillnet.graph.channels import analyse, groups
+
     with progress():
         loaded = network.load(model)
         how = loaded.preprocessing

@@ -7,25 +7,25 @@ from typing import Annotated
 
 import typer
 
-from distillnet.cli.benching import bench_command
+from distillnet.cli.benching import bench_command, timings_command
 from distillnet.cli.collecting import collect_command
 from distillnet.cli.common import print_run
 from distillnet.cli.distilling import distill_command
+from distillnet.cli.doctoring import doctor_command
 from distillnet.cli.evaluating import evaluate_command
 from distillnet.cli.exporting import export_command
 from distillnet.cli.failures import explain
+from distillnet.cli.groups import OUTPUT, GroupedCommand
 from distillnet.cli.inspecting import inspect_command
 from distillnet.cli.memory import keep_freed_memory
 from distillnet.cli.options import JsonOpt, OverwriteOpt
 from distillnet.cli.output import print_line, progress, warn
 from distillnet.cli.signals import ended_like_ctrl_c
 from distillnet.cli.training import train_command
-from distillnet.files import new_folder
+from distillnet.files import check_writable, new_folder
 from distillnet.files.results import DEMO
-from distillnet.job.demo import run_demo
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -43,34 +43,44 @@ def _print_version(asked: bool) -> None:
 def _before_all(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it, leave."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     """What every command has: nothing but the version."""
 
 
-@app.command(short_help="A digits network, trained and distilled.")
+@app.command(short_help="Try it out: train and distill a digits network.", cls=GroupedCommand)
 def demo(
-    out: Annotated[Path, typer.Option(help="Where to write the run.")] = Path("distillnet-demo"),
+    out: Annotated[
+        Path,
+        typer.Option(metavar="RUN", help="The folder to write.", rich_help_panel=OUTPUT),
+    ] = Path("distillnet-demo"),
     overwrite: OverwriteOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """The whole job in a minute: train a digits network, distill it for three digits."""
+    """Do the whole job in a minute: train a digits network, then distill it for three digits."""
+    check_writable(out, DEMO, overwrite=overwrite)
+    from distillnet.job.demo import run_demo
+
     with new_folder(out, DEMO, overwrite=overwrite) as folder, progress() as on_progress:
         done = run_demo(folder, on_progress=on_progress)
     print_run(done, out, as_json)
 
 
 for name, does, command in (
-    ("inspect", "Layers, MACs, what can go together.", inspect_command),
-    ("train", "Train a network of the paper, to have it.", train_command),
-    ("collect", "Statistics of every neuron, an atlas.", collect_command),
-    ("distill", "Cut a network down: the main job.", distill_command),
-    ("export", "Write it as ONNX, pt2 or C.", export_command),
-    ("bench", "Time both networks side by side.", bench_command),
-    ("evaluate", "A run's accuracy on a folder of images.", evaluate_command),
+    ("distill", "Cut a network down to a few classes.", distill_command),
+    ("evaluate", "Measure a run's accuracy.", evaluate_command),
+    ("export", "Write a run as ONNX, pt2 or C.", export_command),
+    ("bench", "Measure latency before and after.", bench_command),
+    ("inspect", "Show layers, costs, what can be removed.", inspect_command),
+    ("collect", "Measure statistics once, for many runs.", collect_command),
+    ("train", "Train one of the paper's small networks.", train_command),
+    ("timings", "Measure how long layers take here.", timings_command),
+    ("doctor", "Show versions and paths for a bug report.", doctor_command),
 ):
-    app.command(name, short_help=does)(command)
+    app.command(name, short_help=does, cls=GroupedCommand)(command)
 
 
 def main() -> None:

@@ -3,25 +3,28 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distillnet.atlas import open_atlas
 from distillnet.classes import ClassTable, Mission
-from distillnet.cli.common import kept_apart
+from distillnet.cli.checks import asked_mission, check_file, check_folder
+from distillnet.cli.groups import IMAGES, MISSION, NETWORK, OUTPUT, SELDOM
 from distillnet.errors import InputError
-from distillnet.images import open_images
-from distillnet.job.distillation import METHODS, SURGEON
-from distillnet.job.partition import Images, split_images
-from distillnet.models import Model, load_model
-from distillnet.search import SCORES
+from distillnet.job.options import METHODS, SCORE_NAMES, SURGEON
+from distillnet.models.names import check_model, classes_before
+
+if TYPE_CHECKING:
+    from distillnet.images import Folders, ImageSet
+    from distillnet.job.partition import Images
+    from distillnet.models import Model
 
 __all__ = [
     "BatchOpt",
     "ComputeOptions",
     "DataOpt",
     "Device",
+    "Found",
     "ImageOptions",
     "JsonOpt",
     "Method",
@@ -53,25 +56,54 @@ class Device(StrEnum):
 
 
 Method = StrEnum("Method", {name: name for name in METHODS})  # type: ignore[misc]
-ScoreName = StrEnum("ScoreName", {name: name for name in (SURGEON, *SCORES)})  # type: ignore[misc]
+ScoreName = StrEnum("ScoreName", {name: name for name in (SURGEON, *SCORE_NAMES)})  # type: ignore[misc]
+
+_LAYOUT = "DIR/CLASS/IMAGE, or DIR/train and DIR/val with such folders in them"
+_IMAGES = f"a folder of images: {_LAYOUT}"
 
 ModelArg = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="torchvision:NAME, timm:NAME, zoo:NAME, FILE.py:CALLABLE (runs the file) or FILE.pt2.",
+        help="torchvision:NAME, timm:NAME, zoo:NAME, FILE.py:CALLABLE (this runs the file) or "
+        "FILE.pt2.",
     ),
 ]
-RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, written by `distill`.")]
 DataOpt = Annotated[
-    Path, typer.Option(help="Images: DIR/<class>/<image>, or train/ and val/ of that form.")
+    Path,
+    typer.Option(metavar="DIR", help=f"Folder of images: {_LAYOUT}.", rich_help_panel=IMAGES),
 ]
-BatchOpt = Annotated[int, typer.Option(min=1, help="Images computed at once.")]
-WorkersOpt = Annotated[int, typer.Option(min=0, help="Processes that read images; 0: this one.")]
-SeedOpt = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random choice.")]
+BatchOpt = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Images per batch.", rich_help_panel=SELDOM)
+]
+WorkersOpt = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Extra processes that read images; with 0 the main process reads them.",
+        rich_help_panel=SELDOM,
+    ),
+]
+SeedOpt = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=2**32 - 1,
+        metavar="N",
+        help="Seed of all random choices.",
+        rich_help_panel=SELDOM,
+    ),
+]
 JsonOpt = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON object and nothing else.", show_default="off"),
+    typer.Option(
+        "--json",
+        help="Print one JSON object instead of tables.",
+        show_default="off",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 OverwriteOpt = Annotated[
     bool,
@@ -80,6 +112,7 @@ OverwriteOpt = Annotated[
         help="Also remove what was exported or timed of the earlier run in --out, and nothing "
         "else.",
         show_default="off",
+        rich_help_panel=OUTPUT,
     ),
 ]
 
@@ -91,35 +124,64 @@ class NetworkOptions:
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Weights to load: safetensors, or a torch state dict.",
+            metavar="FILE",
+            help="Weights to load: a safetensors file or a PyTorch state dict.",
             show_default="MODEL's own, downloaded",
+            rich_help_panel=NETWORK,
         ),
-    ] = None
-    input_size: Annotated[
-        int | None,
-        typer.Option(help="Side of the network's input, in pixels.", show_default="MODEL's own"),
-    ] = None
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            help="Mean per channel, values 0..1, e.g. 0.485,0.456,0.406.",
-            show_default="MODEL's own",
-        ),
-    ] = None
-    std: Annotated[
-        str | None,
-        typer.Option(help="Deviation per channel, values 0..1.", show_default="MODEL's own"),
     ] = None
     class_names: Annotated[
         Path | None,
         typer.Option(
-            help="TSV with a column index and any number of alias columns.",
-            show_default="MODEL's own, ImageNet's for 1,000 outputs, else numbers",
+            metavar="FILE",
+            help="Names of the network's classes: a TSV or CSV table with a column `index`, or one "
+            "name per line.",
+            show_default="MODEL's own; ImageNet's for 1,000 outputs; otherwise numbers",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None
+    input_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Side length of the network's square input.",
+            show_default="MODEL's own",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R,G,B",
+            help="Mean that is subtracted from each channel, for pixel values from 0 to 1, such as "
+            "0.485,0.456,0.406.",
+            show_default="MODEL's own",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None
+    std: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R,G,B",
+            help="Standard deviation that each channel is divided by, for pixel values from 0 to "
+            "1.",
+            show_default="MODEL's own",
+            rich_help_panel=NETWORK,
         ),
     ] = None
 
-    def load(self, model: str) -> Model:
+    def check(self, model: str) -> ClassTable | None:
+        """Check MODEL and these options; the network's classes where they are known before it."""
+        check_model(model)
+        check_file(self.weights, "--weights", "a safetensors file or a PyTorch state dict")
+        _numbers(self.mean, "--mean")
+        _numbers(self.std, "--std")
+        return classes_before(model, self.class_names)
+
+    def load(self, model: str) -> "Model":
         """The network that a MODEL argument and these options ask for."""
+        from distillnet.models import load_model
+
         return load_model(
             model,
             weights=self.weights,
@@ -137,8 +199,18 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise InputError(
-            f"found {option} {text!r}; expected numbers with commas between, such as 0.5,0.5,0.5"
+            f"found {option} {text!r}; expected numbers separated by commas, such as 0.5,0.5,0.5"
         ) from None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A mission and the images of it, found in their folders but not read."""
+
+    mission: Mission
+    data: "Folders"
+    val: "ImageSet | None"
+    search: "ImageSet | None"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,35 +220,72 @@ class ImageOptions:
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Images: DIR/<class>/<image>, or train/ and val/ of that form.",
-            show_default="none, needed without --from",
+            metavar="DIR",
+            help=f"Folder of images: {_LAYOUT}.",
+            show_default="none; required without --from",
+            rich_help_panel=MISSION,
         ),
     ] = None
     val: Annotated[
         Path | None,
         typer.Option(
-            help="Images for the final figures only.",
-            show_default="DATA/val beside DATA/train, else a held-out fifth of each class",
+            metavar="DIR",
+            help="Images that are used for the final figures only.",
+            show_default="DIR/val beside DIR/train, otherwise a fifth of each class",
+            rich_help_panel=IMAGES,
         ),
     ] = None
     search: Annotated[
         Path | None,
-        typer.Option(help="Images for the search.", show_default="half of DATA's"),
+        typer.Option(
+            metavar="DIR",
+            help="Images that the search judges networks by.",
+            show_default="half of the images in --data that are not used for the final figures",
+            rich_help_panel=IMAGES,
+        ),
     ] = None
     atlas: Annotated[
         Path | None,
-        typer.Option(help="Statistics that `collect` wrote.", show_default="collect them"),
+        typer.Option(
+            metavar="ATLAS",
+            help="Statistics that `collect` wrote for this network.",
+            show_default="collected first",
+            rich_help_panel=SELDOM,
+        ),
     ] = None
 
-    def split(self, classes: ClassTable, mission: Mission, seed: int) -> Images:
-        """Statistics, search and val images from these folders; InputError without ``data``."""
+    def check(self) -> None:
+        """Raise InputError where a folder is not there; what is in it needs the classes."""
+        for option, path in (("--data", self.data), ("--val", self.val), ("--search", self.search)):
+            check_folder(path, option, _IMAGES)
+        check_folder(self.atlas, "--atlas", "a folder that `distillnet collect` wrote")
+
+    def find(self, classes: str | Mission | None, table: ClassTable) -> Found:
+        """The mission and its images; InputError where names or folders do not fit."""
+        from distillnet.images import open_images
+
         if self.data is None:
             raise InputError("there is no folder of images; pass one with --data")
-        val, search = self.val, self.search
+        mission = classes
+        if not isinstance(mission, Mission):
+            mission = asked_mission(mission, self.data, table)
+        val = open_images(self.val, table, mission) if self.val else None
+        return Found(
+            mission,
+            open_images(self.data, table, mission),
+            (val.val or val.train) if val else None,
+            open_images(self.search, table, mission).train if self.search else None,
+        )
+
+    def split(self, found: Found, seed: int) -> "Images":
+        """Statistics, search and val images of what was found."""
+        from distillnet.atlas import open_atlas
+        from distillnet.job.partition import split_images
+
         return split_images(
-            open_images(self.data, classes, mission.indices),
-            val=kept_apart(open_images(val, classes, mission.indices)) if val else None,
-            search=open_images(search, classes, mission.indices).train if search else None,
+            found.data,
+            val=found.val,
+            search=found.search,
             atlas=open_atlas(self.atlas) if self.atlas else None,
             seed=seed,
         )
@@ -186,6 +295,11 @@ class ImageOptions:
 class ComputeOptions:
     """Where and in what portions to compute."""
 
+    device: Annotated[
+        Device,
+        typer.Option(
+            help="Device to compute on; auto takes the GPU if there is one.", rich_help_panel=SELDOM
+        ),
+    ] = Device.auto
     batch_size: BatchOpt = 32
     workers: WorkersOpt = 0
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -22,9 +22,6 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from distillnet.job.distill import Progress as OnProgress
-from distillnet.job.results import allowed_loss_pp
-
 __all__ = [
     "print_json",
     "print_line",
@@ -35,6 +32,8 @@ __all__ = [
     "warn_unreadable",
 ]
 
+OnProgress = Callable[[str, int, int], None]  # stage, done, of
+
 _LABELS = {
     "collect": "Collecting statistics",
     "read": "Reading search images",
@@ -43,12 +42,14 @@ _LABELS = {
     "evaluate": "Evaluating",
     "train": "Training",
     "bench": "Timing",
+    "timings": "Timing layers",
 }
 _UNITS = {
     "search": "candidates",
     "train": "epochs",
     "tune": "epochs",
     "bench": "pairs",
+    "timings": "rounds",
 }  # of the others, images
 # How many steps they take is known only when they are done: what is left would be a guess.
 _OPEN_ENDED = frozenset(("search",))
@@ -183,6 +184,8 @@ def print_table(
 
 def print_result(result: Mapping[str, Any]) -> None:
     """The figures of a ``result.json``, as a table."""
+    from distillnet.job.results import allowed_loss_pp
+
     before, after = result["baseline"], result["distilled"]
     rows = [
         _cost_row("MACs (M)", before["macs"] / 1e6, after["macs"] / 1e6, 2),

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from distillnet.cli.groups import OUTPUT
 from distillnet.cli.output import warn
 from distillnet.errors import InputError
-from distillnet.job.resuming import UNFINISHED
+from distillnet.job.layout import UNFINISHED
 
 __all__ = ["ResumeOptions", "saying_what_is_kept", "tell_best"]
 
@@ -25,6 +26,7 @@ class ResumeOptions:
             "--resume",
             help="Go on from where an interrupted search in --out was; give the same options.",
             show_default="off",
+            rich_help_panel=OUTPUT,
         ),
     ] = False
     best_so_far: Annotated[
@@ -34,6 +36,7 @@ class ResumeOptions:
             help="Take the best network that an interrupted search in --out has found, without "
             "searching on.",
             show_default="off",
+            rich_help_panel=OUTPUT,
         ),
     ] = False
 

@@ -1,19 +1,21 @@
 """The command that trains the small networks of the paper, which nobody ships."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distillnet.classes import ClassTable, numbered_table
+from distillnet.cli.checks import check_apart, check_folder
+from distillnet.cli.groups import OUTPUT, SELDOM
 from distillnet.cli.options import DataOpt, JsonOpt, SeedOpt, WorkersOpt
 from distillnet.cli.output import print_json, print_line, progress, warn_unreadable
 from distillnet.errors import InputError
 from distillnet.files import check_writable, new_file
-from distillnet.images import open_images
-from distillnet.models.train import Epoch, save_weights
-from distillnet.models.train import train as train_network
-from distillnet.models.zoo import ZOO
+from distillnet.models.names import ZOO_CLASSES
+
+if TYPE_CHECKING:
+    from distillnet.models.train import Epoch
 
 __all__ = ["train_command"]
 
@@ -21,26 +23,47 @@ __all__ = ["train_command"]
 def train_command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="zoo:tf_mnist or zoo:tf_cifar.")],
     data: DataOpt,
-    out: Annotated[Path, typer.Option(help="Weights file to write (safetensors).")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="The weights file to write (safetensors).",
+            rich_help_panel=OUTPUT,
+        ),
+    ],
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Passes over the images.", show_default="the recipe's"),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Passes over the images.",
+            show_default="as many as the network's recipe has",
+            rich_help_panel=SELDOM,
+        ),
     ] = None,
     seed: SeedOpt = 0,
     workers: WorkersOpt = 0,
     as_json: JsonOpt = False,
 ) -> None:
-    """Train a small reference network of the paper from scratch."""
+    """Train one of the paper's two small reference networks from scratch."""
     check_writable(out)
-    folders = open_images(data, _trainable_classes(model))
+    classes = _trainable_classes(model)
+    check_folder(data, "--data", "a folder with train/ and val/ or test/ in it")
+    check_apart(out, [data])
+    from distillnet.images import open_images
+
+    folders = open_images(data, classes)
     if folders.val is None:
         raise InputError(
             f"{data} has no test images; expected train/ and test/ or val/ (or .zip), or MNIST's "
             "files"
         )
+    from distillnet.models.train import save_weights
+    from distillnet.models.train import train as train_network
+
     with progress() as on_progress:
 
-        def report(epoch: Epoch) -> None:
+        def report(epoch: "Epoch") -> None:
             on_progress("train", epoch.number, epoch.of)
 
         result = train_network(
@@ -74,10 +97,10 @@ def train_command(
 
 def _trainable_classes(model: str) -> ClassTable:
     """The class table of a zoo network that has no weights yet."""
-    network = ZOO.get(model.removeprefix("zoo:"))
-    if network is None or network.class_names is None or not model.startswith("zoo:"):
+    names = ZOO_CLASSES.get(model.removeprefix("zoo:"))
+    if names is None or not model.startswith("zoo:"):
         raise InputError(
             f"found {model!r}; expected zoo:tf_mnist or zoo:tf_cifar. Other networks come trained: "
             "pass them to distill"
         )
-    return numbered_table(len(network.class_names), network.class_names)
+    return numbered_table(len(names), names)

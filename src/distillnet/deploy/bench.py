@@ -5,8 +5,6 @@ the ratio of two neighbouring runs is what is reported. The original is the netw
 writes it, batch norms folded, so that only the distillation makes the difference.
 """
 
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distillnet.cut.times import machine
 from distillnet.deploy.c_folder import write_c
 from distillnet.deploy.networks import Deployable
 from distillnet.deploy.onnx_file import write_onnx
@@ -23,7 +22,7 @@ from distillnet.deploy.peak import peak_mb
 from distillnet.deploy.pt2_file import write_pt2
 from distillnet.deploy.runtimes import file_format, open_runtime
 
-__all__ = ["Entry", "Settings", "Timing", "bench_json", "interleave", "machine", "time_networks"]
+__all__ = ["Entry", "Settings", "Timing", "bench_json", "interleave", "time_networks"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -157,16 +156,3 @@ def bench_json(timing: Timing, mac_ratio: float, settings: Settings) -> dict[str
         "mac_ratio": mac_ratio,
         "realised": {name: ratio / mac_ratio for name, ratio in timing.time_ratio.items()},
     }
-
-
-def machine() -> str:
-    """The processor's name, and how many cores this process may use."""
-    name = platform.processor() or platform.machine()
-    cpu_info = Path("/proc/cpuinfo")
-    if cpu_info.exists():
-        for line in cpu_info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores"

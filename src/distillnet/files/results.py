@@ -2,7 +2,7 @@
 
 from distillnet.files.layout import Layout
 
-__all__ = ["ATLAS", "C_FOLDER", "DEMO", "RUN"]
+__all__ = ["ATLAS", "C_FOLDER", "DEMO", "KIT", "RUN"]
 
 _NUMBER = "[0-9]*"
 _STATISTICS = ("atlas.json", f"{_NUMBER}.safetensors")
@@ -20,10 +20,17 @@ def _in(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:
 
 ATLAS = Layout("atlas.json", _STATISTICS)
 C_FOLDER = Layout("model.h", _C)
+KIT = Layout(
+    "kit.json",
+    (
+        *("kit.json", "measure.py", "onnx/*.onnx", "README.md"),
+        *("c/time.c", *_in("c/*", ("missions/*.c", "model.c", "model.h"))),
+    ),
+)
 RUN = Layout(
     "mission.json",
     (
-        "mission.json",
+        *("mission.json", "times.json"),
         *_NETWORK,
         *_in("atlas", _STATISTICS),
         *_in(f"front/{_NUMBER}", _NETWORK),

@@ -3,22 +3,7 @@
 A label is always the network's own class index, never a position in the mission.
 """
 
-from distillnet.images.batches import Batch, BatchStream, Loaded, load_all, load_batches
-from distillnet.images.files import ImageRef, UnreadableImage, read_image
-from distillnet.images.folders import Folders, ImageSet, limit, open_images, split
+import lazy_loader
 
-__all__ = [
-    "Batch",
-    "BatchStream",
-    "Folders",
-    "ImageRef",
-    "ImageSet",
-    "Loaded",
-    "UnreadableImage",
-    "limit",
-    "load_all",
-    "load_batches",
-    "open_images",
-    "read_image",
-    "split",
-]
+# What the room offers stands in __init__.pyi and is imported when it is first asked for.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

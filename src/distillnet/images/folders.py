@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from distillnet.classes import ClassTable
+from distillnet.classes import ClassTable, Mission
 from distillnet.errors import ImageError, InputError
 from distillnet.images.files import ImageRef, read_idx
+from distillnet.images.missing import shortened, what_is_missing
 
-__all__ = ["Folders", "ImageSet", "limit", "open_images", "split"]
+__all__ = ["Folders", "ImageSet", "class_folders", "limit", "open_images", "split"]
 
 _SUFFIXES = (
     *(".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
@@ -49,28 +50,53 @@ class Folders:
 
 
 def open_images(
-    directory: str | Path, table: ClassTable, classes: Sequence[int] | None = None
+    directory: str | Path, table: ClassTable, classes: Mission | Sequence[int] | None = None
 ) -> Folders:
     """Find the images of ``classes`` (None: of all classes there are) in ``directory``.
 
     Understood are ``<class>/<image>`` with nested folders; ``train/`` and ``val/`` or ``test/``
     of that form; ``train.zip`` and ``val.zip`` or ``test.zip`` of that form; and the IDX files of
-    MNIST, uncompressed, as torchvision lays them out. Classes are named as in ``table``; folders
-    of other classes are ignored, and several folders of one class are merged. ImageError if a
-    class has no images, or if a folder's name fits several classes of which one is wanted.
+    MNIST, uncompressed, as torchvision lays them out. Classes are named as in ``table``, those of a
+    mission also by the names that it gives them; folders of other classes are ignored, and several
+    folders of one class are merged. ImageError if a class has no images, or if a folder's name fits
+    several classes of which one is wanted.
     """
+    directory = _checked(directory)
+    if isinstance(classes, Mission):
+        table, classes = classes.named(table), classes.indices
+    try:
+        train, *val = [_image_set(source, table, classes) for source in _sources(directory, table)]
+    except OSError as error:
+        raise _not_readable(directory, error) from error
+    return Folders(train, val[0] if val else None)
+
+
+def class_folders(directory: str | Path, table: ClassTable) -> tuple[str, ...]:
+    """The names of all folders that ought to hold the images of a class, whether it exists or not.
+
+    In ``directory`` or in its ``train/`` (see ``open_images``), sorted; folders without images are
+    left out.
+    """
+    directory = _checked(directory)
+    try:
+        return _names_with_images(_sources(directory, table)[0], table)
+    except OSError as error:
+        raise _not_readable(directory, error) from error
+
+
+def _checked(directory: str | Path) -> Path:
     directory = Path(directory)
     if not directory.is_dir():
         found = "is not a folder" if directory.exists() else "does not exist"
         raise ImageError(f"{directory} {found}; expected a folder with one folder per class in it")
-    try:
-        train, *val = [_image_set(source, table, classes) for source in _sources(directory, table)]
-    except OSError as error:
-        raise ImageError(
-            f"{error.filename or directory} cannot be read ({error.strerror}); expected a folder "
-            "of images that this user may read"
-        ) from error
-    return Folders(train, val[0] if val else None)
+    return directory
+
+
+def _not_readable(directory: Path, error: OSError) -> ImageError:
+    return ImageError(
+        f"{error.filename or directory} cannot be read ({error.strerror}); expected a folder "
+        "of images that this user may read"
+    )
 
 
 def split(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
@@ -149,11 +175,24 @@ def _find(
     return _find_in_idx(source, table)
 
 
+def _names_with_images(source: Path, table: ClassTable) -> tuple[str, ...]:
+    if source.is_dir():
+        return tuple(name for name in _folder_names(source) if any(_image_files(source / name)))
+    if source.suffix == ".zip":
+        found = {path[0] for path in _zip_members(source).values() if _is_zipped_image(path)}
+        return tuple(sorted(found))
+    return tuple(_find_in_idx(source, table)[1])
+
+
+def _folder_names(source: Path) -> list[str]:
+    return sorted(path.name for path in source.iterdir() if _visible(path.name) and path.is_dir())
+
+
 def _find_in_folder(
     source: Path, table: ClassTable, classes: Sequence[int] | None
 ) -> tuple[list[ImageRef], list[str]]:
     refs: list[ImageRef] = []
-    names = sorted(path.name for path in source.iterdir() if _visible(path.name) and path.is_dir())
+    names = _folder_names(source)
     for name in names:
         label = _wanted_label(name, source, table, classes)
         if label is not None:
@@ -178,21 +217,30 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _find_in_zip(
-    source: Path, table: ClassTable, classes: Sequence[int] | None
-) -> tuple[list[ImageRef], list[str]]:
+def _zip_members(source: Path) -> dict[str, tuple[str, ...]]:
+    """The files in a zip, each with the parts of its path."""
     try:
         with zipfile.ZipFile(source) as opened:
             members = [info.filename for info in opened.infolist() if not info.is_dir()]
     except (OSError, zipfile.BadZipFile) as error:
         raise ImageError(f"{source} cannot be read as a zip ({error}); get it anew") from error
-    parts = {member: PurePosixPath(member).parts for member in members}
+    return {member: PurePosixPath(member).parts for member in members}
+
+
+def _is_zipped_image(path: tuple[str, ...]) -> bool:
+    return len(path) > 1 and all(map(_visible, path)) and _is_image_name(path[-1])
+
+
+def _find_in_zip(
+    source: Path, table: ClassTable, classes: Sequence[int] | None
+) -> tuple[list[ImageRef], list[str]]:
+    parts = _zip_members(source)
     names = sorted({path[0] for path in parts.values() if len(path) > 1})
     labels = {name: _wanted_label(name, source, table, classes) for name in names}
     refs = []
     for member, path in parts.items():
-        label = labels[path[0]] if len(path) > 1 and all(map(_visible, path)) else None
-        if label is not None and _is_image_name(path[-1]):
+        label = labels[path[0]] if _is_zipped_image(path) else None
+        if label is not None:
             refs.append(ImageRef(source, label, member=member))
     return refs, names
 
@@ -239,27 +287,15 @@ def _is_image_name(name: str) -> bool:
 def _image_set(source: Path, table: ClassTable, classes: Sequence[int] | None) -> ImageSet:
     """The images in a source, which must have some of every class."""
     refs, names = _find(source, table, classes)
-    found = f"found {_shortened(names)}" if names else "found no folders at all"
     if classes is None:
         if not refs:
+            found = f"found {shortened(names)}" if names else "found no folders at all"
             raise ImageError(
                 f"{source} holds no images of any of the network's {len(table)} classes; "
                 f"expected a folder of images for each class, {found}"
             )
         classes = sorted({ref.label for ref in refs})
     images = _sorted_set(refs, classes)
-    counts = images.counts()
-    for label in classes:
-        if label not in counts:
-            accepted = _shortened([repr(text) for text in table.spellings(label)])
-            raise ImageError(
-                f"{source} holds no images of class {label} ({table.names[label]}); expected a "
-                f"folder called {accepted} with images ({' '.join(_SUFFIXES)}) in it, "
-                f"{found}"
-            )
+    if missing := [label for label in classes if label not in images.counts()]:
+        raise ImageError(what_is_missing(source, table, missing, len(classes), names, _SUFFIXES))
     return images
-
-
-def _shortened(items: Sequence[str], at_most: int = 12) -> str:
-    more = f" and {len(items) - at_most} more" if len(items) > at_most else ""
-    return ", ".join(items[:at_most]) + more

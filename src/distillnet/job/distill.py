@@ -294,6 +294,7 @@ def _search_best(
         round_to=options.round_to,
         param_weight=options.param_weight,
         element=options.element_cost,
+        graphs=pictures.graphs,
         seen=options.seen,
         seed=options.seed,
         store=store,

@@ -12,13 +12,13 @@ from distillnet.classes import Mission
 from distillnet.errors import InputError
 from distillnet.images import ImageSet
 from distillnet.job.distillation import Options
+from distillnet.job.layout import UNFINISHED
 from distillnet.job.partition import Images
 from distillnet.models import Model
 from distillnet.search.store import Store, open_store
 
-__all__ = ["UNFINISHED", "search_store"]
+__all__ = ["search_store"]
 
-UNFINISHED = "unfinished"  # the folder in a run's
 # What decides among candidates, not what they are, and what may change nothing at all.
 _FREE = ("budget", "tune", "seen", "batch_size", "workers", "device")
 _VERSIONS = ("distillnet", "torch", "torchvision", "pillow")

@@ -5,6 +5,7 @@
 | ``result.json`` | the figures |
 | ``mission.json`` | everything needed to do it again |
 | ``bitmaps.safetensors`` | bit-packed keep maps: ``fused/<site>`` and ``<class index>/<site>`` |
+| ``times.json`` | the table of times that the search minimised by |
 | ``model.pt2`` | the compact network, a torch.export programme that loads without this package |
 | ``atlas/`` | the statistics |
 | ``front/NN/`` | ``result.json``, bitmaps and ``model.pt2`` of the networks for other budgets |
@@ -25,12 +26,12 @@ from distillnet.classes import ClassTable, Mission
 from distillnet.cut.bitmaps import pack
 from distillnet.errors import InputError
 from distillnet.evaluate import Evaluation, Scores, evaluation
-from distillnet.files.results import RUN
 from distillnet.files.tensors import write_tensors
 from distillnet.graph import Graph, GraphModule
 from distillnet.images import Batch
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
+from distillnet.job.layout import FRONT, RUN_MARKER, TIMES
 from distillnet.job.results import finite_json, result_json
 from distillnet.models.programs import load_program
 
@@ -46,8 +47,6 @@ __all__ = [
     "write_run",
 ]
 
-RUN_MARKER = RUN.marker
-FRONT = "front"  # the folder of networks for other budgets
 _FORMAT = 3
 _VERSIONS = ("distillnet", "torch", "torchvision", "numpy", "pillow")
 
@@ -71,7 +70,7 @@ def write_json(value: dict[str, Any], path: Path) -> None:
 
 
 def _mission_json(done: Distillation, sources: dict[str, Any]) -> dict[str, Any]:
-    table = done.model.classes
+    table = done.mission.named(done.model.classes)
     values = {
         "format": _FORMAT,
         "versions": {name: version(name) for name in _VERSIONS},
@@ -83,7 +82,7 @@ def _mission_json(done: Distillation, sources: dict[str, Any]) -> dict[str, Any]
             for i in done.mission.indices
         ],
         "preprocessing": asdict(done.preprocessing),
-        "options": asdict(done.options),
+        "options": {k: v for k, v in asdict(done.options).items() if k != "times"},
         "seed": done.options.seed,
         "thresholds": dict(done.found.thresholds),
         "sources": sources,
@@ -102,6 +101,8 @@ def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | Non
         folder = directory / FRONT / f"{i:02}"
         folder.mkdir(parents=True)
         _write_network(point, folder)
+    if done.options.times is not None:
+        (directory / TIMES).write_text(done.options.times.dumps(), encoding="utf-8")
     write_json(_mission_json(done, sources or {}), directory / RUN_MARKER)
 
 

@@ -1,5 +1,6 @@
 """From a MODEL argument to a network with its weights, its preprocessing and its classes."""
 
-from distillnet.models.load import Model, load_model, random_model
+import lazy_loader
 
-__all__ = ["Model", "load_model", "random_model"]
+# What the room offers stands in __init__.pyi and is imported when it is first asked for.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

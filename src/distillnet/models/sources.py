@@ -3,12 +3,11 @@
 A source knows how to build its network and where the weights are, and has done neither yet.
 """
 
-import difflib
 import importlib.util
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,12 +20,11 @@ from torch import Tensor, nn
 
 from distillnet.errors import InputError
 from distillnet.images.preprocessing import Preprocessing
+from distillnet.models.names import check_model, unknown
 from distillnet.models.programs import load_program
 from distillnet.models.zoo import ZOO
 
 __all__ = ["Source", "open_source"]
-
-_FORMS = "torchvision:NAME, timm:NAME, zoo:NAME, FILE.py:CALLABLE or FILE.pt2"
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,7 @@ class Source:
 
 def open_source(spec: str) -> Source:
     """The source that a MODEL argument names; InputError for one that does not exist."""
+    check_model(spec)
     library, _, name = spec.partition(":")
     if library == "torchvision":
         return _torchvision(name)
@@ -64,26 +63,7 @@ def open_source(spec: str) -> Source:
     if spec.endswith(".pt2"):
         return _program(Path(spec))
     file, _, function = spec.rpartition(":")
-    if file.endswith(".py"):
-        return _python(Path(file), function)
-    if spec.endswith(".py"):
-        raise InputError(f"{spec} names no callable; expected {spec}:CALLABLE.")
-    raise InputError(f"Found the model {spec!r}, expected {_FORMS}.{_guess(spec)}")
-
-
-def _guess(spec: str) -> str:
-    if spec in _torchvision_names():
-        return f" Did you mean torchvision:{spec}?"
-    if spec in ZOO:
-        return f" Did you mean zoo:{spec}?"
-    return ""
-
-
-def _unknown(spec: str, name: str, known: Iterable[str]) -> InputError:
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
-    near = ", ".join(close) if close else f"one of {', '.join(known[:4])}, ..."
-    return InputError(f"There is no network {spec!r}; expected a name such as {near}.")
+    return _python(Path(file), function)
 
 
 # --- torchvision
@@ -95,7 +75,7 @@ def _torchvision_names() -> list[str]:
 
 def _torchvision(name: str) -> Source:
     if name not in _torchvision_names():
-        raise _unknown(f"torchvision:{name}", name, _torchvision_names())
+        raise unknown(f"torchvision:{name}", name, _torchvision_names())
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
         # The default weights are TensorFlow's, which want its input range; the auxiliary heads
@@ -147,17 +127,13 @@ def _rename_densenet(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _timm(name: str) -> Source:
-    try:
-        import timm
-        import timm.data
-    except ImportError:
-        raise InputError(
-            f"timm:{name} needs timm, which is not installed; run pip install 'distillnet[timm]'."
-        ) from None
+    import timm
+    import timm.data
+
     known = timm.list_models()
     tagged = timm.list_models(pretrained=True)
     if name not in known and name not in tagged:
-        raise _unknown(f"timm:{name}", name, [*known, *tagged])
+        raise unknown(f"timm:{name}", name, [*known, *tagged])
     found = timm.get_pretrained_cfg(name)
     config = found.to_dict() if found is not None else {}
     data = timm.data.resolve_data_config(pretrained_cfg=config)
@@ -191,8 +167,6 @@ def _timm_weights(spec: str, create: Callable[..., nn.Module]) -> Mapping[str, T
 
 
 def _zoo(name: str) -> Source:
-    if name not in ZOO:
-        raise _unknown(f"zoo:{name}", name, ZOO)
     network = ZOO[name]
 
     def fetch() -> None:
@@ -219,8 +193,6 @@ def _program(path: Path) -> Source:
 
 
 def _python(path: Path, name: str) -> Source:
-    if not path.is_file():
-        raise InputError(f"There is no file {path}; expected FILE.py:CALLABLE.")
     return Source(build=partial(_call, path, name), fetch=lambda: None)
 
 
@@ -241,7 +213,7 @@ def _call(path: Path, name: str) -> nn.Module:
     finally:
         sys.path.remove(folder)
     if not callable(function):
-        raise _unknown(
+        raise unknown(
             f"{path}:{name}", name, [key for key, v in vars(module).items() if callable(v)]
         )
     if not isinstance(result, nn.Module):

@@ -29,12 +29,11 @@ from distillnet.graph import Graph, consumers, fast_layout, run
 from distillnet.graph.channels import Channels
 from distillnet.graph.operators import Node, clamp_of
 from distillnet.refit.regression import Thin, fit_affine, fit_thin
-from distillnet.refit.samples import patches_at
+from distillnet.refit.samples import patches_at, rows_per_image
 from distillnet.refit.teacher import Teacher, refittable
 
 __all__ = ["compensate", "flat_parts", "refit", "with_biases"]
 
-_ROWS_PER_COLUMN, _LEAST_ROWS = 16, 4000  # that a layer is fitted on, of those that there are
 _CHUNK = 32  # images computed at once
 
 
@@ -93,8 +92,10 @@ def refit(
     layers = [small[layer.name] for layer in refittable(graph)]
     readers = consumers(small)
     for layer in layers:
-        per_image = _rows_per_image(params[layer.params["weight"]], teacher.places[layer.name])
-        x_rd = students.patches(layer, teacher.places[layer.name][:, :per_image])
+        places_nr = teacher.places[layer.name]
+        columns = params[layer.params["weight"]][0].numel()
+        per_image = min(places_nr.shape[1], rows_per_image(columns, len(places_nr)))
+        x_rd = students.patches(layer, places_nr[:, :per_image])
         weight, bias = params[layer.params["weight"]], params[layer.params["bias"]]
         aims = _rows_of(teacher, layer.name, per_image)[: len(x_rd)]
         aims = aims[:, left[layer.name].to(x_rd.device)]
@@ -110,13 +111,6 @@ def refit(
         params[layer.params["weight"]] = fast_layout(fitted.reshape(weight.shape))
     scores = students.outputs() if answer else x_nchw.new_zeros(0)
     return _put_back(graph, small, params, layers, left, channels, gone), scores
-
-
-def _rows_per_image(weight: Tensor, places_nr: Tensor) -> int:
-    """Enough for the weights of a filter; more of them cost time and change little."""
-    n_images, most = places_nr.shape
-    rows = max(_LEAST_ROWS, _ROWS_PER_COLUMN * weight[0].numel())
-    return min(most, math.ceil(rows / n_images))
 
 
 def _rows_of(teacher: Teacher, layer: str, per_image: int) -> Tensor:

@@ -28,6 +28,8 @@ from distillnet.refit.basis import column_covariance, column_filters, output_bas
 
 __all__ = ["Thin", "fit_affine", "fit_thin"]
 
+Solve = Callable[[Tensor, int], Tensor]
+
 _RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # in units of the inputs' mean variance
 _ROUNDS, _THIN_ROUNDS = 2, 4  # of new aims behind a ReLU; more change nothing
 _HOLD = 5  # one image of this many chooses the ridge
@@ -66,12 +68,12 @@ def fit_affine(
     system, offset_m, solve = _towards(x_rd - mean_d, missing_rm, rows_per_image)
     if solve is None:
         return weight_md, bias_m + offset_m
-    change_dm = solve(missing_rm - offset_m)
+    change_dm = solve(missing_rm - offset_m, 1)
     for _ in range(_ROUNDS if flat else 0):
         now_rm = torch.addmm(before_rm + offset_m, system.x_rd, change_dm)
         missing_rm = _aims(aims_rm, now_rm, flat) - before_rm
         offset_m = missing_rm.mean(0)
-        change_dm = solve(missing_rm - offset_m)
+        change_dm = solve(missing_rm - offset_m, 1)
     return weight_md + change_dm.T, bias_m + offset_m - mean_d @ change_dm
 
 
@@ -139,13 +141,18 @@ def fit_thin(
     system, offset_m, solve = _towards(x_rd - mean_d, missing_rm, rows_per_image)
     filters_fd, back_mf = thin.nearest(weight_md, system)
     if solve is not None:
-        for left in reversed(range(_THIN_ROUNDS + 1 if flat else 1)):
-            whole_md = weight_md + solve(missing_rm - offset_m).T
+        # All rounds but the last look at every other row: they only tell the next aims.
+        rounds = _THIN_ROUNDS if flat else 0
+        few = 2 if rounds and not system.by_rows else 1
+        missing_rm = missing_rm[::few]
+        for left in reversed(range(rounds + 1)):
+            whole_md = weight_md + solve(missing_rm - offset_m, few if left else 1).T
             filters_fd, back_mf = thin.nearest(whole_md, system)
             if left:  # what is left of the outputs tells the next aims
-                now_rm = torch.linalg.multi_dot([system.x_rd, filters_fd.T, back_mf.T])
+                rows = slice(None, None, few if left > 1 else 1)
+                now_rm = torch.linalg.multi_dot([system.x_rd[rows], filters_fd.T, back_mf.T])
                 now_rm += mean_m + offset_m
-                missing_rm = _aims(aims_rm, now_rm, flat) - before_rm
+                missing_rm = _aims(aims_rm[rows], now_rm, flat) - before_rm[rows]
                 offset_m = missing_rm.mean(0)
     held_rf = x_rd @ filters_fd.T
     start_m = mean_m + offset_m - back_mf @ (filters_fd @ mean_d)
@@ -155,7 +162,7 @@ def fit_thin(
 
 def _towards(
     centred_rd: Tensor, missing_rm: Tensor, rows_per_image: int
-) -> tuple["_Ridge", Tensor, Callable[[Tensor], Tensor] | None]:
+) -> tuple["_Ridge", Tensor, "Solve | None"]:
     """The regression of what is missing, its mean (M,), and a function that solves for others."""
     offset_m = missing_rm.mean(0)
     system = _Ridge(centred_rd, _held_out(len(centred_rd), rows_per_image))
@@ -204,10 +211,11 @@ class _Ridge:
         y_rm = (self.x_rd @ weight_md.T.to(self.x_rd.dtype)).double()
         return y_rm.T @ y_rm / len(y_rm)
 
-    def solver(self, e_rm: Tensor) -> Callable[[Tensor], Tensor] | None:
+    def solver(self, e_rm: Tensor) -> "Solve | None":
         """A function from e (R, M) to w (D, M), on all rows, with the best ridge for ``e_rm``.
 
-        None where no ridge does better on held-out rows than w = 0.
+        It takes e of every so many rows, for all of which those stand. None where no ridge does
+        better on held-out rows than w = 0.
         """
         error = self._error_by_rows(e_rm) if self.by_rows else self._error_by_columns(e_rm)
         least, ridge = _lowest(error, _RIDGES)
@@ -218,8 +226,13 @@ class _Ridge:
         if not least < e_rm[self.hold_r].double().square().sum():
             return None
         if self.by_rows:
-            return lambda e: self.x_rd.T @ torch.cholesky_solve(e.double(), factor).to(e.dtype)
-        return lambda e: torch.cholesky_solve((self.x_rd.T @ e).double(), factor).to(e.dtype)
+            return lambda e, _: self.x_rd.T @ torch.cholesky_solve(e.double(), factor).to(e.dtype)
+
+        def solve(e: Tensor, every: int) -> Tensor:
+            cross = every * (self.x_rd[::every].T @ e)
+            return torch.cholesky_solve(cross.double(), factor).to(e.dtype)
+
+        return solve
 
     def _error_by_columns(self, e_rm: Tensor) -> Callable[[float], float]:
         """Held-out error |x w - e|^2 of a ridge, from the Gram matrices alone."""

@@ -4,13 +4,29 @@ Legend: N images, R places per image, C channels in, M channels out, H and W hei
 k kernel side.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from distillnet.graph.operators import Node
 
-__all__ = ["choose_places", "outputs_at", "patches_at", "same_places"]
+__all__ = ["choose_places", "evenly", "outputs_at", "patches_at", "rows_per_image", "same_places"]
+
+
+_ROWS_PER_COLUMN, _LEAST_ROWS = 16, 4000  # that a layer is fitted on, of those that there are
+
+
+def rows_per_image(columns: int, n_images: int) -> int:
+    """How many places of each image are enough to fit so many weights of a filter.
+
+    More of them cost time and change little.
+
+    >>> rows_per_image(columns=1000, n_images=800)
+    20
+    """
+    return math.ceil(max(_LEAST_ROWS, _ROWS_PER_COLUMN * columns) / n_images)
 
 
 def choose_places(shape: tuple[int, ...], n_images: int, per_image: int, seed: int = 0) -> Tensor:
@@ -80,3 +96,10 @@ def patches_at(layer: Node, kernel: tuple[int, ...], x_nchw: Tensor, places_nr: 
     )
     patch = x_nhwc[image, rows[..., :, None], columns[..., None, :]]  # N, R, k, k, C
     return patch.permute(0, 1, 4, 2, 3).reshape(at.numel(), -1)
+
+
+def evenly(positions: Tensor, most: int) -> Tensor:
+    """At most so many of them, in equal distances: of all classes, which follow each other."""
+    if len(positions) <= most:
+        return positions
+    return positions[torch.arange(most) * len(positions) // most]

@@ -5,6 +5,7 @@ compared with the place of the teacher's map that shows the same part of the ima
 is refitted for small images learns to answer as the original does on large ones.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from torch import Tensor
 
 from distillnet.graph import Graph, fast_layout, run
 from distillnet.graph.operators import LAYERS, Node
-from distillnet.refit.samples import choose_places, outputs_at, same_places
+from distillnet.refit.samples import choose_places, outputs_at, rows_per_image, same_places
 
-__all__ = ["Teacher", "refittable", "teach"]
+__all__ = ["Teacher", "bytes_to_teach", "refittable", "teach", "teach_all"]
+
+Size = tuple[int, int]  # height and width in pixels
 
 
 @dataclass(frozen=True)
@@ -52,43 +55,83 @@ def refittable(graph: Graph) -> tuple[Node, ...]:
     )
 
 
-def teach(
+def teach_all(
     original: Graph,
-    student: Graph,
+    students: Mapping[Size, Graph],
     x_nchw: Tensor,
     *,
     max_bytes: int,
     seed: int = 0,
     batch_size: int = 16,
-) -> Teacher:
-    """Run the original on images and keep what its layers say at places of the student's layers.
+) -> dict[Size, Teacher]:
+    """Run the original on images and keep what its layers say at places of the students' layers.
 
     Args:
-        student: the same network, captured at another input size or at the same.
+        students: the same network, captured at input sizes.
         x_nchw: images as the original takes them.
-        max_bytes: how much to keep; it bounds the places per image, which are 40 at most and 2 at
-            least where the images are many.
+        max_bytes: how much to keep for each student; it bounds the places per image, which are 40
+            at most and 2 at least where the images are many.
     """
-    layers = refittable(student)
     n = len(x_nchw)
-    values = sum(layer.shape[0] for layer in layers if len(layer.shape) > 1)
-    fitting = max_bytes // max(1, 4 * n * values)
-    per_image = max(1, min(_MOST_PLACES, max(_LEAST_PLACES, _ROWS // n), fitting))
-    places = {layer.name: choose_places(layer.shape, n, per_image, seed) for layer in layers}
-    rows: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+    places = {
+        size: {
+            layer: choose_places(student[layer].shape, n, per_image, seed)
+            for layer, per_image in _per_image(student, n, max_bytes).items()
+        }
+        for size, student in students.items()
+    }
+    rows: dict[Size, dict[str, list[Tensor]]] = {
+        size: {layer: [] for layer in mine} for size, mine in places.items()
+    }
     start = 0
 
     def observe(name: str, y: Tensor) -> None:
-        if name in rows:
-            mine = places[name][start : start + len(y)]
-            there = same_places(mine, student[name].shape, original[name].shape)
-            rows[name].append(outputs_at(y, there))
+        for size, student in students.items():
+            if name in rows[size]:
+                mine = places[size][name][start : start + len(y)]
+                there = same_places(mine, student[name].shape, original[name].shape)
+                rows[size][name].append(outputs_at(y, there))
 
     with torch.inference_mode():
         for part in x_nchw.split(batch_size):
             run(original, {original.input.name: fast_layout(part)}, observe=observe)
             start += len(part)
-    return Teacher({name: torch.cat(parts) for name, parts in rows.items()}, places)
+    taught = {}
+    for size in students:
+        joined = {}
+        for layer in places[size]:
+            joined[layer] = torch.cat(rows[size][layer])
+            rows[size][layer].clear()
+        taught[size] = Teacher(joined, places[size])
+    return taught
+
+
+def teach(
+    original: Graph, student: Graph, x_nchw: Tensor, *, max_bytes: int, seed: int = 0
+) -> Teacher:
+    """As ``teach_all``, for one student."""
+    height, width = student.input.shape[1:]
+    size = height, width
+    return teach_all(original, {size: student}, x_nchw, max_bytes=max_bytes, seed=seed)[size]
+
+
+def bytes_to_teach(student: Graph, n_images: int, max_bytes: int) -> int:
+    """How much ``teach`` would keep for a student."""
+    per_image = _per_image(student, n_images, max_bytes)
+    return sum(
+        4 * n_images * student[layer].shape[0] * min(count, math.prod(student[layer].shape[1:]))
+        for layer, count in per_image.items()
+    )
+
+
+def _per_image(student: Graph, n_images: int, max_bytes: int) -> dict[str, int]:
+    """How many places of each image are kept of each layer: enough to fit it, whatever is cut."""
+    layers = refittable(student)
+    values = sum(layer.shape[0] for layer in layers if len(layer.shape) > 1)
+    fitting = max_bytes // max(1, 4 * n_images * values)
+    most = max(1, min(_MOST_PLACES, max(_LEAST_PLACES, _ROWS // n_images), fitting))
+    columns = {node.name: student.params[node.params["weight"]][0].numel() for node in layers}
+    return {name: min(most, rows_per_image(wide, n_images)) for name, wide in columns.items()}
 
 
 # Rows of one image resemble each other: more of them cost time and memory and tell little.

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from distillnet.graph import Graph, fast_layout, run
 from distillnet.graph.operators import LAYERS
+from distillnet.refit.samples import evenly
 
 __all__ = ["HeldOut", "TuneSettings", "Tuned", "tune"]
 
@@ -124,7 +125,7 @@ def tune(
     how = settings or TuneSettings()
     generator = torch.Generator().manual_seed(how.seed)
     views = _Views(x_student_nchw, x_teacher_nchw, how, generator)
-    train = _evenly(torch.nonzero(~held_out_n)[:, 0], how.most_images)
+    train = evenly(torch.nonzero(~held_out_n)[:, 0], how.most_images)
     held_out = torch.nonzero(held_out_n)[:, 0]
     chosen = list(outputs)
 
@@ -263,10 +264,3 @@ def _distance(aim_nk: Tensor, now_nk: Tensor) -> HeldOut:
         float(F.kl_div(now, aim, reduction="batchmean", log_target=True)),
         float(1 - (sure_aim * sure_now).sum(1).mean()),
     )
-
-
-def _evenly(positions: Tensor, most: int) -> Tensor:
-    """At most so many of them, in equal distances: of all classes, which follow each other."""
-    if len(positions) <= most:
-        return positions
-    return positions[torch.arange(most) * len(positions) // most]

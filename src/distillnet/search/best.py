@@ -27,13 +27,14 @@ smaller size has to lose less to be as surely within the budget. Where a ratio i
 sizes compare by divergence alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from distillnet.classes import Mission
 from distillnet.errors import InputError
+from distillnet.graph import Graph
 from distillnet.images.preprocessing import Size
 from distillnet.search.budget import Budget
 from distillnet.search.candidates import Importance, Sized, Workshop
@@ -59,6 +60,7 @@ def search_best(
     round_to: int = 1,
     param_weight: float = 0.1,
     element: float = 0.0,
+    graphs: Mapping[Size, Graph] | None = None,
     seen: bool | None = None,
     seed: int = 0,
     store: Store = NOWHERE,
@@ -80,6 +82,7 @@ def search_best(
         param_weight: how much parameters count beside MACs; see ``allocation.open_ledger``.
         element: MACs that take as long as writing one number; see ``cost.class_work``. 0 makes the
             network of fewest MACs, another value that of least time.
+        graphs: the network captured at the sizes; with them the original is asked once for all.
         seen: whether the network was trained on these images; None asks ``known.knows``.
         store: where what takes long is looked up, and kept for a search that goes on. Where it is
             to be enough, the best of what it knows is returned.
@@ -96,6 +99,7 @@ def search_best(
         round_to=round_to,
         param_weight=param_weight,
         element=element,
+        graphs=_likely_first(graphs or {}, sizes, budget),
         seed=seed,
         store=store,
     )
@@ -115,3 +119,13 @@ def search_best(
     found = search.finish(chosen)
     on_progress(TRIALS, TRIALS)
     return found
+
+
+def _likely_first(
+    graphs: Mapping[Size, Graph], sizes: Sequence[Size], budget: Budget
+) -> dict[Size, Graph]:
+    """The graphs of the sizes that a search goes to, those that it surely goes to first."""
+    if budget.target_params:  # it stays at its own
+        return {}
+    order = (*sizes[::2], *sizes[1::2])
+    return {size: graphs[size] for size in order if size in graphs}

@@ -28,12 +28,13 @@ from distillnet.graph.channels import Channels
 from distillnet.graph.replay import masked_scores
 from distillnet.images.preprocessing import Size
 from distillnet.refit.compensation import refit, with_biases
-from distillnet.refit.teacher import Teacher, teach
+from distillnet.refit.samples import evenly
+from distillnet.refit.teacher import Teacher, bytes_to_teach, teach_all
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.orders import Order, elimination_orders
-from distillnet.search.roles import assign_roles, evenly, mixed
+from distillnet.search.roles import assign_roles, mixed
 from distillnet.search.splits import Spectrum, spectra
 from distillnet.search.store import NOWHERE, Store, key_of
 
@@ -42,6 +43,7 @@ __all__ = ["Candidate", "Importance", "Sized", "Workshop"]
 _FOLDS = 5  # of a cross-validation
 _CROSSED_IMAGES = 400  # that are enough to tell by how much the others are flattered
 _BYTES = 10**9  # of the teacher's answers, and of values kept between layers twice that
+_BYTES_OF_SIZES = 3 * 10**9  # of the teacher's answers for all input sizes
 
 Importance = Callable[[Evidence], NDArray[np.float64]]
 
@@ -97,6 +99,8 @@ class Workshop:
         importance: by channel class, what goes last; None asks the surgeon.
         split: whether layers may be written as two thinner ones.
         element: MACs that take as long as writing one number; 0 counts MACs alone.
+        graphs: the network at the sizes that may be tried, those that surely are first; see
+            ``_teach``.
         store: where what takes long is looked up, and kept.
 
     Attributes:
@@ -116,9 +120,11 @@ class Workshop:
         round_to: int = 1,
         param_weight: float = 0.0,
         element: float = 0.0,
+        graphs: Mapping[Size, Graph] | None = None,
         seed: int = 0,
         store: Store = NOWHERE,
     ) -> None:
+        self.graphs = graphs or {}
         self.load, self.mission, self.seed = sized, mission, seed
         self.store = store
         self.importance, self.split = importance, split
@@ -136,7 +142,7 @@ class Workshop:
         self.orders: tuple[Order, ...] | None = None
         self.spectra: tuple[Spectrum, ...] = ()
         self.needs: Mapping[str, Tensor] = {}
-        self.teacher: Teacher | None = None  # at the present size, of the images ``taught``
+        self.teachers: Mapping[Size, Teacher] = {}  # by size, of the images ``taught``
         self.taught = torch.empty(0, dtype=torch.int64)
 
     def go_to(self, size: Size) -> None:
@@ -144,7 +150,6 @@ class Workshop:
         if size != self.size:
             self.here = self.original if size == self.original_size else self.load(size)
             self.size = size
-            self.teacher = None
         if self.orders is None:
             here = self.here
             evidence = measure_evidence(
@@ -166,7 +171,7 @@ class Workshop:
         _, refitted = self._answer(plan)
         if self.judge.verdict(refitted).expected_loss_pp >= same.expected_loss_pp:
             self.learns_from_original_size = False
-            self.teacher = None
+            self.teachers = {}
 
     def make(self, enough: Callable[[Cut], bool]) -> Candidate | None:
         """A candidate at the present size, cut as little as ``enough`` allows.
@@ -245,7 +250,7 @@ class Workshop:
         everyone = torch.arange(len(self.here.x_nchw))
         if candidate.graph is not None and bool(torch.isin(self.roles.fit, self.roles.judge).any()):
             return candidate.graph
-        self.teacher = None  # of other images
+        self.teachers = {}  # of other images
         both = mixed(evenly(everyone, 2 * self.here.n_statistics))
         return self._refit(candidate.plan, both)[0]
 
@@ -305,14 +310,29 @@ class Workshop:
 
     def _taught(self, images: Tensor) -> Teacher:
         """What layers are to say of images, by position, which come at both sizes."""
-        if self.teacher is None or not bool(torch.isin(images, self.taught).all()):
-            here = self.here.graph
-            teacher = self.original if self.learns_from_original_size else self.here
-            x_nchw = teacher.x_nchw[images]
-            self.taught = images
-            self.teacher = teach(teacher.graph, here, x_nchw, max_bytes=_BYTES, seed=self.seed)
+        if self.size not in self.teachers or not bool(torch.isin(images, self.taught).all()):
+            self._teach(images)
+        teacher = self.teachers[self.size]
         if len(images) == len(self.taught):
-            return self.teacher
+            return teacher
         place = torch.zeros(len(self.here.x_nchw), dtype=torch.int64)
         place[self.taught] = torch.arange(len(self.taught))
-        return self.teacher.of(place[images])
+        return teacher.of(place[images])
+
+    def _teach(self, images: Tensor) -> None:
+        """Ask the original once for all sizes, as far as memory allows: it is slow to answer."""
+        original, here = self.original, self.here
+        students = {self.size: here.graph}
+        if not self.learns_from_original_size:
+            original = here
+        elif self.graphs:
+            left = _BYTES_OF_SIZES - bytes_to_teach(here.graph, len(images), _BYTES)
+            for size, graph in self.graphs.items():
+                left -= bytes_to_teach(graph, len(images), _BYTES)
+                if left < 0:
+                    break
+                students.setdefault(size, graph)
+        self.taught = images
+        self.teachers = teach_all(
+            original.graph, students, original.x_nchw[images], max_bytes=_BYTES, seed=self.seed
+        )

@@ -1,11 +1,13 @@
-"""Which images fit the weights of candidates, and which judge them."""
+"""Who of the images fits the weights of candidates, and who judges them."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["Roles", "assign_roles", "evenly", "mixed"]
+from distillnet.refit.samples import evenly
+
+__all__ = ["Roles", "assign_roles", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -38,20 +40,5 @@ def assign_roles(n: int, n_statistics: int, *, alike: bool) -> Roles:
 
 
 def mixed(positions: Tensor, stride: int = 31) -> Tensor:
-    """The same positions, neighbours far apart: classes follow each other.
-
-    >>> mixed(torch.arange(6), 3).tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
+    """The same positions, neighbours far apart: classes follow each other."""
     return torch.cat([positions[first::stride] for first in range(stride)])
-
-
-def evenly(positions: Tensor, most: int) -> Tensor:
-    """At most so many of them, in equal distances: of all classes, which follow each other.
-
-    >>> evenly(torch.arange(6), 3).tolist()
-    [0, 2, 4]
-    """
-    if len(positions) <= most:
-        return positions
-    return positions[torch.arange(most) * len(positions) // most]

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from distillnet.images.preprocessing import Preprocessing
+from distillnet.models.names import ZOO_CLASSES
 from distillnet.models.zoo.googlenet import (
     BVLC_GOOGLENET_PREPROCESSING,
     bvlc_googlenet,
     from_caffe_names,
 )
 from distillnet.models.zoo.tensorflow import (
-    CIFAR10_NAMES,
-    DIGIT_NAMES,
     TF_CIFAR_PREPROCESSING,
     TF_MNIST_PREPROCESSING,
     tf_cifar,
@@ -38,7 +37,7 @@ ZOO: Mapping[str, ZooNetwork] = {
     "bvlc_googlenet": ZooNetwork(
         bvlc_googlenet,
         BVLC_GOOGLENET_PREPROCESSING,
-        None,
+        ZOO_CLASSES["bvlc_googlenet"],
         "pass the Caffe weights, converted to safetensors with keys such as"
         " 'conv1/7x7_s2.weight', as --weights",
         from_caffe_names,
@@ -46,14 +45,14 @@ ZOO: Mapping[str, ZooNetwork] = {
     "tf_mnist": ZooNetwork(
         tf_mnist,
         TF_MNIST_PREPROCESSING,
-        DIGIT_NAMES,
+        ZOO_CLASSES["tf_mnist"],
         "make them with 'distillnet train zoo:tf_mnist --data DIR --out FILE', then pass"
         " --weights FILE",
     ),
     "tf_cifar": ZooNetwork(
         tf_cifar,
         TF_CIFAR_PREPROCESSING,
-        CIFAR10_NAMES,
+        ZOO_CLASSES["tf_cifar"],
         "make them with 'distillnet train zoo:tf_cifar --data DIR --out FILE', then pass"
         " --weights FILE",
     ),

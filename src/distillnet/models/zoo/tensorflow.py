@@ -6,28 +6,7 @@ from torch import nn
 
 from distillnet.images.preprocessing import Preprocessing
 
-__all__ = [
-    "CIFAR10_NAMES",
-    "DIGIT_NAMES",
-    "TF_CIFAR_PREPROCESSING",
-    "TF_MNIST_PREPROCESSING",
-    "tf_cifar",
-    "tf_mnist",
-]
-
-DIGIT_NAMES = tuple("0123456789")
-CIFAR10_NAMES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+__all__ = ["TF_CIFAR_PREPROCESSING", "TF_MNIST_PREPROCESSING", "tf_cifar", "tf_mnist"]
 
 TF_MNIST_PREPROCESSING = Preprocessing(
     input_size=(28, 28), mean=(0.1307,), std=(0.3081,), channels="L"

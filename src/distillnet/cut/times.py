@@ -1,0 +1,205 @@
+"""What layers take on a device: the table of times by which a search makes a network fast.
+
+Two things keep multiplications from being all that counts. Runtimes lay channels out in blocks
+(ONNX Runtime's are of 8 or 16) and take slower code, or change the layout, where a layer does not
+fill them; and every number that a layer makes has to be written and read again. Both are told by
+the times of a few small networks, chains of convolutions, which ``distillnet timings`` measures on
+this machine and its kit on any other. A table that comes with the package stands in until then.
+"""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from distillnet.errors import InputError
+from distillnet.files.results import KIT
+
+__all__ = [
+    "CHAINS",
+    "FORMAT",
+    "KIT_MARKER",
+    "MULTIPLES",
+    "SIDE",
+    "TimeTable",
+    "built_in_times",
+    "chain_name",
+    "known_times",
+    "machine",
+    "read_times",
+    "times_cache",
+]
+
+SIDE = 28  # of the images that chains take
+MULTIPLES = (1, 2, 4, 8, 16, 32)
+_WIDTHS = (19, 27, 35, 42, 53, 61, 74, 86, 99, 117)  # that a search may leave
+_REPEATED = 3  # layers of one width
+# (channels in, out, kernel) of layers with many multiplications for a number they make, and few.
+_SHAPES = ((16, 64, 1), (32, 64, 1), (64, 64, 1), (128, 64, 1), (32, 32, 3), (64, 64, 3))
+FORMAT = 1
+KIT_MARKER = KIT.marker
+
+Chain = tuple[tuple[int, int, int], ...]  # convolutions: channels in, out, kernel
+
+
+def chain_name(chain: Chain) -> str:
+    """How a table calls a chain.
+
+    >>> chain_name(((64, 32, 1), (32, 64, 3)))
+    '64-32x1_32-64x3'
+    """
+    return "_".join(f"{n_in}-{n_out}x{kernel}" for n_in, n_out, kernel in chain)
+
+
+def _width_chain(width: int) -> Chain:
+    return ((width, width, 3),) * _REPEATED
+
+
+def _shape_chain(shape: tuple[int, int, int]) -> Chain:
+    return ((64, shape[0], 1), shape)
+
+
+def _rounded(width: int, multiple: int) -> int:
+    return -(-width // multiple) * multiple
+
+
+CHAINS: Mapping[str, Chain] = {
+    chain_name(chain): chain
+    for chain in (
+        *map(_shape_chain, _SHAPES),
+        *map(_width_chain, sorted({_rounded(w, m) for w in _WIDTHS for m in MULTIPLES})),
+    )
+}
+
+
+@dataclass(frozen=True)
+class TimeTable:
+    """Times of ``CHAINS`` on a device, one image of ``SIDE`` x ``SIDE`` at once.
+
+    Attributes:
+        machine: the processor.
+        runtime: and its version.
+        seconds: the median by the chain's name.
+    """
+
+    machine: str
+    runtime: str
+    threads: int
+    seconds: Mapping[str, float]
+
+    @property
+    def element(self) -> float:
+        """How many multiply-adds take as long as writing one number of a layer's output does.
+
+        The time of single layers is fitted by  a x MACs + b x numbers; this is b / a.
+        """
+        chains = [_shape_chain(shape) for shape in _SHAPES]
+        times = np.array([self.seconds[chain_name(chain)] for chain in chains])
+        macs = [sum(i * o * k * k for i, o, k in chain) for chain in chains]
+        made = [sum(o for _, o, _ in chain) for chain in chains]
+        table = SIDE * SIDE * np.array([macs, made], dtype=np.float64).T
+        # Relative errors, so that small layers count as much.
+        (per_mac, per_number), *_ = np.linalg.lstsq(
+            table / times[:, None], np.ones(len(times)), rcond=None
+        )
+        return float(max(0.0, per_number / max(per_mac, 1e-30)))
+
+    @property
+    def multiple(self) -> int:
+        """The multiple to which widths that a search may leave are rounded up for least time."""
+
+        def mean(multiple: int) -> float:
+            chains = (_width_chain(_rounded(width, multiple)) for width in _WIDTHS)
+            return float(np.mean([self.seconds[chain_name(chain)] for chain in chains]))
+
+        return min(MULTIPLES, key=mean)
+
+    def dumps(self) -> str:
+        """As JSON."""
+        return json.dumps({"format": FORMAT, "side": SIDE} | asdict(self), indent=1) + "\n"
+
+
+def read_times(path: Path) -> TimeTable:
+    """A table from a file that ``timings`` or its kit wrote.
+
+    Raises:
+        InputError: there is none, it is damaged, or not all of it is measured.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"cannot read the timings {path} ({reason}); expected a file that `distillnet timings` "
+            "or measure.py of its kit wrote"
+        ) from error
+    return _parsed(text, str(path))
+
+
+def _parsed(text: str, where: str) -> TimeTable:
+    try:
+        found = json.loads(text)
+        if found["format"] != FORMAT or found["side"] != SIDE:
+            raise ValueError("another format")
+        machine, runtime, threads = found["machine"], found["runtime"], found["threads"]
+        if not (isinstance(machine, str) and isinstance(runtime, str) and type(threads) is int):
+            raise TypeError("a wrong type")
+        seconds = {str(name): float(time) for name, time in found["seconds"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{where} holds no timings that this version reads ({error}); measure them again with "
+            "`distillnet timings`, or with a new kit"
+        ) from error
+    if missing := [name for name in CHAINS if name not in seconds]:
+        raise InputError(
+            f"{where} holds the times of {len(CHAINS) - len(missing)} networks; expected all of "
+            f"{len(CHAINS)}. Run measure.py again: it goes on where it stopped"
+        )
+    if wrong := [n for n in CHAINS if not 0 < seconds[n] < math.inf]:
+        raise InputError(
+            f"{where} says that the network {wrong[0]} takes {seconds[wrong[0]]} s; expected more "
+            "than 0. Measure again"
+        )
+    return TimeTable(machine, runtime, threads, {name: seconds[name] for name in CHAINS})
+
+
+@cache
+def built_in_times() -> TimeTable:
+    """The table that comes with the package: ONNX Runtime on one core of a server."""
+    text = files("distillnet.cut").joinpath("times.json").read_text(encoding="utf-8")
+    return _parsed(text, "times.json of the package")
+
+
+def times_cache() -> Path:
+    """Where ``timings`` keeps this machine's table."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "distillnet" / "times.json"
+
+
+def known_times() -> TimeTable:
+    """This machine's table where ``timings`` has measured it, else the built-in one."""
+    try:
+        table = read_times(times_cache())
+    except InputError:
+        return built_in_times()
+    return table if table.machine == machine() else built_in_times()
+
+
+def machine() -> str:
+    """The processor's name, and how many cores this process may use."""
+    name = platform.processor() or platform.machine()
+    cpu_info = Path("/proc/cpuinfo")
+    if cpu_info.exists():
+        for line in cpu_info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores"

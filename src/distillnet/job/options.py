@@ -1,0 +1,83 @@
+"""What a distillation is asked for; checked without importing what does it."""
+
+from dataclasses import dataclass, field
+
+from distillnet.cut.times import TimeTable, built_in_times
+from distillnet.errors import InputError
+from distillnet.search.budget import Budget
+
+__all__ = ["AIMS", "METHODS", "SCORE_NAMES", "SURGEON", "Options"]
+
+METHODS = ("best", "paper")
+AIMS = ("time", "macs")
+SURGEON = "surgeon"  # not a score of neurons, but an order in which channels go
+SCORE_NAMES = ("heat", "variance", "sensitivity", "l1", "random")  # of search.SCORES
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to distill; all that changes the result beside the model and the images.
+
+    ``score`` None is the method's own: the surgeon for best, heat for paper. ``optimise`` tells
+    what is made small, and ``times`` how long layers take; the built-in table where there is none.
+    From it come, unless they are given, ``element_cost``, how many MACs take as long as writing one
+    number of a layer's output, and the multiple that widths are rounded to. ``tune`` trains what is
+    found for a while; see ``job.tuning``. ``seen`` tells whether the network was trained on the
+    images; None finds out (``search.known.knows``).
+    """
+
+    budget: Budget = field(default_factory=Budget)
+    method: str = "best"
+    score: str | None = None
+    keep_input_size: bool = False
+    split: bool = True
+    optimise: str = "time"
+    times: TimeTable | None = None
+    round_to: int = 0  # until it is told by ``times``
+    param_weight: float = 0.1
+    element_cost: float = -1.0  # until it is told by ``times``
+    complete_only: bool = False
+    tune: bool = False
+    seen: bool | None = None
+    seed: int = 0
+    batch_size: int = 32
+    workers: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.optimise not in AIMS:
+            raise InputError(f"found the aim {self.optimise!r}; expected {' or '.join(AIMS)}")
+        self._ask_times()
+        if self.method not in METHODS:
+            raise InputError(f"found the method {self.method!r}; expected {' or '.join(METHODS)}")
+        allowed = (*SCORE_NAMES, *((SURGEON,) if self.method == "best" else ()))
+        if self.score is not None and self.score not in allowed:
+            raise InputError(
+                f"found the score {self.score!r}; method {self.method} takes {', '.join(allowed)}"
+            )
+        if self.tune and self.method != "best":
+            raise InputError(f"found --tune with the method {self.method}; only best takes it")
+        if self.round_to < 1:
+            raise InputError(f"found --round-to {self.round_to}; expected 1 or more")
+        if not 0 <= self.param_weight < float("inf"):
+            raise InputError(f"found --param-weight {self.param_weight}; expected 0 or more")
+        if not 0 <= self.element_cost < float("inf"):
+            raise InputError(f"found an element cost of {self.element_cost}; expected 0 or more")
+
+    def _ask_times(self) -> None:
+        """Fill in what was left to the table of times."""
+        if self.optimise == "macs":
+            multiple, element = 1, 0.0
+        else:
+            times = self.times or built_in_times()
+            object.__setattr__(self, "times", times)
+            multiple, element = times.multiple, times.element
+        if self.round_to == 0:
+            object.__setattr__(self, "round_to", multiple)
+        if self.element_cost == -1:
+            object.__setattr__(self, "element_cost", element)
+
+    @property
+    def score_name(self) -> str:
+        """The score that is used."""
+        return self.score or (SURGEON if self.method == "best" else "heat")

@@ -1,0 +1,7 @@
+from .load import Model, load_model, random_model
+
+__all__ = [
+    "Model",
+    "load_model",
+    "random_model",
+]

@@ -1,0 +1,24 @@
+from .best import search_best
+from .budget import Budget
+from .candidates import Sized
+from .found import Found
+from .judge import Estimate, Judge, Verdict, estimate, is_within
+from .paper import search_paper
+from .scores import SCORES, Findings, Score, class_importance
+
+__all__ = [
+    "SCORES",
+    "Budget",
+    "Estimate",
+    "Findings",
+    "Found",
+    "Judge",
+    "Score",
+    "Sized",
+    "Verdict",
+    "class_importance",
+    "estimate",
+    "is_within",
+    "search_best",
+    "search_paper",
+]

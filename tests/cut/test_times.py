@@ -1,0 +1,96 @@
+"""A device's table of times: what it makes of times, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distillnet.cut.times import (
+    CHAINS,
+    SIDE,
+    TimeTable,
+    built_in_times,
+    known_times,
+    machine,
+    read_times,
+    times_cache,
+)
+from distillnet.errors import InputError
+
+
+def _table(per_mac: float, per_number: float, block: int = 1, machine: str = "m") -> TimeTable:
+    """Of a device whose layers take so long; those that leave a block unfilled take double."""
+
+    def seconds(n_in: int, n_out: int, kernel: int) -> float:
+        slow = 2 if n_in % block or n_out % block else 1
+        return SIDE * SIDE * (per_mac * n_in * n_out * kernel**2 + per_number * n_out) * slow
+
+    times = {name: sum(seconds(*layer) for layer in chain) for name, chain in CHAINS.items()}
+    return TimeTable(machine, "r", 1, times)
+
+
+@pytest.mark.parametrize(("per_mac", "per_number"), [(1e-11, 0.0), (1e-11, 5e-10), (3e-10, 3e-10)])
+def test_writing_a_number_costs_what_it_takes(per_mac: float, per_number: float) -> None:
+    table = _table(per_mac, per_number)
+    assert table.element == pytest.approx(per_number / per_mac, abs=1e-6)
+
+
+@pytest.mark.parametrize("block", [1, 4, 8, 16])
+def test_widths_are_rounded_to_the_blocks_of_the_device(block: int) -> None:
+    assert _table(1e-11, 0.0, block).multiple == block
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+    table = _table(1e-11, 1e-9)
+    (tmp_path / "times.json").write_text(table.dumps())
+    assert read_times(tmp_path / "times.json") == table
+
+
+def test_the_built_in_table_is_whole() -> None:
+    assert 0 < built_in_times().element < 1000
+    assert built_in_times().multiple in (4, 8, 16)
+
+
+def test_this_machines_table_counts_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert known_times() == built_in_times()
+    times_cache().parent.mkdir()
+    table = _table(1e-11, 1e-9, machine=machine())
+    times_cache().write_text(table.dumps())
+    assert known_times() == table
+    times_cache().write_text(_table(1e-11, 1e-9, machine="another").dumps())
+    assert known_times() == built_in_times()
+    times_cache().write_text("[")
+    assert known_times() == built_in_times()
+
+
+_SOME = next(iter(CHAINS))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda found: found.pop("seconds"), "no timings that this version reads"),
+        (lambda found: found.update(format=99), "no timings that this version reads"),
+        (lambda found: found.update(seconds=[1]), "no timings that this version reads"),
+        (lambda found: found.update(machine=3), "no timings that this version reads"),
+        (lambda found: found["seconds"].pop(_SOME), "it goes on where it stopped"),
+        (lambda found: found["seconds"].update({_SOME: -1.0}), "expected more"),
+        (lambda found: found["seconds"].update({_SOME: float("nan")}), "expected more"),
+    ],
+)
+def test_what_is_no_table_is_refused(change: object, said: str, tmp_path: Path) -> None:
+    found = json.loads(_table(1e-11, 1e-9).dumps())
+    change(found)  # type: ignore[operator]
+    (tmp_path / "times.json").write_text(json.dumps(found))
+    with pytest.raises(InputError, match=said):
+        read_times(tmp_path / "times.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[" * 100_000])
+def test_noise_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "times.json").write_bytes(content)
+    with pytest.raises(InputError):
+        read_times(tmp_path / "times.json")
