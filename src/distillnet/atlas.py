@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from distillnet.errors import InputError, as_path
-from distillnet.files import write_tensors
+from distillnet.files.tensors import write_tensors
 from distillnet.graph import Graph, fast_layout, run
 from distillnet.graph.channels import Channels
 from distillnet.images import Batch, ImageRef

@@ -140,7 +140,14 @@ def test_json_of_a_process_and_bars_on_a_terminal(home: Path, cli: Cli) -> None:
     assert process.returncode == 0, text
     assert set(json.loads(out)) >= RESULT_KEYS
     assert "hello" in text
-    for label in ("Collecting statistics", "images/s", "Searching", "steps/s", "Evaluating", "━"):
+    for label in (
+        "Collecting statistics",
+        "images/s",
+        "Searching",
+        "candidates/s",
+        "Evaluating",
+        "━",
+    ):
         assert label in text
     assert re.search(r"\d:\d\d:\d\d", text)  # time left
 

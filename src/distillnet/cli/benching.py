@@ -12,8 +12,9 @@ from distillnet.cli.checks import check_run
 from distillnet.cli.groups import NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_line, print_table, progress, warn
-from distillnet.cut.times import KIT_MARKER, times_cache
+from distillnet.cut.times import times_cache
 from distillnet.files import check_writable, new_file, new_folder
+from distillnet.files.results import KIT
 from distillnet.models.names import check_model
 
 if TYPE_CHECKING:
@@ -172,10 +173,10 @@ def timings_command(
 ) -> None:
     """Measure how long layers take on this machine, so that distill makes networks fast here."""
     if kit is not None:
-        check_writable(kit, KIT_MARKER)
+        check_writable(kit, KIT)
         from distillnet.deploy.timing_kit import write_kit
 
-        with new_folder(kit, KIT_MARKER) as folder:
+        with new_folder(kit, KIT) as folder:
             write_kit(folder)
         if as_json:
             print_json({"kit": str(kit)})

@@ -11,14 +11,13 @@ from distillnet.cli.groups import IMAGES, OUTPUT, grouped
 from distillnet.cli.options import ComputeOptions, DataOpt, JsonOpt, ModelArg, NetworkOptions
 from distillnet.cli.output import print_json, print_table, progress, warn_left_out, warn_unreadable
 from distillnet.files import check_writable, new_folder
+from distillnet.files.results import ATLAS
 from distillnet.job.options import Options
 
 if TYPE_CHECKING:
     from distillnet.images import Folders
 
 __all__ = ["collect_command"]
-
-_MARKER = "atlas.json"
 
 
 @grouped
@@ -50,7 +49,7 @@ def collect_command(
         max_unreadable_percent=compute.max_unreadable,
     )
     reads = [data, network.weights, network.class_names]
-    check_writable(out, _MARKER)
+    check_writable(out, ATLAS)
     check_folder(data, "--data", "a folder with one folder of images per class in it")
     check_apart(out, [data])
     table = network.check(model)
@@ -59,7 +58,7 @@ def collect_command(
     from distillnet.graph.channels import analyse
     from distillnet.job.distill import measure_statistics, pick_device
 
-    with new_folder(out, _MARKER, reads) as folder, progress() as on_progress:
+    with new_folder(out, ATLAS, reads) as folder, progress() as on_progress:
         loaded = network.load(model)
         names, folders = known or _find(classes, data, loaded.classes)
         graph = capture_model(loaded)

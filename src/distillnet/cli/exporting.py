@@ -13,6 +13,7 @@ from distillnet.cli.groups import IMAGES, NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import ImageOptions, JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_table, warn
 from distillnet.files import check_writable, new_file, new_folder
+from distillnet.files.results import C_FOLDER
 from distillnet.models.names import check_model
 
 if TYPE_CHECKING:
@@ -205,14 +206,14 @@ def _export_c(run: Path, asked: _AskedC, as_json: bool) -> None:
         check_run(folder)
     if asked.model is not None:
         check_model(asked.model)
-    from distillnet.deploy import C_MARKER, TOLERANCE, export_c
+    from distillnet.deploy import TOLERANCE, export_c
     from distillnet.engine import check_prefix
     from distillnet.job.runs import open_run
 
     check_prefix(asked.prefix)
     opened = open_run(run)
     runs = [open_run(other) for other in asked.others]
-    with new_folder(asked.out, C_MARKER) as work:
+    with new_folder(asked.out, C_FOLDER) as work:
         done = export_c(
             opened, work, asked.prefix, runs,
             as_missions=asked.as_missions, model=asked.model, command=asked.command(run),

@@ -32,6 +32,7 @@ __all__ = [
     "ModelArg",
     "NetworkOptions",
     "OriginalOpt",
+    "OverwriteOpt",
     "RunArg",
     "Runtime",
     "ScoreName",
@@ -125,6 +126,16 @@ JsonOpt = Annotated[
     typer.Option(
         "--json",
         help="Print one JSON object instead of tables.",
+        show_default="off",
+        rich_help_panel=OUTPUT,
+    ),
+]
+OverwriteOpt = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Also remove what was exported or timed of the earlier run in --out, and nothing "
+        "else.",
         show_default="off",
         rich_help_panel=OUTPUT,
     ),

@@ -1,6 +1,7 @@
 """What a person sees: progress on standard error, tables and JSON on standard output."""
 
 import contextlib
+import datetime
 import json
 import math
 import sys
@@ -47,12 +48,14 @@ _LABELS = {
     "timings": "Timing layers",
 }
 _UNITS = {
-    "search": "steps",
+    "search": "candidates",
     "train": "epochs",
     "tune": "epochs",
     "bench": "pairs",
     "timings": "rounds",
 }  # of the others, images
+# How many steps they take is known only when they are done: what is left would be a guess.
+_OPEN_ENDED = frozenset(("search",))
 _LINE_EVERY_S = 10.0
 _SHOWN_UNREADABLE = 10
 
@@ -100,6 +103,14 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:.1f} {unit}/s" if task.speed else f"- {unit}/s")
 
 
+class _Left(TimeRemainingColumn):
+    def render(self, task: Task) -> Text:
+        """How long it takes yet, or where nobody can tell, how long it has taken."""
+        if task.fields["stage"] not in _OPEN_ENDED:
+            return super().render(task)
+        return Text(f"{datetime.timedelta(seconds=int(task.elapsed or 0))}", "progress.elapsed")
+
+
 @contextlib.contextmanager
 def progress() -> Iterator[OnProgress]:
     """A progress callback: bars on a terminal, a line every ten seconds elsewhere.
@@ -116,7 +127,7 @@ def progress() -> Iterator[OnProgress]:
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
-        TimeRemainingColumn(),
+        _Left(),
         console=Console(stderr=True),
     )
     tasks: dict[str, Any] = {}
@@ -146,7 +157,9 @@ def _lines() -> OnProgress:
         printed[stage] = now
         spent = now - begin
         line = f"{_LABELS.get(stage, stage)}: {done}/{total}"
-        if spent > 0 and done > 0:
+        if stage in _OPEN_ENDED and done < total:
+            line = f"{_LABELS[stage]}: {done} {_UNITS[stage]} tried in {spent:.0f} s"
+        elif spent > 0 and done > 0:
             rate = done / spent
             line += f", {rate:.1f} {_UNITS.get(stage, 'images')}/s"
             if done < total:

@@ -36,7 +36,6 @@ from distillnet.images import Batch
 from distillnet.job.runs import Run, evaluate_scores
 
 __all__ = [
-    "C_MARKER",
     "CFolder",
     "CMission",
     "c_scores",
@@ -46,8 +45,6 @@ __all__ = [
     "write_c",
 ]
 
-# What tells a folder of C, which may be replaced, from a folder of somebody else's sources.
-C_MARKER = "model.h"
 _ABOUT = "about.json"
 
 

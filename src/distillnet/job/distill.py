@@ -42,6 +42,7 @@ from distillnet.search import (
     search_paper,
 )
 from distillnet.search.evidence import Evidence, measure_evidence
+from distillnet.search.store import NOWHERE, Store
 
 __all__ = [
     "Progress",
@@ -129,6 +130,7 @@ def distill(
     options: Options | None = None,
     *,
     atlas: Atlas | None = None,
+    store: Store = NOWHERE,
     on_progress: Progress = _silent,
 ) -> Distillation:
     """Cut a network down to a mission within a budget; with no training, unless options ask for it.
@@ -136,6 +138,7 @@ def distill(
     Args:
         images: see ``split_images``; the val images are used for the final figures only.
         atlas_dir: an existing folder for the statistics, unless ``atlas`` brings them.
+        store: what an interrupted search kept, and where this one does; see ``job.resuming``.
         on_progress: called as (stage, done, of) with the stages collect, read (the search
             images), search, tune and evaluate.
 
@@ -171,7 +174,7 @@ def distill(
         on_read=lambda done, of: on_progress("read", done, of),
     )
     known = Findings(on_device, channels, atlas, mission, options.seed)
-    found, tuning_s = _search(known, pictures, options, on_progress)
+    found, tuning_s = _search(known, pictures, options, store, on_progress)
     size = pictures.size_of(found)
     layers = layer_reports(
         pictures.sized(size).graph, pictures.sized(size).channels, found, pictures.some(size)
@@ -228,14 +231,14 @@ def distill(
 
 
 def _search(
-    known: Findings, pictures: Pictures, options: Options, on_progress: Progress
+    known: Findings, pictures: Pictures, options: Options, store: Store, on_progress: Progress
 ) -> tuple[Found, float]:
     """What the search found, tuned where that is asked for, and the seconds that tuning took."""
     if options.method == "paper":
         return _search_paper(known, pictures, options, on_progress), 0.0
 
     def search(budget: Budget) -> Found:
-        return _search_best(known, pictures, options, budget, on_progress)
+        return _search_best(known, pictures, options, budget, store, on_progress)
 
     if not options.tune:
         return search(options.budget), 0.0
@@ -275,6 +278,7 @@ def _search_best(
     pictures: Pictures,
     options: Options,
     budget: Budget,
+    store: Store,
     on_progress: Progress,
 ) -> Found:
     def importance(evidence: Evidence) -> NDArray[np.float64]:
@@ -296,6 +300,7 @@ def _search_best(
         graphs=pictures.graphs,
         seen=options.seen,
         seed=options.seed,
+        store=store,
         on_progress=lambda done, total: on_progress("search", done, total),
     )
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from distillnet.classes import ClassTable, Mission
 from distillnet.errors import ImageError, InputError
-from distillnet.files import write_tensors
+from distillnet.files.tensors import write_tensors
 from distillnet.images import ImageRef, ImageSet, OpenFiles, image_digest, open_images
 from distillnet.job.partition import Images
 

@@ -26,7 +26,7 @@ from distillnet.classes import ClassTable, Mission
 from distillnet.cut.bitmaps import pack
 from distillnet.errors import InputError, as_path, expect
 from distillnet.evaluate import Evaluation, Scores, evaluation
-from distillnet.files import write_tensors
+from distillnet.files.tensors import write_tensors
 from distillnet.graph import Graph, GraphModule
 from distillnet.graph.saving import write_program
 from distillnet.images import Batch, Folders, ImageSet, load_batches, open_images
