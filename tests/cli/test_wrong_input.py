@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from distillnet.job.runs import seal_run
 from invocations import COLLECT, DISTILL, OPTIONS, SIDE, Cli, assert_refused, distill_words, tree
 
 cli_distill = importlib.import_module("distillnet.cli.distilling")
@@ -128,6 +129,7 @@ def test_a_run_with_another_programme_in_it(run_folder: Path, home: Path, cli: C
         ("seven.pt2", "(4, 7)"),
     ):
         (run_folder / "model.pt2").write_bytes((home / replacement).read_bytes())
+        seal_run(run_folder)
         done = cli(*evaluate, "--batch-size", "4")
         assert_refused(done)
         assert message in done.err
@@ -135,7 +137,7 @@ def test_a_run_with_another_programme_in_it(run_folder: Path, home: Path, cli: C
     (run_folder / "mission.json").write_text('{"format": 1, "n_classes": [')
     done = cli(*evaluate)
     assert_refused(done)
-    assert "run is not a run folder" in done.err
+    assert "run/mission.json does not hold" in done.err
 
 
 @pytest.mark.slow

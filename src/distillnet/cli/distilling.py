@@ -245,9 +245,7 @@ def distill_command(
             store=search_store(out, loaded, mission, split, options, **asdict(resuming)),
             on_progress=on_progress,
         )
-        write_run(
-            done, folder, {name: str(path) if path else None for name, path in sources.items()}
-        )
+        write_run(done, folder, sources)
     print_run(done, out, as_json)
 
 

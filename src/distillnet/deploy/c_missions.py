@@ -75,7 +75,10 @@ def _bitmaps(run: Run) -> dict[str, Tensor]:
         for name, values in packed.items()
         if name.startswith("fused/")
     }
-    return unpack(fused)
+    try:
+        return unpack(fused)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def switchable_program(run: Run, others: Sequence[Run]) -> tuple[Program, list[ReferencedMission]]:

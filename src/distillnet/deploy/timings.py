@@ -19,6 +19,8 @@ from torch import nn
 
 from distillnet.deploy.bench import interleave, machine
 from distillnet.deploy.extras import is_installed, need
+from distillnet.errors import InputError
+from distillnet.files.documents import read_document
 
 __all__ = ["MULTIPLES", "best_multiple", "element_cost", "time_of_multiples"]
 
@@ -134,9 +136,9 @@ def _remembered(what: str, threads: int, measure: Callable[[str], float]) -> flo
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     cache = Path(home) / "distillnet" / "timings.json"
     known: dict[str, float] = {}
-    with suppress(OSError, ValueError):
-        known = dict(json.loads(cache.read_text(encoding="utf-8")))
-    if not isinstance(known.get(key), int | float):
+    with suppress(InputError):  # one that is damaged is measured anew
+        known = read_document(cache, dict[str, float], "measure again")
+    if key not in known:
         known[key] = measure(runtime)
         with suppress(OSError):  # a cache that cannot be written is no reason to fail
             cache.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from distillnet.files.layout import Layout
 __all__ = ["ATLAS", "C_FOLDER", "DEMO", "RUN"]
 
 _NUMBER = "[0-9]*"
-_STATISTICS = ("atlas.json", f"{_NUMBER}.safetensors")
+_STATISTICS = ("atlas.json", "manifest.json", f"{_NUMBER}.safetensors")
 _NETWORK = ("result.json", "model.pt2", "bitmaps.safetensors")
 _C = (
     *("about.json", "CMakeLists.txt", "Makefile", "README.md", "missions/*.c", "model.c"),
@@ -24,6 +24,7 @@ RUN = Layout(
     "mission.json",
     (
         "mission.json",
+        "manifest.json",
         *_NETWORK,
         *_in("atlas", _STATISTICS),
         *_in(f"front/{_NUMBER}", _NETWORK),

@@ -46,10 +46,10 @@ def split_images(
         val, rest = split(rest, 0.2, seed)
     if atlas is not None:
         if search is None:
-            others = (ref for ref in rest.refs if image_key(ref) not in atlas.images)
+            others = (ref for ref in rest.refs if not atlas.has_seen(ref))
             search = ImageSet(tuple(others))
         everything = (ref for part in (rest, val, search) for ref in part.refs)
-        seen = {ref: None for ref in everything if image_key(ref) in atlas.images}
+        seen = {ref: None for ref in everything if atlas.has_seen(ref)}
         statistics = ImageSet(tuple(seen))
     elif search is None:
         statistics, search = split(rest, 0.5, seed)

@@ -8,10 +8,14 @@
 | ``model.pt2`` | the compact network, a torch.export programme that loads without this package |
 | ``atlas/`` | the statistics |
 | ``front/NN/`` | ``result.json``, bitmaps and ``model.pt2`` of the networks for other budgets |
+| ``manifest.json`` | the hashes of all these but the statistics, which have their own |
+
+Nothing in it names a folder of the machine that made it: see ``_sources``.
 """
 
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -25,12 +29,15 @@ from distillnet.classes import ClassTable, Mission
 from distillnet.cut.bitmaps import pack
 from distillnet.errors import InputError
 from distillnet.evaluate import Evaluation, Scores, evaluation
+from distillnet.files.documents import encode, read_document
+from distillnet.files.manifest import check_sealed, read_manifest, seal
 from distillnet.files.results import RUN
 from distillnet.files.tensors import write_tensors
 from distillnet.graph import Graph, GraphModule
 from distillnet.images import Batch
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
+from distillnet.job.documents import FORMAT, MissionDocument, ResultDocument
 from distillnet.job.results import finite_json, result_json
 from distillnet.models.programs import load_program
 
@@ -41,14 +48,18 @@ __all__ = [
     "evaluate_run",
     "evaluate_scores",
     "open_run",
+    "read_result",
+    "relative_sources",
     "save_program",
+    "seal_run",
     "write_json",
     "write_run",
 ]
 
 RUN_MARKER = RUN.marker
 FRONT = "front"  # the folder of networks for other budgets
-_FORMAT = 3
+# Of a run, and of each network on its front.
+_NETWORK = ("result.json", "bitmaps.safetensors", "model.pt2")
 _VERSIONS = ("distillnet", "torch", "torchvision", "numpy", "pillow")
 
 
@@ -73,7 +84,7 @@ def write_json(value: dict[str, Any], path: Path) -> None:
 def _mission_json(done: Distillation, sources: dict[str, Any]) -> dict[str, Any]:
     table = done.model.classes
     values = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "versions": {name: version(name) for name in _VERSIONS},
         "model": done.model.name,
         "weights_sha256": done.model.weights_sha256,
@@ -95,14 +106,23 @@ def _mission_json(done: Distillation, sources: dict[str, Any]) -> dict[str, Any]
 def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | None = None) -> None:
     """Write a run into ``directory``, an existing folder (see ``files.new_folder``).
 
-    ``sources`` is kept in ``mission.json`` as it is: where weights and images came from.
+    ``sources`` says where weights and images came from; kept is what ``relative_sources`` makes
+    of it.
     """
     _write_network(done, directory)
     for i, point in enumerate(done.front):
         folder = directory / FRONT / f"{i:02}"
         folder.mkdir(parents=True)
         _write_network(point, folder)
-    write_json(_mission_json(done, sources or {}), directory / RUN_MARKER)
+    mission = _mission_json(done, relative_sources(sources or {}, directory))
+    write_json(mission, directory / RUN_MARKER)
+    seal_run(directory, len(done.front))
+
+
+def seal_run(directory: Path, front: int = 0) -> None:
+    """Write the manifest of a run with so many networks on its front."""
+    points = [f"{FRONT}/{i:02}/{name}" for i in range(front) for name in _NETWORK]
+    seal(directory, [*_NETWORK, RUN_MARKER, *points])
 
 
 def _write_network(done: Distillation, directory: Path) -> None:
@@ -136,49 +156,68 @@ class Run:
 
 
 def open_run(directory: Path) -> Run:
-    """Read a run folder; InputError where there is none, or one of another version."""
-    try:
-        mission = json.loads((directory / RUN_MARKER).read_text(encoding="utf-8"))
-        result = json.loads((directory / "result.json").read_text(encoding="utf-8"))
-        if mission["format"] != _FORMAT:
-            raise InputError(
-                f"{directory} is a run of format {mission['format']}, this version reads "
-                f"{_FORMAT}; distill again"
-            )
-        n_classes = int(mission["n_classes"])
-        names = [str(i) for i in range(n_classes)]
-        aliases: list[tuple[str, ...]] = [()] * n_classes
-        indices = []
-        for entry in mission["classes"]:
-            index = int(entry["index"])
-            names[index] = str(entry["name"])
-            aliases[index] = tuple(map(str, entry["aliases"]))
-            indices.append(index)
-        how = dict(mission["preprocessing"])
-        for key in ("input_size", "mean", "std"):
-            how[key] = tuple(how[key])
-        return Run(
-            directory,
-            result,
-            Mission(tuple(indices), tuple(names[i] for i in indices)),
-            ClassTable(tuple(names), tuple(aliases)),
-            Preprocessing(**how),
-            str(mission["weights_sha256"]),
-            int(mission["seed"]),
-            dict(mission["options"]),
-            {name: _beside(directory, path) for name, path in mission["sources"].items()},
-        )
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    """Read a run folder; InputError where there is none, or one that is damaged or too old."""
+    if not (directory / RUN_MARKER).is_file():
         raise InputError(
-            f"{directory} is not a run folder ({type(error).__name__}: {error}); expected a folder "
-            "that `distillnet distill` wrote"
-        ) from error
+            f"{directory} is not a run folder (it has no {RUN_MARKER}); expected a folder that "
+            "`distillnet distill` wrote"
+        )
+    mission = read_document(
+        directory / RUN_MARKER, MissionDocument, "distill again", format_=FORMAT
+    )
+    check_sealed(directory, read_manifest(directory), (RUN_MARKER, *_NETWORK))
+    result = read_result(directory)
+    named = {c.index: c for c in mission.classes}
+    rest = range(mission.n_classes)
+    indices = tuple(named)
+    if indices != tuple(c["index"] for c in result["classes"]):
+        raise InputError(
+            f"{directory} has other classes in {RUN_MARKER} than in result.json; expected the same "
+            "in both, distill again"
+        )
+    return Run(
+        directory,
+        result,
+        Mission(indices, tuple(c.name for c in mission.classes)),
+        ClassTable(
+            tuple(named[i].name if i in named else str(i) for i in rest),
+            tuple(tuple(named[i].aliases) if i in named else () for i in rest),
+        ),
+        mission.preprocessing.preprocessing(),
+        mission.weights_sha256,
+        mission.seed,
+        encode(mission.options),
+        {name: _beside(directory, path) for name, path in mission.sources.items()},
+    )
+
+
+def read_result(directory: Path) -> dict[str, Any]:
+    """The figures of a run, or of a network on its front; InputError where they are damaged."""
+    return encode(read_document(directory / "result.json", ResultDocument, "distill again"))
+
+
+def relative_sources(sources: Mapping[str, Any], directory: Path) -> dict[str, str | None]:
+    """Where things lie as seen from a run, without folders of the machine that it was made on.
+
+    What lies in or beside the run, or in a folder that both are below, is found again even after
+    all of it was moved. What is elsewhere has to be named again: its path would tell who made the
+    run and where.
+    """
+    run = directory.resolve()
+    tells = {Path(run.anchor), Path("~").expanduser().parent}
+    kept: dict[str, str | None] = dict.fromkeys(sources)
+    for name, source in sources.items():
+        if source:
+            path = Path(source).resolve()
+            shared = next(p for p in (run, *run.parents) if path.is_relative_to(p))
+            if shared not in tells:
+                kept[name] = Path(os.path.relpath(path, run)).as_posix()
+    return kept
 
 
 def _beside(directory: Path, path: str | None) -> str | None:
-    """A source that lies in the run's own folder, as the demo's do, wherever that was moved to."""
-    inside = directory / path if path else directory
-    return str(inside) if path and inside.exists() else path
+    """Where a source lies now, wherever the run was moved to."""
+    return os.path.normpath(directory.resolve() / path) if path else None
 
 
 def evaluate_run(opened: Run, batches: Iterable[Batch]) -> Evaluation:
