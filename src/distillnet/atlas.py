@@ -32,7 +32,7 @@ from distillnet.graph import Graph, fast_layout, run
 from distillnet.graph.channels import Channels
 from distillnet.images import Batch, ImageRef
 
-__all__ = ["Atlas", "collect", "image_digest", "image_key", "open_atlas"]
+__all__ = ["Atlas", "collect", "image_key", "key_digest", "open_atlas"]
 
 _FORMAT = 2
 _INDEX = "atlas.json"
@@ -47,7 +47,7 @@ class Atlas:
     """Statistics of a network's neurons, by class, on disk.
 
     ``counts`` holds the number of images by class index; ``weights_sha256`` and ``input_size``
-    tell which network and which shapes they are of. ``images`` holds an ``image_digest`` of each
+    tell which network and which shapes they are of. ``images`` holds an ``key_digest`` of each
     image, to keep the search off them.
     """
 
@@ -64,7 +64,7 @@ class Atlas:
 
     def has_seen(self, ref: ImageRef) -> bool:
         """Whether statistics are of this image, among others."""
-        return image_digest(ref) in self.images
+        return key_digest(ref) in self.images
 
     def heat(self, site: str, classes: Sequence[int]) -> Tensor:
         """Mean output of each neuron per class: float32 (K, C, H, W) or (K, F)."""
@@ -109,7 +109,7 @@ def image_key(ref: ImageRef) -> str:
     return str(replace(ref, path=ref.path.resolve()))
 
 
-def image_digest(ref: ImageRef) -> str:
+def key_digest(ref: ImageRef) -> str:
     """A hash of ``image_key``, which tells no name: 128 bits in hexadecimal."""
     return hashlib.blake2b(os.fsencode(image_key(ref)), digest_size=16).hexdigest()
 
@@ -212,7 +212,7 @@ def collect(
 
     with torch.inference_mode():
         for batch in batches:
-            seen.update(map(image_digest, batch.refs))
+            seen.update(map(key_digest, batch.refs))
             for label, x in _by_class(batch):
                 if label != current:
                     finish()

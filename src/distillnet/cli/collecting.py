@@ -7,13 +7,20 @@ import typer
 
 from distillnet.classes import parse_mission
 from distillnet.cli.groups import grouped
-from distillnet.cli.options import ComputeOptions, DataOpt, JsonOpt, ModelArg, NetworkOptions
+from distillnet.cli.options import (
+    ComputeOptions,
+    DataOpt,
+    JsonOpt,
+    ModelArg,
+    NetworkOptions,
+    PixelsOpt,
+)
 from distillnet.cli.output import print_json, print_table, progress, warn_unreadable
 from distillnet.files import new_folder
 from distillnet.files.results import ATLAS
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import analyse
-from distillnet.images import open_images
+from distillnet.images import MAX_PIXELS, open_images
 from distillnet.job.distill import measure_statistics, pick_device
 from distillnet.job.distillation import Options
 
@@ -33,6 +40,7 @@ def collect_command(
             help="Only these classes, commas between.", show_default="all that have images"
         ),
     ] = None,
+    max_pixels: PixelsOpt = MAX_PIXELS,
     as_json: JsonOpt = False,
 ) -> None:
     """One pass over the images: per-class statistics of every neuron, an atlas."""
@@ -42,7 +50,8 @@ def collect_command(
     with new_folder(out, ATLAS, reads) as folder, progress() as on_progress:
         loaded = network.load(model)
         mission = parse_mission(classes, loaded.classes) if classes is not None else None
-        images = open_images(data, loaded.classes, mission.indices if mission else None).train
+        indices = mission.indices if mission else None
+        images = open_images(data, loaded.classes, indices, max_pixels=max_pixels).train
         graph = capture_model(loaded)
         atlas, unreadable = measure_statistics(
             graph.to(pick_device(device)),

@@ -223,6 +223,7 @@ def distill_command(
         )
     options = _options(budget, search, network, compute)
     sources = asdict(images) | {"weights": network.weights, "class_names": network.class_names}
+    del sources["max_pixels"]  # no place
     reads = [path for path in sources.values() if path] + [Path(model), Path(model.split(":")[0])]
     with (
         saying_what_is_kept(out, resuming),

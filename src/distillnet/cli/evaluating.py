@@ -6,10 +6,18 @@ from typing import Annotated, Any
 import typer
 
 from distillnet.cli.common import kept_apart
-from distillnet.cli.options import BatchOpt, DataOpt, JsonOpt, RunArg, Runtime, WorkersOpt
+from distillnet.cli.options import (
+    BatchOpt,
+    DataOpt,
+    JsonOpt,
+    PixelsOpt,
+    RunArg,
+    Runtime,
+    WorkersOpt,
+)
 from distillnet.cli.output import print_json, print_table, progress, warn, warn_unreadable
 from distillnet.deploy import evaluate_c, evaluate_onnx, open_onnx
-from distillnet.images import load_batches, open_images
+from distillnet.images import MAX_PIXELS, load_batches, open_images
 from distillnet.job.runs import evaluate_run, open_run
 
 __all__ = ["evaluate_command"]
@@ -28,13 +36,14 @@ def evaluate_command(
     ] = None,
     batch_size: BatchOpt = 32,
     workers: WorkersOpt = 0,
+    max_pixels: PixelsOpt = MAX_PIXELS,
     as_json: JsonOpt = False,
 ) -> None:
     """Accuracy of a distilled network, whole and per class, on DATA/val or all of DATA."""
     if file is not None and runtime is Runtime.torch:
         raise typer.BadParameter("--file needs --runtime onnx or c; torch reads RUN/model.pt2")
     opened = open_run(run)
-    folders = open_images(data, opened.classes, opened.mission.indices)
+    folders = open_images(data, opened.classes, opened.mission.indices, max_pixels=max_pixels)
     with progress() as on_progress:
         images = kept_apart(folders)
         stream = load_batches(

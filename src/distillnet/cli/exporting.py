@@ -175,7 +175,9 @@ def _images(run: Run, data: Path | None) -> Any:
         sources = {name: path if path and path.exists() else None for name, path in sources.items()}
     folders = ImageOptions(
         data=folder,
-        **{name: sources.get(name) for name in ("val", "search", "atlas")},
+        val=sources.get("val"),
+        search=sources.get("search"),
+        atlas=sources.get("atlas"),
     )
     return folders.split(run.classes, run.mission, run.seed)
 

@@ -11,7 +11,7 @@ from distillnet.atlas import open_atlas
 from distillnet.classes import ClassTable, Mission
 from distillnet.cli.common import kept_apart
 from distillnet.errors import InputError
-from distillnet.images import open_images
+from distillnet.images import MAX_PIXELS, Folders, open_images
 from distillnet.job.distillation import METHODS, SURGEON
 from distillnet.job.partition import Images, split_images
 from distillnet.models import Model, load_model
@@ -28,6 +28,7 @@ __all__ = [
     "ModelArg",
     "NetworkOptions",
     "OverwriteOpt",
+    "PixelsOpt",
     "RunArg",
     "Runtime",
     "ScoreName",
@@ -65,6 +66,14 @@ ModelArg = Annotated[
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 DataOpt = Annotated[
     Path, typer.Option(help="Images: DIR/<class>/<image>, or train/ and val/ of that form.")
+]
+PixelsOpt = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=178_000_000,  # beyond it, Pillow refuses
+        help="Width times height of the largest image that is decoded; others are left out.",
+    ),
 ]
 BatchOpt = Annotated[int, typer.Option(min=1, help="Images computed at once.")]
 WorkersOpt = Annotated[int, typer.Option(min=0, help="Processes that read images; 0: this one.")]
@@ -168,15 +177,21 @@ class ImageOptions:
         typer.Option(help="Statistics that `collect` wrote.", show_default="collect them"),
     ] = None
 
+    max_pixels: PixelsOpt = MAX_PIXELS
+
     def split(self, classes: ClassTable, mission: Mission, seed: int) -> Images:
         """Statistics, search and val images from these folders; InputError without ``data``."""
         if self.data is None:
             raise InputError("there is no folder of images; pass one with --data")
         val, search = self.val, self.search
+
+        def opened(folder: Path) -> Folders:
+            return open_images(folder, classes, mission.indices, max_pixels=self.max_pixels)
+
         return split_images(
-            open_images(self.data, classes, mission.indices),
-            val=kept_apart(open_images(val, classes, mission.indices)) if val else None,
-            search=open_images(search, classes, mission.indices).train if search else None,
+            opened(self.data),
+            val=kept_apart(opened(val)) if val else None,
+            search=opened(search).train if search else None,
             atlas=open_atlas(self.atlas) if self.atlas else None,
             seed=seed,
         )

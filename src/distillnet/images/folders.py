@@ -5,12 +5,12 @@ import random
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from distillnet.classes import ClassTable
 from distillnet.errors import ImageError, InputError
-from distillnet.images.files import ImageRef, read_idx
+from distillnet.images.files import MAX_PIXELS, ImageRef, read_idx
 
 __all__ = ["Folders", "ImageSet", "limit", "open_images", "split"]
 
@@ -24,9 +24,13 @@ _IDX_TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images sorted by class, in the order the classes were asked for, then by path."""
+    """Images sorted by class, in the order the classes were asked for, then by path.
+
+    One that has more than ``max_pixels`` counts as unreadable.
+    """
 
     refs: tuple[ImageRef, ...]
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -37,7 +41,7 @@ class ImageSet:
 
     def select(self, classes: Sequence[int]) -> "ImageSet":
         """The images of ``classes``, in that order; a class without images adds none."""
-        return _sorted_set(self.refs, classes)
+        return replace(self, refs=_sorted_set(self.refs, classes).refs)
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,11 @@ class Folders:
 
 
 def open_images(
-    directory: str | Path, table: ClassTable, classes: Sequence[int] | None = None
+    directory: str | Path,
+    table: ClassTable,
+    classes: Sequence[int] | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
 ) -> Folders:
     """Find the images of ``classes`` (None: of all classes there are) in ``directory``.
 
@@ -70,6 +78,7 @@ def open_images(
             f"{error.filename or directory} cannot be read ({error.strerror}); expected a folder "
             "of images that this user may read"
         ) from error
+    train, *val = (replace(images, max_pixels=max_pixels) for images in (train, *val))
     return Folders(train, val[0] if val else None)
 
 
@@ -86,8 +95,8 @@ def split(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Image
         n = round(fraction * len(refs))
         first.update(refs[: min(max(n, 1), len(refs) - 1) if len(refs) > 1 else n])
     return (
-        ImageSet(tuple(ref for ref in images.refs if ref in first)),
-        ImageSet(tuple(ref for ref in images.refs if ref not in first)),
+        replace(images, refs=tuple(ref for ref in images.refs if ref in first)),
+        replace(images, refs=tuple(ref for ref in images.refs if ref not in first)),
     )
 
 
@@ -96,7 +105,7 @@ def limit(images: ImageSet, per_class: int, seed: int) -> ImageSet:
     if per_class < 1:
         raise InputError(f"cannot take {per_class} images per class; expected at least 1")
     kept = {ref for refs in _shuffled(images, seed) for ref in refs[:per_class]}
-    return ImageSet(tuple(ref for ref in images.refs if ref in kept))
+    return replace(images, refs=tuple(ref for ref in images.refs if ref in kept))
 
 
 def _shuffled(images: ImageSet, seed: int) -> Iterator[list[ImageRef]]:

@@ -1,6 +1,6 @@
 """Who sees which image: statistics, search and report never share one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distillnet.atlas import Atlas, image_key
 from distillnet.errors import ImageError, InputError
@@ -47,10 +47,10 @@ def split_images(
     if atlas is not None:
         if search is None:
             others = (ref for ref in rest.refs if not atlas.has_seen(ref))
-            search = ImageSet(tuple(others))
+            search = replace(rest, refs=tuple(others))
         everything = (ref for part in (rest, val, search) for ref in part.refs)
         seen = {ref: None for ref in everything if atlas.has_seen(ref)}
-        statistics = ImageSet(tuple(seen))
+        statistics = replace(rest, refs=tuple(seen))
     elif search is None:
         statistics, search = split(rest, 0.5, seed)
     else:
