@@ -1,6 +1,8 @@
 """Whatever is wrong with options or input, one message says so, and nothing is left behind."""
 
+import errno
 import importlib
+import os
 import re
 import shutil
 from pathlib import Path
@@ -160,6 +162,9 @@ def test_too_little_memory_and_mistakes_of_ours(cli: Cli, monkeypatch: pytest.Mo
     for error, message in (
         (MemoryError(), "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), "--batch-size"),
+        (RuntimeError("can't start new thread"), "not enough memory"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), "not enough memory"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "not enough memory"),
         (ZeroDivisionError("division by zero\nmore"), "unexpected ZeroDivisionError: division by"),
     ):
 

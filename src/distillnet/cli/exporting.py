@@ -10,6 +10,7 @@ import typer
 
 from distillnet.cli.options import ImageOptions, JsonOpt, RunArg
 from distillnet.cli.output import print_json, print_table, warn
+from distillnet.cli.terminal import printable
 from distillnet.deploy import (
     FORMATS,
     TOLERANCE,
@@ -135,9 +136,9 @@ def _export_c(
 ) -> None:
     opened = open_run(run)
     runs = [open_run(other) for other in others]
-    words = ["export", str(run), "--format", "c", "--prefix", prefix]
+    words = ["export", _shown(run), "--format", "c", "--prefix", prefix]
     words += ["--switchable"] * as_missions
-    words += [word for other in others for word in ("--mission", str(other))]
+    words += [word for other in others for word in ("--mission", _shown(other))]
     command = "distillnet " + shlex.join(words)
     with new_folder(out, C_FOLDER) as work:
         done = export_c(opened, work, prefix, runs, as_missions=as_missions, command=command)
@@ -163,6 +164,11 @@ def _export_c(
         told = "not compared" if m.difference is None else f"differs by {m.difference:.1e}"
         rows.append([f"Mission {m.name}", f"{', '.join(m.classes)}; {told} of the scores' range"])
     print_table("c, float32", ["", ""], rows, 2)
+
+
+def _shown(run: Path) -> str:
+    """A run as files that go elsewhere may name it: without the folders that it lies in."""
+    return printable(run.resolve().name)
 
 
 def _images(run: Run, data: Path | None) -> Any:

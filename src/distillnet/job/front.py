@@ -10,7 +10,7 @@ from distillnet.errors import InputError
 from distillnet.files.documents import encode, read_document
 from distillnet.files.manifest import check_sealed, read_manifest
 from distillnet.job.documents import FORMAT, MissionDocument
-from distillnet.job.results import budget_json
+from distillnet.job.results import budget_json, finite_json
 from distillnet.job.runs import (
     FRONT,
     RUN_MARKER,
@@ -70,7 +70,7 @@ def take_from_front(opened: Run, budget: Budget, directory: Path) -> dict[str, A
     # As they are found from here: those beside the other run do not lie beside this one.
     sources = {**opened.sources, "from": opened.directory}
     mission["sources"] = relative_sources(sources, directory)
-    write_json(mission, directory / RUN_MARKER)
+    write_json(finite_json(mission), directory / RUN_MARKER)
     seal_run(directory)
     return dict(result)
 

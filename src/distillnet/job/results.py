@@ -123,9 +123,15 @@ def _network(graph: Graph, cost: Cost, result: Evaluation) -> dict[str, Any]:
 
 
 def finite_json(value: Any) -> Any:
-    """A value without infinity, which JSON has not; a threshold that removes nothing is null."""
+    """A value without what JSON has not.
+
+    Infinity, the threshold that removes nothing, is null; bytes of file names that are no UTF-8 are
+    spelled out.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
-        return {key: finite_json(item) for key, item in value.items()}
+        return {finite_json(key): finite_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite_json(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
