@@ -247,3 +247,16 @@ def test_too_little_memory_is_no_fault_of_the_image(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "open", fails)
     with pytest.raises(MemoryError):
         read_image(ImageRef(path, 0))
+
+
+@pytest.mark.parametrize("form", ["lossy", "lossless", "animated"])
+def test_room_for_a_webp_is_not_made_before_its_size_is_known(tmp_path, monkeypatch, form):
+    image = Image.new("RGB", (300, 200), "red")
+    options = {"lossless": form == "lossless"}
+    if form == "animated":
+        options = {"save_all": True, "append_images": [Image.new("RGB", (300, 200))]}
+    path = save(tmp_path / "x.webp", image, **options)
+    assert read_image(ImageRef(path, 0), None, 60_000).size == (300, 200)
+    monkeypatch.setattr(Image, "open", None)
+    with pytest.raises(UnreadableImage, match="300 x 200 pixels, more than the 59,999"):
+        read_image(ImageRef(path, 0), None, 59_999)

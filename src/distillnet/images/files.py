@@ -149,21 +149,42 @@ def _decode(ref: ImageRef, files: OpenFiles, max_pixels: int) -> Image.Image:
     data = _bytes(ref, files, max_pixels)
     if not data:
         raise ValueError("the file is empty")
+    width, height = _webp_size(
+        data
+    )  # Pillow makes room for its pixels before it tells their number
+    _check_pixels(width, height, max_pixels)
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         if max(image.size) > _MAX_ASPECT_RATIO * min(image.size):
             raise ValueError(
                 f"{image.width} x {image.height} pixels; expected sides that differ by a factor "
                 f"of at most {_MAX_ASPECT_RATIO}"
             )
-        if image.width * image.height > max_pixels:
-            raise ValueError(
-                f"{image.width} x {image.height} pixels, more than the {max_pixels:,} allowed; "
-                "make it smaller, or allow more with --max-pixels"
-            )
+        _check_pixels(*image.size, max_pixels)
         if image.format == "JPEG" and data.count(_SCAN) > _MAX_SCANS:
             raise ValueError(f"more than {_MAX_SCANS} scans, which no camera writes")
         image.load()
         return _eight_bits(_upright(image))
+
+
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ValueError(
+            f"{width} x {height} pixels, more than the {max_pixels:,} allowed; make it smaller, or "
+            "allow more with --max-pixels"
+        )
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height in the header of a WebP, as its container specification has them; else 0."""
+    if len(data) < 30 or data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return 0, 0
+    number = int.from_bytes(data[24:30], "little")
+    if data[12:16] == b"VP8X":  # 24 bits each, less 1
+        return 1 + number % 2**24, 1 + (number >> 24)
+    if data[12:16] == b"VP8L":  # 14 bits each, less 1
+        number = int.from_bytes(data[21:25], "little")
+        return 1 + number % 2**14, 1 + (number >> 14) % 2**14
+    return (number >> 16) % 2**14, (number >> 32) % 2**14
 
 
 def _reason(error: Exception) -> str:

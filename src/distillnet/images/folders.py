@@ -193,7 +193,9 @@ def _find_in_zip(
     try:
         with zipfile.ZipFile(source) as opened:
             members = [info.filename for info in opened.infolist() if not info.is_dir()]
-    except (OSError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # what it raises depends on where the damage is
         raise ImageError(f"{source} cannot be read as a zip ({error}); get it anew") from error
     parts = {member: PurePosixPath(member).parts for member in members}
     names = sorted({path[0] for path in parts.values() if len(path) > 1})
