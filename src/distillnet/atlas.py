@@ -252,7 +252,7 @@ def _by_class(batch: Batch) -> Iterable[tuple[int, Tensor]]:
 def _write_index(atlas: Atlas) -> None:
     index = {
         "format": _FORMAT,
-        "model": atlas.model,
+        "model": Path(atlas.model).name,
         "weights_sha256": atlas.weights_sha256,
         "input_size": list(atlas.input_size),
         "sites": {site: list(shape) for site, shape in atlas.shapes.items()},

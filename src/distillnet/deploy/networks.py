@@ -91,7 +91,7 @@ def original_model(run: Run, size: Size | None = None) -> Model:
     Raises:
         InputError: the weights or the user's file are not where they were.
     """
-    spec, how = str(run.result["model"]), run.preprocessing
+    spec, how = _spec(run), run.preprocessing
     height, width = size or run.result["baseline"]["input_size"]
     weights = run.sources.get("weights")
     return load_model(
@@ -108,15 +108,21 @@ def original_network(run: Run) -> tuple[Deployable, bool]:
 
     Where weights are not at hand, random ones take their place: the time is the same.
     """
-    spec = str(run.result["model"])
+    spec = _spec(run)
     height, width = run.result["baseline"]["input_size"]
     weights = run.sources.get("weights")
     own = _is_file(spec) or (weights is not None and Path(weights).exists())
     model = original_model(run) if own else random_model(spec, input_size=height)
     module = GraphModule(capture_model(model, (height, width))).eval()
     how = model.preprocessing.with_input_size((height, width))
-    provenance = {"model": spec, "weights_sha256": model.weights_sha256}
+    provenance = {"model": str(run.result["model"]), "weights_sha256": model.weights_sha256}
     return _deployable("original", module, how, tuple(model.classes.names), provenance), own
+
+
+def _spec(run: Run) -> str:
+    """The MODEL of a run; a user's file by where it lies now."""
+    name, file = str(run.result["model"]), run.sources.get("model")
+    return f"{file}{name[name.rindex('.py:') + 3 :] if '.py:' in name else ''}" if file else name
 
 
 def _is_file(spec: str) -> bool:

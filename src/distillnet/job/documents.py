@@ -31,7 +31,7 @@ _MOST_CLASSES = 100_000  # ImageNet's largest form has 21,841
 _NClasses = Annotated[int, Meta(ge=2, le=_MOST_CLASSES)]
 _Index = Annotated[int, Meta(ge=0, lt=_MOST_CLASSES)]
 _Size = tuple[Side, Side]
-_SourceName = Literal["data", "val", "search", "atlas", "weights", "class_names", "from"]
+_SourceName = Literal["data", "val", "search", "atlas", "weights", "class_names", "from", "model"]
 
 
 class NamedClass(Document, frozen=True):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from distillnet.cut.cost import Cost
@@ -11,7 +12,14 @@ from distillnet.graph import Graph
 from distillnet.job.distillation import Distillation
 from distillnet.search import Budget
 
-__all__ = ["allowed_loss_pp", "budget_json", "finite_json", "result_json", "warnings_of"]
+__all__ = [
+    "allowed_loss_pp",
+    "budget_json",
+    "finite_json",
+    "model_name",
+    "result_json",
+    "warnings_of",
+]
 
 _FEW = 20  # images of a class
 
@@ -19,7 +27,7 @@ _FEW = 20  # images of a class
 def result_json(done: Distillation) -> dict[str, Any]:
     """The content of ``result.json``."""
     values = {
-        "model": done.model.name,
+        "model": model_name(done.model.name),
         "method": done.options.method,
         "score": done.options.score_name,
         "classes": [
@@ -52,7 +60,7 @@ def result_json(done: Distillation) -> dict[str, Any]:
             "budget_met": done.found.met,
         },
         "layers": [asdict(layer) for layer in done.layers],
-        "unreadable": list(done.unreadable),
+        "unreadable": [_without_folders(message) for message in done.unreadable],
     }
     finite: dict[str, Any] = finite_json(values)
     return finite
@@ -120,6 +128,25 @@ def _network(graph: Graph, cost: Cost, result: Evaluation) -> dict[str, Any]:
         "accuracy_open": result.accuracy_open,
         "per_class": dict(result.per_class),
     }
+
+
+def model_name(spec: str) -> str:
+    """A MODEL as files tell it that go elsewhere: of a user's file its name, without folders.
+
+    >>> model_name("timm:resnet18"), model_name("/home/me/nets/small.py:Net")
+    ('timm:resnet18', 'small.py:Net')
+    """
+    return Path(spec).name
+
+
+def _without_folders(message: str) -> str:
+    """A message that begins with an image's path, of which its class and its name stay.
+
+    >>> _without_folders("/home/me/photos/cat/1.jpg: the file is empty")
+    'cat/1.jpg: the file is empty'
+    """
+    path, colon, reason = message.partition(": ")
+    return "/".join(Path(path).parts[-2:]) + colon + reason
 
 
 def finite_json(value: Any) -> Any:

@@ -30,6 +30,7 @@ from distillnet.cut.bitmaps import pack
 from distillnet.errors import InputError
 from distillnet.evaluate import Evaluation, Scores, evaluation
 from distillnet.files.documents import encode, read_document
+from distillnet.files.layout import is_workplace
 from distillnet.files.manifest import check_sealed, read_manifest, seal
 from distillnet.files.results import RUN
 from distillnet.files.tensors import write_tensors
@@ -38,7 +39,7 @@ from distillnet.images import Batch
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
 from distillnet.job.documents import FORMAT, MissionDocument, ResultDocument
-from distillnet.job.results import finite_json, result_json
+from distillnet.job.results import finite_json, model_name, result_json
 from distillnet.models.programs import load_program
 
 __all__ = [
@@ -86,7 +87,7 @@ def _mission_json(done: Distillation, sources: dict[str, Any]) -> dict[str, Any]
     values = {
         "format": FORMAT,
         "versions": {name: version(name) for name in _VERSIONS},
-        "model": done.model.name,
+        "model": model_name(done.model.name),
         "weights_sha256": done.model.weights_sha256,
         "n_classes": len(table),
         "classes": [
@@ -114,9 +115,16 @@ def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | Non
         folder = directory / FRONT / f"{i:02}"
         folder.mkdir(parents=True)
         _write_network(point, folder)
-    mission = _mission_json(done, relative_sources(sources or {}, directory))
+    places = {"model": _file_of(done.model.name), **(sources or {})}
+    mission = _mission_json(done, relative_sources(places, directory))
     write_json(mission, directory / RUN_MARKER)
     seal_run(directory, len(done.front))
+
+
+def _file_of(spec: str) -> str | None:
+    """The file in a MODEL argument, where it is one of the user's."""
+    file = spec.rpartition(":")[0] if ".py:" in spec else spec
+    return file if file.endswith((".py", ".pt2")) else None
 
 
 def seal_run(directory: Path, front: int = 0) -> None:
@@ -204,14 +212,18 @@ def relative_sources(sources: Mapping[str, Any], directory: Path) -> dict[str, s
     run and where.
     """
     run = directory.resolve()
+    # A run is made in a workplace beside its final name.
+    place = run.parent.parent / run.name if is_workplace(run.parent.name) else run
     tells = {Path(run.anchor), Path("~").expanduser().parent}
     kept: dict[str, str | None] = dict.fromkeys(sources)
     for name, source in sources.items():
-        if source:
-            path = Path(source).resolve()
-            shared = next(p for p in (run, *run.parents) if path.is_relative_to(p))
+        path = Path(source).resolve() if source else None
+        if path and path.is_relative_to(run):
+            kept[name] = path.relative_to(run).as_posix()
+        elif path:
+            shared = next(p for p in (place, *place.parents) if path.is_relative_to(p))
             if shared not in tells:
-                kept[name] = Path(os.path.relpath(path, run)).as_posix()
+                kept[name] = Path(os.path.relpath(path, place)).as_posix()
     return kept
 
 
