@@ -122,7 +122,8 @@ def original_network(run: Run) -> tuple[Deployable, bool]:
 def _spec(run: Run) -> str:
     """The MODEL of a run; a user's file by where it lies now."""
     name, file = str(run.result["model"]), run.sources.get("model")
-    return f"{file}{name[name.rindex('.py:') + 3 :] if '.py:' in name else ''}" if file else name
+    part, colon, function = name.rpartition(":") if ".py:" in name else (name, "", "")
+    return f"{file}{colon}{function}" if file and Path(file).name == part else name
 
 
 def _is_file(spec: str) -> bool:
