@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -127,11 +129,20 @@ def _by_chance(name: str, folder: Path, seconds: float, seed: int, latest: Path)
     print(_SAID + json.dumps({"runs": watched.runs, "refused": watched.refused}), flush=True)
 
 
+def _instrumented() -> AbstractContextManager[None]:
+    """What is imported for the first time within it tells libFuzzer where it goes."""
+    import atheris
+
+    instrumented: AbstractContextManager[None] = atheris.instrument_imports(
+        include=["distillnet", "PIL", "safetensors"]
+    )
+    return instrumented
+
+
 def _guided(name: str, folder: Path, seconds: float, seed: int, latest: Path) -> None:
     import atheris
 
-    with atheris.instrument_imports(include=["distillnet", "PIL", "zipfile", "safetensors"]):
-        watched, seeds = _prepared(name, folder, latest)
+    watched, seeds = _prepared(name, folder, latest)
     kept = folder / "corpus"
     kept.mkdir()
     for i, data in enumerate(seeds):
@@ -216,8 +227,6 @@ def _fast() -> str | None:
 
 
 def main(say: Callable[[str], None]) -> int:
-    from readers import READERS
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=600, help="for all readers together")
     parser.add_argument("--only", help="readers, commas between")
@@ -227,13 +236,17 @@ def main(say: Callable[[str], None]) -> int:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.by_chance = args.by_chance or find_spec("atheris") is None
     if args.worker:
-        from readers import fuzz_folder
+        with nullcontext() if args.by_chance else _instrumented():
+            from readers import fuzz_folder
 
         folder = fuzz_folder(args.home)
         latest = args.home / "latest"
         _work(args.worker, folder, args.seconds, args.seed, not args.by_chance, latest)
         return 0
+    from readers import READERS
+
     names = args.only.split(",") if args.only else list(READERS)
     n, bad = 0, 0
     for name in names:
