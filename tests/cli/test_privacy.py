@@ -1,7 +1,9 @@
 """Nothing that a command writes names a folder of the machine that it ran on."""
 
 import getpass
+import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -53,6 +55,17 @@ def test_no_file_names_a_folder_of_this_machine(home: Path, cli: Cli) -> None:
     assert seen > 25
 
 
+def test_images_that_are_not_found_again_are_not_replaced_by_others(home: Path, cli: Cli) -> None:
+    """Of the validation images that are gone, those of the search must not take the place."""
+    shutil.copytree(home / "photos" / "val", home / "apart")
+    assert cli(*DISTILL, "--val", "apart").status == 0
+    assert json.loads(cli("export", "run", "--json").out)["real_images"]
+    shutil.rmtree(home / "apart")
+    done = cli("export", "run", "--json")
+    assert "comparing on noise" in done.err
+    assert not json.loads(done.out)["real_images"]
+
+
 def test_what_lies_elsewhere_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from distillnet.job.runs import relative_sources
 
@@ -63,7 +76,9 @@ def test_what_lies_elsewhere_is_not_named(tmp_path: Path, monkeypatch: pytest.Mo
         folder.mkdir(parents=True)
     sources = {"data": beside, "val": other, "search": "/data/birds", "weights": None}
     kept = relative_sources(sources, run)
-    assert kept == {"data": "../../photos", "val": None, "search": None, "weights": None}
+    assert kept == {
+        "data": "../../photos", "val": "(elsewhere)", "search": "(elsewhere)", "weights": None,
+    }  # fmt: skip
 
 
 def test_telemetry_is_off_before_a_session_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

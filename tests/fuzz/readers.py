@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 import mutate
 from distillnet.atlas import open_atlas
@@ -26,6 +26,7 @@ from distillnet.deploy.c_folder import _About
 from distillnet.errors import DistillnetError, InputError
 from distillnet.files.documents import read_document
 from distillnet.files.manifest import MANIFEST, read_manifest, seal
+from distillnet.files.tensors import read_tensors
 from distillnet.images import ImageRef, open_images, read_image
 from distillnet.images.files import OpenFiles, read_idx
 from distillnet.job.front import take_from_front
@@ -324,6 +325,6 @@ def load_bitmaps(path: Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
 
     try:
-        return load_file(path)
+        return read_tensors(path)
     except (OSError, SafetensorError) as error:
         raise InputError(str(error)) from error

@@ -29,6 +29,7 @@ __all__ = ["export_command"]
 Format = StrEnum("Format", {name: name for name in (*FORMATS, "c")})  # type: ignore[misc]
 
 _FILE_NAMES = {"float32": "model.onnx", "float16": "model-fp16.onnx", "int8": "model-int8.onnx"}
+_APART = ("val", "search", "atlas")  # from the images of --data
 _PREFIX = "model"  # of names in C
 
 
@@ -175,7 +176,8 @@ def _images(run: Run, data: Path | None) -> Any:
     """The run's images, split as the run split them; None where they are gone."""
     sources = {name: Path(path) if path else None for name, path in run.sources.items()}
     folder = data or sources.get("data")
-    if folder is None or (data is None and not folder.exists()):
+    gone = any(path and not path.exists() for path in map(sources.get, ("data", *_APART)))
+    if folder is None or (data is None and gone):
         return None
     if data is not None:  # others of the run's folders may be gone with its data
         sources = {name: path if path and path.exists() else None for name, path in sources.items()}

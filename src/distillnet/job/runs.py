@@ -58,6 +58,7 @@ __all__ = [
 ]
 
 RUN_MARKER = RUN.marker
+_ELSEWHERE = "(elsewhere)"  # a source that was given and is not named
 FRONT = "front"  # the folder of networks for other budgets
 # Of a run, and of each network on its front.
 _NETWORK = ("result.json", "bitmaps.safetensors", "model.pt2")
@@ -208,8 +209,8 @@ def relative_sources(sources: Mapping[str, Any], directory: Path) -> dict[str, s
     """Where things lie as seen from a run, without folders of the machine that it was made on.
 
     What lies in or beside the run, or in a folder that both are below, is found again even after
-    all of it was moved. What is elsewhere has to be named again: its path would tell who made the
-    run and where.
+    all of it was moved. What is elsewhere is noted as that, and has to be named again: its path
+    would tell who made the run and where. So is a name that is no UTF-8, which JSON cannot hold.
     """
     run = directory.resolve()
     # A run is made in a workplace beside its final name.
@@ -222,9 +223,17 @@ def relative_sources(sources: Mapping[str, Any], directory: Path) -> dict[str, s
             kept[name] = path.relative_to(run).as_posix()
         elif path:
             shared = next(p for p in (place, *place.parents) if path.is_relative_to(p))
+            kept[name] = _ELSEWHERE
             if shared not in tells:
                 kept[name] = Path(os.path.relpath(path, place)).as_posix()
-    return kept
+    return {name: _nameable(path) for name, path in kept.items()}
+
+
+def _nameable(path: str | None) -> str | None:
+    try:
+        return path and path.encode().decode()
+    except UnicodeEncodeError:
+        return _ELSEWHERE
 
 
 def _beside(directory: Path, path: str | None) -> str | None:
