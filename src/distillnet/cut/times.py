@@ -17,8 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-
-import numpy as np
+from statistics import fmean
 
 from distillnet.errors import InputError
 
@@ -117,7 +116,7 @@ class TimeTable:
 
         def mean(multiple: int) -> float:
             chains = (_width_chain(_rounded(width, multiple)) for width in _WIDTHS)
-            return float(np.mean([self.seconds[chain_name(chain)] for chain in chains]))
+            return fmean(self.seconds[chain_name(chain)] for chain in chains)
 
         times = {multiple: mean(multiple) for multiple in MULTIPLES}
         least = min(times.values())
