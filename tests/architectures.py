@@ -20,7 +20,9 @@ from network_parts import (
     Net,
     SharedBias,
     SharedWidths,
+    arithmetic,
     chain_of,
+    channel_attention,
     constants,
     conv,
     convnext_net,
@@ -28,23 +30,29 @@ from network_parts import (
     dense,
     flat_order,
     gate_and_bias,
+    gated_channels_last,
     grouped_shuffle,
     head,
     masked_net,
     nested,
     net,
+    pooled_attention,
     pools_of,
     recurrent_scores,
     residual,
+    rows_and_columns,
     same_padding,
+    scaling,
     scores_of_scores,
     se,
     se_linear,
+    selective_kernels,
     shared,
     shared_bn,
     shuffle,
     slices,
     spatial_attention,
+    split_attention,
     squeezes,
     transform_input,
     two_heads,
@@ -225,4 +233,52 @@ ARCHITECTURES: Mapping[str, Callable[[], nn.Module]] = {
         two_heads, a=conv(3, 8), b=nn.Linear(8, 3), c=nn.Linear(8, 4)
     ),
     "masked before": masked_net,
+    "group norm": lambda: nn.Sequential(
+        conv(3, 8), nn.GroupNorm(4, 8), nn.ReLU(), conv(8, 12), nn.GroupNorm(3, 12), conv(12, 6),
+        nn.ReLU(), head(6),
+    ),
+    "group norm, residual": lambda: net(
+        residual, 8, stem=nn.Sequential(conv(3, 8), nn.GroupNorm(2, 8)), a=conv(8, 6),
+        bn=nn.GroupNorm(3, 6), b=conv(6, 8), short=nn.GroupNorm(4, 8), c=conv(8, 4), d=conv(4, 8),
+    ),
+    "group norm of one group": lambda: nn.Sequential(
+        conv(3, 8), nn.GroupNorm(1, 8), conv(8, 6), nn.ReLU(), head(6)
+    ),
+    "instance norm": lambda: nn.Sequential(
+        conv(3, 8), nn.InstanceNorm2d(8), nn.ReLU(), conv(8, 6),
+        nn.InstanceNorm2d(6, affine=True, track_running_stats=True), nn.MaxPool2d(2),
+        nn.InstanceNorm2d(6, affine=True), head(6),
+    ),
+    "efficient channel attention": lambda: net(
+        channel_attention, 10, a=conv(3, 10), gate=nn.Conv1d(1, 1, 5, padding=2, bias=False),
+        b=conv(10, 10), other=nn.Conv1d(1, 1, 3, padding=1),
+    ),
+    "channel and place attention": lambda: net(
+        pooled_attention, 6, a=conv(3, 8), b=conv(2, 1, 7), c=conv(8, 6)
+    ),
+    "split attention": lambda: net(
+        split_attention, 6, a=conv(3, 8), b=conv(8, 12, groups=2), down=nn.Conv2d(6, 4, 1),
+        up=nn.Conv2d(4, 12, 1),
+    ),
+    "selective kernels": lambda: net(
+        selective_kernels, 8, stem=conv(3, 8), a=conv(8, 6), b=conv(8, 6, dilation=2, padding=2),
+        down=nn.Conv2d(6, 4, 1), up=nn.Conv2d(4, 12, 1), c=conv(6, 8),
+    ),
+    "gated, channels last": lambda: net(
+        gated_channels_last, 8, stem=conv(3, 8), norm=nn.LayerNorm(8), a=nn.Linear(8, 20),
+        b=nn.Linear(22, 8), c=nn.Linear(8, 12),
+    ),
+    "rows and columns": lambda: net(
+        rows_and_columns, 10, a=conv(3, 6), b=conv(24, 6), c=conv(6, 4)
+    ),
+    "padding by pixels": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect"), nn.ReLU(),
+        nn.Conv2d(8, 6, 3, padding=1, padding_mode="circular"), nn.ReLU(),
+        nn.ReplicationPad2d((2, 0, 1, 0)), conv(6, 6, groups=6), nn.ReLU(), head(6),
+    ),
+    "scaling": lambda: net(
+        scaling, 8, a=conv(3, 8), b=conv(8, 6), c=conv(6, 8, 1), d=conv(8, 8)
+    ),
+    "activations with weights": chain_of(nn.PReLU(), nn.PReLU(8), nn.CELU(0.7), nn.CELU()),
+    "arithmetic": lambda: net(arithmetic, 8, a=conv(3, 8), b=conv(8, 8)),
 }  # fmt: skip

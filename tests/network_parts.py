@@ -266,3 +266,64 @@ def same_padding() -> nn.Module:
         b=nn.Conv2d(8, 6, (4, 2), padding="same"),
         c=nn.Conv2d(6, 6, 3, padding="same", dilation=2),
     )  # fmt: skip
+
+
+def channel_attention(m: nn.Module, x: Tensor) -> Tensor:
+    x = F.relu(m.a(x))
+    n, c, _, _ = x.shape
+    gate = m.gate(x.mean((2, 3)).view(n, 1, c)).sigmoid().view(n, c, 1, 1)
+    x = F.relu(m.b(x * gate.expand_as(x)))
+    gate = m.other(F.adaptive_avg_pool2d(x, 1).squeeze(-1).transpose(1, 2))
+    return x * F.hardsigmoid(gate.transpose(1, 2)[..., None])
+
+
+def pooled_attention(m: nn.Module, x: Tensor) -> Tensor:
+    x = m.a(x)  # negative, too: the largest of what is left may be less than that of all
+    pooled = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1)
+    x = x * torch.sigmoid(m.b(pooled))
+    return F.relu(m.c(x)) + x.sum(1)[:, None]
+
+
+def split_attention(m: nn.Module, x: Tensor) -> Tensor:
+    x = F.relu(m.b(F.relu(m.a(x))))
+    n, c, h, w = x.shape
+    x = x.reshape(n, 2, c // 2, h, w)
+    gate = m.up(F.relu(m.down(x.sum(1).mean((2, 3), keepdim=True))))
+    gate = F.softmax(gate.view(n, 1, 2, -1).transpose(1, 2), 1).reshape(n, -1)
+    return (x * gate.view(n, 2, c // 2, 1, 1)).sum(1)
+
+
+def selective_kernels(m: nn.Module, x: Tensor) -> Tensor:
+    x = F.relu(m.stem(x))
+    x = torch.stack([F.relu(m.a(x)), F.relu(m.b(x))], 1)
+    gate = m.up(F.relu(m.down(x.sum(1).mean((2, 3), keepdim=True))))
+    gate = gate.view(len(x), 2, -1, 1, 1).softmax(1)
+    return F.relu(m.c((x * gate).sum(1)))
+
+
+def gated_channels_last(m: nn.Module, x: Tensor) -> Tensor:
+    x = m.stem(x).permute(0, 2, 3, 1)
+    gate, y = m.a(m.norm(x)).chunk(2, -1)
+    y = torch.cat([F.gelu(gate) * y, m.c(x).tanh()], -1)
+    return (x + m.b(y)).permute(0, 3, 1, 2)
+
+
+def rows_and_columns(m: nn.Module, x: Tensor) -> Tensor:
+    x = F.pixel_unshuffle(F.relu(m.a(x)), 2)
+    x = F.relu(m.b(x)).flip(3)
+    y = torch.roll(F.relu(m.c(x)), 2, 2)[:, :, 1:]
+    return torch.cat([y[:, [3, 0, 1, 2]], x[:, :, :-1]], 1)[..., ::2]
+
+
+def scaling(m: nn.Module, x: Tensor) -> Tensor:
+    x = F.relu(m.a(x))
+    y = F.relu(m.c(F.relu(m.b(F.max_pool2d(x, 3)))))
+    x = x + F.interpolate(y, scale_factor=3.0, mode="nearest")
+    z = F.interpolate(m.d(x).mean((2, 3), keepdim=True), size=(SIDE, SIDE), mode="bilinear")
+    return F.interpolate(F.relu(x - z), size=(7, 9), mode="nearest-exact")
+
+
+def arithmetic(m: nn.Module, x: Tensor) -> Tensor:
+    x = F.relu(m.a(x))
+    y = -m.b(x) * x.sum((2, 3), keepdim=True).tanh()
+    return y.square() - y**2 * 0.3 + x

@@ -17,7 +17,7 @@ from .graph.capture import capture
 from .graph.channels import Channels, analyse, groups
 from .images import Folders, ImageSet, load_batches, open_images
 from .images.preprocessing import Preprocessing
-from .job.distill import distill
+from .job.calls import distill
 from .job.distillation import Distillation, Options
 from .job.partition import Images, split_images
 from .job.runs import Run, evaluate_run, open_run, save_program, write_run

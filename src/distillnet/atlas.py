@@ -20,8 +20,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from distillnet.errors import InputError
-from distillnet.files import write_tensors
+from distillnet.errors import InputError, as_path
+from distillnet.files.tensors import write_tensors
 from distillnet.graph import Graph, fast_layout, run
 from distillnet.graph.channels import Channels
 from distillnet.images import Batch, ImageRef
@@ -133,7 +133,7 @@ def collect(
     graph: Graph,
     channels: Channels,
     batches: Iterable[Batch],
-    directory: Path,
+    directory: str | Path,
     *,
     model: str,
     weights_sha256: str,
@@ -151,6 +151,7 @@ def collect(
     Raises:
         InputError: an output is not finite, which means that weights or preprocessing are wrong.
     """
+    directory = as_path(directory, "the folder for statistics")
     device = next(iter(graph.params.values())).device
     counts: dict[int, int] = {}
     seen: set[str] = set()
@@ -225,8 +226,9 @@ def _write_index(atlas: Atlas) -> None:
     (atlas.directory / "atlas.json").write_text(json.dumps(index, indent=1))
 
 
-def open_atlas(directory: Path) -> Atlas:
+def open_atlas(directory: str | Path) -> Atlas:
     """An atlas that ``collect`` wrote; InputError where there is none."""
+    directory = as_path(directory, "the atlas")
     try:
         index = json.loads((directory / "atlas.json").read_text())
         if index["format"] != _FORMAT:

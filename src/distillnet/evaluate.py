@@ -6,7 +6,7 @@ Both on images of the mission's classes.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -38,12 +38,16 @@ class Scores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Shares in 0..1; ``per_class`` by class name, closed set; ``correct`` (N,) for pairing."""
+    """Shares in 0..1; ``per_class`` by class name, closed set; ``correct`` (N,) for pairing.
+
+    ``counts`` has the number of images by class name.
+    """
 
     accuracy: float
     accuracy_open: float | None
     per_class: Mapping[str, float]
-    correct: tuple[bool, ...]
+    correct: tuple[bool, ...] = field(repr=False)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -105,7 +109,9 @@ def evaluation(closed: Scores, mission: Mission, open_scores: Scores | None = No
     if open_scores is not None:
         hits = open_scores.scores_nk.argmax(1) == open_scores.labels_n
         accuracy_open = hits.double().mean().item()
-    return Evaluation(right.double().mean().item(), accuracy_open, per_class, tuple(right.tolist()))
+    counts = {name: int((closed.labels_n == i).sum()) for i, name in enumerate(mission.names)}
+    accuracy = right.double().mean().item()
+    return Evaluation(accuracy, accuracy_open, per_class, tuple(right.tolist()), counts)
 
 
 def loss_pp(before: Evaluation, after: Evaluation) -> float:

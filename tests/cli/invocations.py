@@ -1,5 +1,6 @@
 """Commands on a small network and small pictures, and what they leave behind."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ __all__ = [
     "DISTILL",
     "N_CLASSES",
     "OPTIONS",
+    "SEARCH",
     "SIDE",
     "Cli",
     "Outcome",
     "assert_refused",
     "distill_words",
+    "drop_unfinished",
     "tree",
 ]
 
@@ -40,7 +43,20 @@ def distill_words(
 
 
 DISTILL = distill_words()
+SEARCH = (*DISTILL, "--optimise", "macs")  # one that finds something in so small a network
 COLLECT = ("collect", "net.py:net", *OPTIONS, "--data", "photos", "--out", "atlas")
+
+
+def drop_unfinished(run: Path) -> bool:
+    """Remove what an interrupted search kept, and folders that hold nothing else; was there any?"""
+    kept = run / "unfinished"
+    found = (kept / "search.json").exists()
+    shutil.rmtree(kept, ignore_errors=True)
+    for folder in (run, *run.parents):
+        if not folder.exists() or any(folder.iterdir()):
+            break
+        folder.rmdir()
+    return found
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:

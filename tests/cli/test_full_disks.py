@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 
-from invocations import DISTILL, Cli, assert_refused, distill_words, tree
+from distillnet.files import tensors
+from invocations import DISTILL, SEARCH, Cli, assert_refused, distill_words, drop_unfinished, tree
 
 
 @contextlib.contextmanager
@@ -50,18 +50,21 @@ def test_a_full_disk(
     def full(*args: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(safetensors.torch if name == "save_file" else Path, name, full)
-    done = cli(*DISTILL)
+    monkeypatch.setattr(tensors if name == "save_file" else Path, name, full)
+    done = cli(*SEARCH)
     assert_refused(done, 1)
     assert "No space left on device" in done.err
     assert "free some space" in done.err
+    assert drop_unfinished(run_folder) == (name == "write_bytes")  # the search was done by then
     assert tree(home) == before
 
 
 def test_folders_made_for_a_run_that_fails_go_again(cli: Cli, home: Path) -> None:
     before = tree(home)
-    done = cli(*distill_words(data="damaged"), "--out", "deep/deeper/run")
+    words = (*distill_words(data="damaged"), "--max-unreadable", "0", "--optimise", "macs")
+    done = cli(*words, "--out", "deep/deeper/run")
     assert_refused(done)
+    assert drop_unfinished(home / "deep" / "deeper" / "run")
     assert tree(home) == before
     assert cli(*DISTILL, "--out", "deep/deeper/run").status == 0
     assert (home / "deep" / "deeper" / "run" / "result.json").exists()

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from invocations import COLLECT, DISTILL, Cli, assert_refused, tree
+from invocations import COLLECT, DISTILL, SEARCH, Cli, assert_refused, drop_unfinished, tree
 
 cli_distill = importlib.import_module("distillnet.cli.distilling")
 
@@ -43,16 +44,18 @@ def test_ctrl_c_in_each_stage(
         request.getfixturevalue("run_folder")
     before = tree(home)
     monkeypatch.setattr(cli_distill, "progress", _interrupted_at(stage))
-    done = cli(*DISTILL)
+    done = cli(*SEARCH)
     assert_refused(done, 130)
-    assert done.err.strip() == "interrupted"
+    assert done.err.splitlines()[-1] == "interrupted"
+    kept = stage in ("search", "evaluate")
+    assert ("--resume goes on" in done.err) == drop_unfinished(home / "run") == kept
     assert tree(home) == before
 
 
 @pytest.mark.parametrize(
     ("module", "name", "args"),
     [
-        ("job.runs", "write_run", DISTILL),
+        ("job.runs", "write_run", SEARCH),
         (
             "models.train",
             "save_weights",
@@ -83,12 +86,21 @@ def test_ctrl_c_in_each_command(
     done = cli(*args, *(("--epochs", "1") if args[0] == "train" else ()))
     assert_refused(done, 130)
     assert done.err.splitlines()[-1] == "interrupted"
+    assert drop_unfinished(home / "run") == (name == "write_run")
     assert tree(home) == before
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ctrl_c_is_heard")
-def test_a_signal_from_outside(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated"),
+        (signal.SIGHUP, 129, "terminated"),
+    ],
+)
+def test_a_signal_from_outside(number: int, status: int, word: str, tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "distillnet", "demo", "--out", "run"],
         cwd=tmp_path,
@@ -96,10 +108,32 @@ def test_a_signal_from_outside(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        # Its temporary folder shows that it trains.
+        # Its workplace shows that it trains.
         while process.poll() is None and not list(tmp_path.iterdir()):
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+    assert (process.returncode, out, err) == (status, "", f"{word}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_this_process(
+    number: int, cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others that follow while things are put in order change nothing."""
+
+    def ended(*args: object, **options: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before, handler = tree(home), signal.getsignal(number)
+    monkeypatch.setattr("distillnet.job.distill.distill", ended)
+    done = cli(*DISTILL)
+    assert_refused(done, 128 + number)
+    assert done.err.strip() == "terminated"
+    assert tree(home) == before
+    assert signal.getsignal(number) is handler

@@ -140,7 +140,14 @@ def test_json_of_a_process_and_bars_on_a_terminal(home: Path, cli: Cli) -> None:
     assert process.returncode == 0, text
     assert set(json.loads(out)) >= RESULT_KEYS
     assert "hello" in text
-    for label in ("Collecting statistics", "images/s", "Searching", "steps/s", "Evaluating", "━"):
+    for label in (
+        "Collecting statistics",
+        "images/s",
+        "Searching",
+        "candidates/s",
+        "Evaluating",
+        "━",
+    ):
         assert label in text
     assert re.search(r"\d:\d\d:\d\d", text)  # time left
 
@@ -151,6 +158,10 @@ def test_lines_where_there_is_no_terminal(cli: Cli) -> None:
     assert re.search(r"^Evaluating: (\d+)/\1, ", done.err, re.M)
     assert "\x1b" not in done.err + done.out
     assert "Written to run" in done.out
+    # The network that is written has three outputs and knows of no fourth.
+    table, _, words = done.out.partition("Loss ")
+    assert "among all" not in table
+    assert "Told from all 4 classes" in words
 
 
 def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

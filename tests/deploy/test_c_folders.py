@@ -7,7 +7,7 @@ import pytest
 
 from commands import run_command
 from distillnet.deploy import TOLERANCE
-from untrained_run import CLASSES, SIDE, refused
+from untrained_run import CLASSES, SIDE, net_of, refused
 
 
 @pytest.mark.slow
@@ -31,12 +31,13 @@ def test_a_folder_of_c_says_what_torch_says(run: Path, monkeypatch, capsys, tmp_
     values = []
     for runtime in ("torch", "c"):
         run_command(monkeypatch, "evaluate", str(run), "--data", data, "--runtime", runtime,
-                    "--json")  # fmt: skip
+                    *(["--trust"] if runtime == "c" else []), "--json")  # fmt: skip
         values.append(json.loads(capsys.readouterr().out))
     assert [v.pop("runtime") for v in values] == ["torch", "c"]
     assert values[0] == values[1]
     run_command(monkeypatch, "bench", str(run), "--runtime", "c", "--seconds", "0", "--batch", "1",
-                "--out", str(tmp_path / "bench.json"), "--json")  # fmt: skip
+                "--model", net_of(run), "--out", str(tmp_path / "bench.json"),
+                "--json")  # fmt: skip
     told = json.loads(capsys.readouterr().out)
     assert [(e["network"], e["batch"]) for e in told["entries"]] == [
         (network, 1) for network in ("original", "distilled")
@@ -52,15 +53,16 @@ def test_runs_of_one_network_become_missions(
     home = run.parent
     for name, classes in (("early", "ant,bee"), ("late", "cat,ant")):
         run_command(
-            monkeypatch, "distill", f"{home / 'net.py'}:Net", "--data", str(home / "data"),
+            monkeypatch, "distill", net_of(run), "--data", str(home / "data"),
             "--out", str(tmp_path / name), "--classes", classes, "--class-names",
             str(home / "names.tsv"), "--input-size", str(SIDE), "--mean", "0.5,0.4,0.3", "--std",
             "0.25,0.25,0.25", "--method", "paper", "--max-loss", "60",
         )  # fmt: skip
     early, late, out = (str(tmp_path / name) for name in ("early", "late", "c"))
     capsys.readouterr()
+    model = ["--model", net_of(run)]
     run_command(monkeypatch, "export", early, "--format", "c", "--switchable", "--mission", late,
-                "--out", out, "--json")  # fmt: skip
+                *model, "--out", out, "--json")  # fmt: skip
     told = json.loads(capsys.readouterr().out)
     assert told["switchable"]
     assert [(m["name"], m["classes"]) for m in told["missions"]] == [
@@ -69,22 +71,25 @@ def test_runs_of_one_network_become_missions(
     assert all(m["difference"] <= TOLERANCE for m in told["missions"])
     for path in (early, late):
         values = []
-        for options in (["--runtime", "c", "--file", out], ["--runtime", "torch"]):
+        for options in (["--runtime", "c", "--trust", "--file", out], ["--runtime", "torch"]):
             data = str(home / "data")
             run_command(monkeypatch, "evaluate", path, "--data", data, *options, "--json")
             values.append(json.loads(capsys.readouterr().out)["per_class"])
         assert values[0] == values[1]
     cases = [
-        (["export", str(run), "--format", "c", "--switchable", "--out", out], "--method paper"),
+        (["export", str(run), "--format", "c", "--switchable", *model, "--out", out],
+         "--method paper"),
         (["export", early, "--format", "c", "--mission", late, "--out", out], "--switchable"),
         (["export", early, "--switchable"], "--format c"),
         (["export", early, "--format", "c", "--int8"], "--format onnx"),
         (["export", early, "--format", "c", "--max-loss", "2"], "--format c with --max-loss"),
         (["export", early, "--prefix", "net"], "need --format c"),
         (["export", early, "--format", "c", "--prefix", "if"], "--prefix"),
-        (["evaluate", str(run), "--data", str(home / "data"), "--runtime", "c", "--file", out],
+        (["evaluate", str(run), "--data", str(home / "data"), "--runtime", "c", "--trust",
+          "--file", out],
          "Export this run"),
-        (["evaluate", early, "--data", str(home / "data"), "--runtime", "c", "--file", early],
+        (["evaluate", early, "--data", str(home / "data"), "--runtime", "c", "--trust", "--file",
+          early],
          "--format c"),
         (["bench", early, "--runtime", "c", "--threads", "2"], "--threads 1"),
     ]  # fmt: skip

@@ -24,7 +24,7 @@ from distillnet.deploy.pt2_file import write_pt2
 from distillnet.deploy.runtimes import available_runtimes, file_format
 from distillnet.deploy.timing_kit import write_kit
 from distillnet.errors import InputError
-from untrained_run import SIDE
+from untrained_run import SIDE, net_of
 
 
 @pytest.mark.slow
@@ -50,7 +50,7 @@ def test_a_runtimes_memory_is_that_of_a_process_of_its_own(
 @pytest.mark.slow
 def test_bench_tells_what_the_contract_says(run: Path, monkeypatch, capsys, peaks) -> None:
     run_command(monkeypatch, "bench", str(run), "--runtime", "onnx", "--runtime", "torch",
-                "--seconds", "0", "--batch", "3", "--json")  # fmt: skip
+                "--model", net_of(run), "--seconds", "0", "--batch", "3", "--json")  # fmt: skip
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads((run / "bench.json").read_text())
     assert told["threads"] == 1
@@ -82,7 +82,7 @@ def test_networks_run_in_turns_and_are_compared_pair_by_pair(run: Path, tmp_path
     assert order == ["a", "b"] * 4
     assert times.shape == (3, 2)
     opened = dn.open_run(run)
-    networks = (original_network(opened)[0], distilled_network(opened))
+    networks = (original_network(opened, net_of(run))[0], distilled_network(opened))
     settings = Settings(batch=1, seconds=0.0, least_runs=5)
     timing = time_networks(networks, ["torch"], tmp_path, settings)
     assert [entry.network for entry in timing.entries] == ["original", "distilled"]
@@ -91,7 +91,7 @@ def test_networks_run_in_turns_and_are_compared_pair_by_pair(run: Path, tmp_path
 
 def test_the_original_is_found_again_whatever_form_it_came_in(run: Path, tmp_path: Path) -> None:
     opened = dn.open_run(run)
-    original, own = original_network(opened)
+    original, own = original_network(opened, net_of(run))
     assert own
     assert original.preprocessing == opened.preprocessing  # a file does not tell it itself
     write_pt2(original, path := tmp_path / "net.pt2", batch=None)
@@ -119,7 +119,10 @@ def test_many_threads_leave_out_the_runtime_that_has_one(run: Path, tmp_path: Pa
     assert "c" not in available_runtimes(2)
     with pytest.raises(InputError, match="found 2 threads"):
         file_format("c", 2)
-    networks = (original_network(dn.open_run(run))[0], distilled_network(dn.open_run(run)))
+    networks = (
+        original_network(dn.open_run(run), net_of(run))[0],
+        distilled_network(dn.open_run(run)),
+    )
     with pytest.raises(InputError, match="found 2 threads"):
         time_networks(networks, ["c"], tmp_path, Settings(threads=2, batch=1, seconds=0.0))
 
@@ -131,7 +134,7 @@ def test_what_holds_the_saving_back_is_what_got_no_faster() -> None:
 
 
 def test_the_profile_knows_layers_by_their_names_and_macs(run: Path, tmp_path: Path) -> None:
-    original, own = original_network(dn.open_run(run))
+    original, own = original_network(dn.open_run(run), net_of(run))
     assert own
     write_onnx(original, tmp_path / "o.onnx")
     layers = {layer.name: layer for layer in profile_onnx(tmp_path / "o.onnx", tmp_path, 1, 5)}

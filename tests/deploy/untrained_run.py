@@ -1,6 +1,7 @@
 """What the tests of a run of an untrained network share."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 from distillnet.cli import main
 from distillnet.images.preprocessing import Preprocessing, preprocess
 
-__all__ = ["CLASSES", "NET", "SIDE", "images", "refused"]
+__all__ = ["CLASSES", "NET", "SIDE", "images", "net_of", "refused"]
 
 SIDE, CLASSES = 32, ("ant", "bee", "cat", "dog")
 NET = f"""
@@ -38,6 +39,11 @@ def images(n: int, how: Preprocessing) -> tuple[Tensor, np.ndarray]:
     shape = (n, *how.input_size, 3)
     pixels = generator.integers(0, 256, shape, dtype=np.uint8)
     return torch.stack([preprocess(Image.fromarray(p), how) for p in pixels]), pixels
+
+
+def net_of(run: Path) -> str:
+    """The original of a run in its fixture, as the user names it."""
+    return f"{run.parent / 'net.py'}:Net"
 
 
 def refused(monkeypatch, *args: str) -> int | str | None:

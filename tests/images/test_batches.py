@@ -19,7 +19,7 @@ from noisy_pictures import TINY, noise_set, picture, save
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 20, 100])
 def test_batches_are_dense_and_in_order(tmp_path, workers, batch_size):
-    # 1 of 110 is unreadable: under 1 %. It is the last of a full batch of 8 or 20.
+    # 1 of 110 is unreadable, which may be. It is the last of a full batch of 8 or 20.
     images = noise_set(tmp_path / "i", 110, bad=[39])
     done = []
     stream = load_batches(
@@ -48,25 +48,32 @@ def test_batches_are_dense_and_in_order(tmp_path, workers, batch_size):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
-    ("n", "bad", "stops"),
+    ("n", "bad", "percent", "stops"),
     [
-        (200, [0, 1], False),
-        (200, [0, 1, 2], True),
-        (100, [99], False),
-        (99, [50], True),
-        (1, [0], True),
+        (40, [0, 1], 5.0, False),
+        (40, [0, 1, 2], 5.0, True),
+        (39, [0, 1], 5.0, True),
+        (3, [1], 5.0, False),  # one may always be unreadable
+        (3, [1, 2], 5.0, True),
+        (3, [1], 0.0, True),  # but for those who want none
+        (40, [39], 0.0, True),
+        (40, list(range(20)), 50.0, False),
+        (40, list(range(21)), 50.0, True),
+        (1, [0], 100.0, True),  # and never all
     ],
 )
-def test_at_most_one_percent_may_be_unreadable(tmp_path, n, bad, stops, workers):
+def test_a_share_may_be_unreadable(tmp_path, n, bad, percent, stops, workers):
     images = noise_set(tmp_path / "i", n, bad)
+    allowed = {"workers": workers, "max_unreadable_percent": percent}
     if not stops:
-        loaded = load_all(images, TINY, workers=workers)
+        loaded = load_all(images, TINY, **allowed)
         assert (len(loaded.refs), len(loaded.unreadable)) == (n - len(bad), len(bad))
         assert loaded.x_nchw.shape == (n - len(bad), 3, 4, 5)
         return
     read: list[int] = []
     with pytest.raises(ImageError, match=f"{len(bad)} of {n} images cannot be read") as caught:
-        load_all(images, TINY, workers=workers, on_image=read.append)
+        load_all(images, TINY, on_image=read.append, **allowed)
+    assert f"at most {percent:g} %" in str(caught.value)
     assert str(images.refs[bad[0]].path) in str(caught.value)
     assert max(read, default=0) <= bad[-1]  # it stopped as soon as it was certain
 

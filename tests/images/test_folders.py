@@ -55,6 +55,27 @@ def test_class_folders(tmp_path):
     assert open_images(tmp_path, TABLE).train.counts() == {0: 1, 1: 3, 2: 1}
 
 
+def test_images_of_other_kinds_are_counted(tmp_path):
+    for name in ("ant/1.png", "bee/2.png", "val/ant/3.png", "val/bee/4.png"):
+        save(tmp_path / "train" / name if "val" not in name else tmp_path / name)
+    (tmp_path / "train" / "cat").mkdir()
+    names = ("train/ant/a.HEIC", "train/ant/deep/b.heic", "val/bee/c.avif", "train/cat/d.heic")
+    for name in (*names, "train/ant/notes.txt", "train/ant/.e.heic", "train/stray.heic"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no matter what")
+    with zipfile.ZipFile(tmp_path / "zipped.zip", "w") as archive:
+        for path in (tmp_path / "train").rglob("*.*"):
+            archive.write(path, path.relative_to(tmp_path / "train"))
+    folders = open_images(tmp_path, TABLE, [0, 1])
+    assert folders.left_out == {".avif": 1, ".heic": 2}  # those of classes that are wanted
+    assert folders.train.counts() == {0: 1, 1: 1}
+    with pytest.raises(ImageError, match=r"class 2 \(cat\).* Left out: 1 \.heic file, not read"):
+        open_images(tmp_path, TABLE, [0, 1, 2])
+    (inside := tmp_path / "inside").mkdir()
+    (tmp_path / "zipped.zip").rename(inside / "train.zip")
+    assert open_images(inside, TABLE, [0, 1]).left_out == {".heic": 2}
+
+
 def test_select_orders_by_class_then_path():
     refs = [ImageRef(Path(f"{name}.png"), label) for name, label in [("b", 0), ("a", 0), ("c", 2)]]
     images = ImageSet(tuple(refs))

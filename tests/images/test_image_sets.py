@@ -59,3 +59,5 @@ def test_bad_arguments():
         limit(images, 0, 0)
     with pytest.raises(InputError, match="batches of 0 images with -1 workers"):
         load_batches(images, TINY, batch_size=0, workers=-1)
+    with pytest.raises(InputError, match="--max-unreadable 101"):
+        load_batches(images, TINY, max_unreadable_percent=101)

@@ -55,7 +55,7 @@ def _json(path: Path) -> dict[str, object]:
 def test_the_folder_is_complete(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         *("atlas", "data", "bitmaps.safetensors", "mission.json", "model.pt2", "result.json"),
-        *("front", "times.json", "weights.safetensors"),
+        *("front", "images.safetensors", "times.json", "weights.safetensors"),
     }
     assert [path.name for path in run.parent.iterdir()] == ["demo"]
     for path in run.rglob("*"):
@@ -112,8 +112,8 @@ def test_its_mission_runs_on_a_cortex_m(
 def test_evaluate_repeats_the_figures(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for data in ("data", "data/val"):
-        run_command(monkeypatch, "evaluate", str(run), "--data", str(run / data), "--json")
+    for data in ((), ("--data", str(run / "data")), ("--data", str(run / "data/val"))):
+        run_command(monkeypatch, "evaluate", str(run), *data, "--json")
         printed = json.loads(capsys.readouterr().out)
         result = dn.open_run(run).result
         assert printed["accuracy"] == pytest.approx(result["distilled"]["accuracy"])

@@ -66,6 +66,16 @@ def test_with_an_atlas_the_search_stays_off_its_images(folder: Path) -> None:
         split_images(Folders(rest, val), atlas=_atlas_of(rest))
 
 
+def test_a_part_whose_few_images_are_all_damaged_is_refused_at_once(folder: Path) -> None:
+    images = split_images(open_images(folder, TABLE))
+    first, second = (ref.path for ref in images.val.refs if ref.label == 1)
+    first.write_bytes(b"")
+    assert split_images(open_images(folder, TABLE)) == images  # the other is left
+    second.write_bytes(b"")
+    with pytest.raises(ImageError, match="no val image of class 1 can be read"):
+        split_images(open_images(folder, TABLE))
+
+
 def test_a_class_with_too_few_images_is_named(folder: Path) -> None:
     for path in sorted((folder / "1").iterdir())[2:]:
         path.unlink()

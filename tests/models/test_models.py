@@ -74,8 +74,8 @@ def test_preprocessing_is_torchvisions(name: str, size: tuple[int, int]) -> None
 
 def test_preprocessing_options_replace_the_networks_own(small: Model, tmp_path: Path) -> None:
     weights = saved(small, tmp_path / "w.safetensors")
-    how = load_model(SMALL, weights=weights, input_size=112, mean=(0, 0, 0), std=(1, 2, 1))
-    assert how.preprocessing == Preprocessing((112, 112), (0, 0, 0), (1, 2, 1), resize=128)
+    how = load_model(SMALL, weights=weights, input_size=112, mean=(0, 0, 0), std=(1, 0.5, 1))
+    assert how.preprocessing == Preprocessing((112, 112), (0, 0, 0), (1, 0.5, 1), resize=128)
 
 
 def test_timm() -> None:
@@ -186,7 +186,7 @@ def test_python_files(user_file: Path) -> None:
         ("network", {"input_size": None}, "--input-size"),
         ("network", {"mean": None}, "--mean"),
         ("network", {"input_size": 0}, "input size 0"),
-        ("network", {"std": (1.0, 0.0, 1.0)}, "above 0"),
+        ("network", {"std": (1.0, 0.0, 1.0)}, "--std 0, expected numbers from 0.001"),
         ("network", {"mean": (0.5, 0.5)}, "3 of each"),
         ("grey", {}, r"fails on images of shape \(2, 3, 8, 8\)"),
     ],

@@ -3,7 +3,6 @@
 import io
 import json
 import pickle
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from distillnet.errors import InputError
 from distillnet.models import load_model
 from distillnet.models.weights import weights_sha256
 from evil import Evil
+from programmes import edit, on_graph
 
 
 class _Classifier(nn.Module):
@@ -57,28 +57,6 @@ def test_programmes_compute_what_was_exported(tmp_path: Path, sides_too: bool) -
     assert weights_sha256(model.module.eval()) == weights_sha256(module)
 
 
-def _edit(source: Path, target: Path, **changes: object) -> None:
-    """Copy an archive, its records changed by functions of their bytes, or added."""
-    with zipfile.ZipFile(source) as archive:
-        records = {info.filename: archive.read(info) for info in archive.infolist()}
-    root = next(iter(records)).partition("/")[0]
-    for name, change in changes.items():
-        key = f"{root}/{name}"
-        records[key] = change(records.get(key, b"")) if callable(change) else change
-    with zipfile.ZipFile(target, "w") as archive:
-        for name, data in records.items():
-            archive.writestr(name, data)
-
-
-def _graph(change) -> dict[str, object]:
-    def rewrite(data: bytes) -> bytes:
-        document = json.loads(data)
-        change(document, document["graph_module"]["graph"])
-        return json.dumps(document).encode()
-
-    return {"models/model.json": rewrite}
-
-
 def _pickled_weight(trace: Path) -> dict[str, object]:
     def rewrite(data: bytes) -> bytes:
         config = json.loads(data)
@@ -113,7 +91,7 @@ def _code(trace: Path) -> str:
 def _call(target: str, *strings: str) -> dict[str, object]:
     inputs = [{"name": "", "arg": {"as_string": text}, "kind": 1} for text in strings]
     call = {"target": target, "inputs": inputs, "outputs": [], "metadata": {}, "name": "evil"}
-    return _graph(lambda _, graph: graph["nodes"].append(call))
+    return on_graph(lambda _, graph: graph["nodes"].append(call))
 
 
 def _rename(old: str, new: str) -> dict[str, object]:
@@ -128,7 +106,7 @@ def _size(expression: str) -> dict[str, object]:
         size = {"as_expr": {"expr_str": expression, "hint": {"as_int": 2}}}
         graph["tensor_values"]["x"]["sizes"][0] = size
 
-    return _graph(change)
+    return on_graph(change)
 
 
 def _factory(document: dict, _: object) -> None:
@@ -138,8 +116,8 @@ def _factory(document: dict, _: object) -> None:
     signature["out_spec"] = json.dumps([1, leaf])
 
 
-# With torch.export.load of PyTorch 2.15 the pickles and the expression run code; of the others some
-# later check of its own may or may not save the user.
+# With torch.export.load of PyTorch 2.15 the pickles run code; of the others some later check of its
+# own may or may not save the user.
 _HOSTILE = {
     "pickled weight": _pickled_weight,
     "pickled constant": _pickled_constant,
@@ -148,12 +126,8 @@ _HOSTILE = {
     "file mapper": lambda trace: _call("torch.ops.aten.from_file.default", str(trace)),
     "dunder": lambda trace: _call("_operator.__class__.__base__", str(trace)),
     "higher order": lambda trace: _call("torch.ops.higher_order.cond"),
-    "expression": lambda trace: _size(_code(trace)),
-    "expression in a symbol": lambda trace: _size(f"Integer({_code(trace)!r})"),
-    "attribute": lambda trace: _size("Integer.__class__"),
-    "node name": lambda trace: _rename("linear", f"y = {_code(trace)}; linear"),
     "weight name": lambda trace: _rename("head.bias", f'head.bias"+{_code(trace)}+"'),
-    "tree specification": lambda trace: _graph(_factory),
+    "tree specification": lambda trace: on_graph(_factory),
     "compiled library": lambda trace: {"data/aotinductor/model/net.so": b"\x7fELF"},
     "second network": lambda trace: {"models/other.json": b"{}"},
 }
@@ -162,20 +136,25 @@ _HOSTILE = {
 @pytest.mark.parametrize("kind", _HOSTILE)
 def test_hostile_programmes_are_refused(programme: Path, tmp_path: Path, kind: str) -> None:
     trace, path = tmp_path / "trace", tmp_path / "net.pt2"
-    _edit(programme, path, **_HOSTILE[kind](trace))
+    edit(programme, path, **_HOSTILE[kind](trace))
     with pytest.raises(InputError, match="is refused"):
         load_model(str(path), mean=(0, 0, 0), std=(1, 1, 1))
     assert not trace.exists()
 
 
-# Parts that no CNN needs are left out, whatever they hold. With torch.export.load all but the last
-# run code.
+# Parts that no CNN needs are left out, whatever they hold. With torch.export.load most run code.
 _IGNORED = {
-    "guard": lambda trace: _graph(lambda document, _: document.update(guards_code=[_code(trace)])),
+    "node name": lambda trace: _rename("linear", f"y = {_code(trace)}; linear"),
+    "attribute": lambda trace: _size("Integer.__class__"),
+    "expression in a symbol": lambda trace: _size(f"Integer({_code(trace)!r})"),
+    "expression": lambda trace: _size(_code(trace)),
+    "guard": lambda trace: on_graph(
+        lambda document, _: document.update(guards_code=[_code(trace)])
+    ),
     "sample inputs": lambda trace: {"data/sample_inputs/model.pt": _torch_bytes(trace)},
     "legacy weights": lambda trace: {"data/weights/model.pt": _torch_bytes(trace)},
     "legacy constants": lambda trace: {"data/constants/model.pt": _torch_bytes(trace)},
-    "metadata": lambda trace: _graph(
+    "metadata": lambda trace: on_graph(
         lambda _, graph: graph["nodes"][0]["metadata"].update(
             source_fn_stack="a,torch.os.system", stack_trace=f"\n{_code(trace)}"
         )
@@ -188,7 +167,7 @@ def test_hostile_parts_of_programmes_are_left_out(
     programme: Path, tmp_path: Path, kind: str
 ) -> None:
     trace, path = tmp_path / "trace", tmp_path / "net.pt2"
-    _edit(programme, path, **_IGNORED[kind](trace))
+    edit(programme, path, **_IGNORED[kind](trace))
     options = {"mean": (0, 0, 0), "std": (1, 1, 1)}
     changed, original = (load_model(str(p), **options) for p in (path, programme))
     assert changed.weights_sha256 == original.weights_sha256

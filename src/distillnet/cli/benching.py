@@ -10,10 +10,12 @@ import typer
 
 from distillnet.cli.checks import check_run
 from distillnet.cli.groups import NETWORK, OUTPUT, SELDOM
-from distillnet.cli.options import JsonOpt, RunArg
+from distillnet.cli.options import JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_line, print_table, progress, warn
-from distillnet.cut.times import KIT_MARKER, times_cache
+from distillnet.cut.times import times_cache
 from distillnet.files import check_writable, new_file, new_folder
+from distillnet.files.results import KIT
+from distillnet.models.names import check_model
 
 if TYPE_CHECKING:
     from distillnet.deploy.profile import LayerTime
@@ -37,6 +39,7 @@ _WORST = 8  # layers that the profile names
 
 def bench_command(
     run: RunArg,
+    model: OriginalOpt = None,
     runtime: Annotated[
         list[BenchRuntime] | None,
         typer.Option(
@@ -91,6 +94,8 @@ def bench_command(
 ) -> None:
     """Measure the latency of the original and the distilled network, in alternation."""
     check_run(run)
+    if model is not None:
+        check_model(model)
     path = out or run / "bench.json"
     check_writable(path)
     from distillnet.deploy import available_runtimes, distilled_network, original_network
@@ -105,7 +110,7 @@ def bench_command(
     for name in runtimes:
         file_format(name, threads)  # says what is missing before anything is measured
     settings = Settings(threads, batch, seconds)
-    original, own_weights = original_network(opened)
+    original, own_weights = original_network(opened, model)
     if not own_weights:
         warn("The original's weights are not at hand; random ones take as long.")
     networks = (original, distilled_network(opened))
@@ -168,10 +173,10 @@ def timings_command(
 ) -> None:
     """Measure how long layers take on this machine, so that distill makes networks fast here."""
     if kit is not None:
-        check_writable(kit, KIT_MARKER)
+        check_writable(kit, KIT)
         from distillnet.deploy.timing_kit import write_kit
 
-        with new_folder(kit, KIT_MARKER) as folder:
+        with new_folder(kit, KIT) as folder:
             write_kit(folder)
         if as_json:
             print_json({"kit": str(kit)})

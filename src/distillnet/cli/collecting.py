@@ -9,16 +9,15 @@ from distillnet.classes import ClassTable
 from distillnet.cli.checks import asked_mission, check_apart, check_folder
 from distillnet.cli.groups import IMAGES, OUTPUT, grouped
 from distillnet.cli.options import ComputeOptions, DataOpt, JsonOpt, ModelArg, NetworkOptions
-from distillnet.cli.output import print_json, print_table, progress, warn_unreadable
+from distillnet.cli.output import print_json, print_table, progress, warn_left_out, warn_unreadable
 from distillnet.files import check_writable, new_folder
+from distillnet.files.results import ATLAS
 from distillnet.job.options import Options
 
 if TYPE_CHECKING:
-    from distillnet.images import ImageSet
+    from distillnet.images import Folders
 
 __all__ = ["collect_command"]
-
-_MARKER = "atlas.json"
 
 
 @grouped
@@ -43,9 +42,14 @@ def collect_command(
 ) -> None:
     """Measure statistics of every neuron for each class, in one pass over the images."""
     device = compute.device.value
-    options = Options(batch_size=compute.batch_size, workers=compute.workers, device=device)
+    options = Options(
+        batch_size=compute.batch_size,
+        workers=compute.workers,
+        device=device,
+        max_unreadable_percent=compute.max_unreadable,
+    )
     reads = [data, network.weights, network.class_names]
-    check_writable(out, _MARKER)
+    check_writable(out, ATLAS)
     check_folder(data, "--data", "a folder with one folder of images per class in it")
     check_apart(out, [data])
     table = network.check(model)
@@ -54,20 +58,21 @@ def collect_command(
     from distillnet.graph.channels import analyse
     from distillnet.job.distill import measure_statistics, pick_device
 
-    with new_folder(out, _MARKER, reads) as folder, progress() as on_progress:
+    with new_folder(out, ATLAS, reads) as folder, progress() as on_progress:
         loaded = network.load(model)
-        names, images = known or _find(classes, data, loaded.classes)
+        names, folders = known or _find(classes, data, loaded.classes)
         graph = capture_model(loaded)
         atlas, unreadable = measure_statistics(
             graph.to(pick_device(device)),
             analyse(graph),
             loaded,
-            images,
+            folders.train,
             folder,
             options,
             on_progress,
         )
     warn_unreadable(unreadable)
+    warn_left_out(folders.left_out)
     counts = {names.names[c]: n for c, n in atlas.counts.items()}
     if as_json:
         print_json({"out": str(out), "counts": counts, "unreadable": len(unreadable)})
@@ -75,11 +80,11 @@ def collect_command(
         print_table(f"Atlas {out}", ["class", "images"], [[c, str(n)] for c, n in counts.items()])
 
 
-def _find(classes: str | None, data: Path, table: ClassTable) -> tuple[ClassTable, "ImageSet"]:
+def _find(classes: str | None, data: Path, table: ClassTable) -> tuple[ClassTable, "Folders"]:
     """The classes by the names that were asked for, and their images."""
     from distillnet.images import open_images
 
     if classes is None:
-        return table, open_images(data, table).train
+        return table, open_images(data, table)
     mission = asked_mission(classes, data, table)
-    return mission.named(table), open_images(data, table, mission).train
+    return mission.named(table), open_images(data, table, mission)

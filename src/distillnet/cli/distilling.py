@@ -9,11 +9,18 @@ import typer
 from distillnet.cli.checks import check_apart, check_run
 from distillnet.cli.common import print_run
 from distillnet.cli.groups import MISSION, OUTPUT, grouped
-from distillnet.cli.options import ComputeOptions, ImageOptions, JsonOpt, NetworkOptions
+from distillnet.cli.options import (
+    ComputeOptions,
+    ImageOptions,
+    JsonOpt,
+    NetworkOptions,
+    OverwriteOpt,
+)
 from distillnet.cli.output import print_json, print_line, print_result, progress
+from distillnet.cli.resuming import ResumeOptions, saying_what_is_kept, tell_best
 from distillnet.cli.search_options import BudgetOptions, SearchOptions, job_options
 from distillnet.files import check_writable, new_folder
-from distillnet.job.layout import RUN_MARKER
+from distillnet.files.results import RUN
 from distillnet.search.budget import Budget
 
 __all__ = ["distill_command"]
@@ -65,12 +72,14 @@ def distill_command(
     search: SearchOptions,
     compute: ComputeOptions,
     from_run: _FromOpt = None,
+    resuming: ResumeOptions,
+    overwrite: OverwriteOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Cut a network down to a few classes within an accuracy budget; the main job."""
     if from_run is not None:
         _refuse_beside_from(context)
-        _take_from(from_run, budget.budget(), out, as_json)
+        _take_from(from_run, budget.budget(), out, as_json, overwrite)
         return
     if model is None or images.data is None:
         given = {"MODEL": model, "--data": images.data}
@@ -80,7 +89,7 @@ def distill_command(
             "network from an earlier run"
         )
     options = job_options(budget, search, network, compute)
-    check_writable(out, RUN_MARKER)
+    check_writable(out, RUN, overwrite=overwrite)
     images.check()
     check_apart(out, (images.data, images.val, images.search))
     table = network.check(model)
@@ -88,11 +97,16 @@ def distill_command(
     # All that can be wrong without a network was found by now.
     from distillnet.atlas import open_atlas
     from distillnet.job.distill import distill
+    from distillnet.job.resuming import search_store
     from distillnet.job.runs import write_run
 
     sources = asdict(images) | {"weights": network.weights, "class_names": network.class_names}
     reads = [path for path in sources.values() if path] + [Path(model), Path(model.split(":")[0])]
-    with new_folder(out, RUN_MARKER, reads) as folder, progress() as on_progress:
+    with (
+        saying_what_is_kept(out, resuming),
+        new_folder(out, RUN, reads, overwrite=overwrite) as folder,
+        progress() as on_progress,
+    ):
         loaded = network.load(model)
         if found is None:
             found = images.find(classes, loaded.classes)
@@ -107,6 +121,9 @@ def distill_command(
             folder / "atlas",
             options,
             atlas=statistics,
+            store=search_store(
+                out, loaded, found.mission, split, options, **asdict(resuming), on_best=tell_best
+            ),
             on_progress=on_progress,
         )
         write_run(
@@ -116,7 +133,7 @@ def distill_command(
 
 
 _BUDGET = ("max_loss", "max_class_loss", "confidence", "target_macs", "target_params")
-_WITH_FROM = ("from_run", "out", "as_json", *_BUDGET)
+_WITH_FROM = ("from_run", "out", "overwrite", "as_json", *_BUDGET)
 
 
 def _refuse_beside_from(context: typer.Context) -> None:
@@ -133,13 +150,13 @@ def _refuse_beside_from(context: typer.Context) -> None:
         )
 
 
-def _take_from(run: Path, budget: Budget, out: Path, as_json: bool) -> None:
+def _take_from(run: Path, budget: Budget, out: Path, as_json: bool, overwrite: bool) -> None:
     check_run(run)
-    check_writable(out, RUN_MARKER)
+    check_writable(out, RUN, overwrite=overwrite)
     from distillnet.job.front import take_from_front
     from distillnet.job.runs import open_run
 
-    with new_folder(out, RUN_MARKER, [run]) as folder:
+    with new_folder(out, RUN, [run], overwrite=overwrite) as folder:
         result = take_from_front(open_run(run), budget, folder)
     if as_json:
         print_json(result)

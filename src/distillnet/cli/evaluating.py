@@ -1,22 +1,50 @@
 """The command that measures a run's accuracy, in each runtime."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from distillnet.cli.checks import check_folder, check_run
 from distillnet.cli.common import kept_apart
-from distillnet.cli.groups import NETWORK
-from distillnet.cli.options import BatchOpt, DataOpt, JsonOpt, RunArg, Runtime, WorkersOpt
-from distillnet.cli.output import print_json, print_table, progress, warn, warn_unreadable
+from distillnet.cli.groups import IMAGES, NETWORK
+from distillnet.cli.options import (
+    BatchOpt,
+    JsonOpt,
+    RunArg,
+    Runtime,
+    UnreadableOpt,
+    WorkersOpt,
+)
+from distillnet.cli.output import (
+    print_json,
+    print_table,
+    progress,
+    warn,
+    warn_left_out,
+    warn_unreadable,
+)
+from distillnet.images.left_out import MAX_UNREADABLE_PERCENT
+
+if TYPE_CHECKING:
+    from distillnet.images import ImageSet
+    from distillnet.job.runs import Run
 
 __all__ = ["evaluate_command"]
 
 
 def evaluate_command(
     run: RunArg,
-    data: DataOpt,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of images: DIR/CLASS/IMAGE, or train/ and val/ of that form, of which "
+            "val/ is taken.",
+            show_default="the images held out for the run's own figures",
+            rich_help_panel=IMAGES,
+        ),
+    ] = None,
     runtime: Annotated[
         Runtime, typer.Option(help="What runs the network.", rich_help_panel=NETWORK)
     ] = Runtime.torch,
@@ -29,47 +57,60 @@ def evaluate_command(
             rich_help_panel=NETWORK,
         ),
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Compile and run the folder of C (c); it is code, so it has to be yours or from "
+            "somebody you trust.",
+            show_default="off",
+            rich_help_panel=NETWORK,
+        ),
+    ] = False,
     batch_size: BatchOpt = 32,
     workers: WorkersOpt = 0,
+    max_unreadable: UnreadableOpt = MAX_UNREADABLE_PERCENT,
     as_json: JsonOpt = False,
 ) -> None:
-    """Measure a distilled network's accuracy, overall and per class, on DIR/val or all of DIR."""
+    """Measure a distilled network's accuracy, overall and per class.
+
+    On the images that were held out for its own figures, or on those of DIR. Where it was made of
+    some of these, that is said first.
+    """
     if file is not None and runtime is Runtime.torch:
         raise typer.BadParameter("--file needs --runtime onnx or c; torch reads RUN/model.pt2")
+    if trust and runtime is not Runtime.c:
+        raise typer.BadParameter("--trust needs --runtime c; nothing else here is code")
     check_run(run)
     check_folder(data, "--data", "a folder with one folder of images per class in it")
     from distillnet.deploy import evaluate_c, evaluate_onnx, open_onnx
-    from distillnet.images import load_batches, open_images
+    from distillnet.images import load_batches
     from distillnet.job.runs import evaluate_run, open_run
 
     opened = open_run(run)
-    folders = open_images(data, opened.classes, opened.mission.indices)
+    images, seen = _own_images(opened) if data is None else _given_images(opened, data)
     with progress() as on_progress:
-        images = kept_apart(folders)
         stream = load_batches(
             images,
             opened.preprocessing,
             batch_size=batch_size,
             workers=workers,
             on_image=lambda n: on_progress("evaluate", n, len(images)),
+            max_unreadable_percent=max_unreadable,
         )
         if runtime is Runtime.onnx:
             result = evaluate_onnx(opened, open_onnx(file or run / "model.onnx"), stream)
         elif runtime is Runtime.c:
-            result = evaluate_c(opened, file or run / "c", stream)
+            result = evaluate_c(opened, file or run / "c", stream, trust=trust)
         else:
             result = evaluate_run(opened, stream)
     warn_unreadable(stream.unreadable)
-    if folders.val is None:
-        warn(
-            f"{data} has no val/ or test/: these are all of its images. Those that the network was "
-            "distilled on flatter it."
-        )
     values: dict[str, Any] = {
         "accuracy": result.accuracy,
         "accuracy_open": None,
         "per_class": dict(result.per_class),
         "n": result.n,
+        "n_seen": seen,
         "runtime": runtime.value,
     }
     if as_json:
@@ -78,3 +119,37 @@ def evaluate_command(
     rows = [[name, f"{100 * share:.1f} %"] for name, share in result.per_class.items()]
     rows.append(["all", f"{100 * result.accuracy:.1f} %"])
     print_table(f"{run} on {result.n} images", ["class", "accuracy"], rows)
+
+
+def _own_images(opened: "Run") -> tuple["ImageSet", int | None]:
+    """Those that were held out for the run's figures; of which it has seen none."""
+    from distillnet.job.provenance import held_out
+
+    source = opened.sources.get("val") or opened.sources.get("data")
+    images, gone = held_out(opened.directory, source, opened.classes, opened.mission)
+    if gone:
+        warn(f"{gone} of the {len(images) + gone} images that were held out are not there any more")
+    return images, 0
+
+
+def _given_images(opened: "Run", data: Path) -> tuple["ImageSet", int | None]:
+    """The user's, and how many of them the network was made of; None where nobody knows."""
+    from distillnet.images import open_images
+    from distillnet.job.provenance import read_provenance
+
+    folders = open_images(data, opened.classes, opened.mission.indices)
+    images, known = kept_apart(folders), read_provenance(opened.directory)
+    warn_left_out(folders.left_out)
+    if known is None:
+        if folders.val is None:
+            warn(
+                f"{data} has no val/ or test/: these are all of its images. Those that the network "
+                "was distilled on flatter it."
+            )
+        return images, None
+    if seen := known.seen(images):
+        warn(
+            f"{seen} of these {len(images)} images are among those that the network was made of, "
+            "and flatter it; without --data those are taken that were held out."
+        )
+    return images, seen

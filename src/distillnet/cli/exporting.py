@@ -1,7 +1,7 @@
 """The command that writes a run for another runtime, and checks what it wrote."""
 
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,9 +10,11 @@ import typer
 
 from distillnet.cli.checks import check_folder, check_run
 from distillnet.cli.groups import IMAGES, NETWORK, OUTPUT, SELDOM
-from distillnet.cli.options import ImageOptions, JsonOpt, RunArg
+from distillnet.cli.options import ImageOptions, JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_table, warn
 from distillnet.files import check_writable, new_file, new_folder
+from distillnet.files.results import C_FOLDER
+from distillnet.models.names import check_model
 
 if TYPE_CHECKING:
     from distillnet.deploy import Exported
@@ -132,6 +134,7 @@ def export_command(
             rich_help_panel=SELDOM,
         ),
     ] = None,
+    model: OriginalOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Write the distilled network for another runtime, and check that it agrees."""
@@ -151,10 +154,13 @@ def export_command(
                 f"--format c with {', '.join(found)}; the C engine takes one normalised float32 "
                 "image and is compared on noise. Leave them out, or choose --format onnx"
             )
-        _export_c(run, out or run / "c", prefix, as_missions, mission or [], as_json)
+        if model is not None and not as_missions:
+            raise typer.BadParameter("--model without --switchable, which alone needs the original")
+        asked = _AskedC(out or run / "c", prefix, as_missions, tuple(mission or ()), model)
+        _export_c(run, asked, as_json)
         return
-    if as_missions or mission or prefix != _PREFIX:
-        raise typer.BadParameter("--prefix, --switchable and --mission need --format c")
+    if as_missions or mission or model or prefix != _PREFIX:
+        raise typer.BadParameter("--prefix, --switchable, --mission and --model need --format c")
     precision = "int8" if int8 else "float16" if fp16 else "float32"
     check_run(run)
     check_folder(data, "--data", "the folder of images that the run was distilled on")
@@ -177,25 +183,43 @@ def export_command(
         _print_exported(values)
 
 
-def _export_c(
-    run: Path, out: Path, prefix: str, as_missions: bool, others: list[Path], as_json: bool
-) -> None:
-    for folder in (run, *others):
+@dataclass(frozen=True)
+class _AskedC:
+    """What was asked of ``--format c``."""
+
+    out: Path
+    prefix: str
+    as_missions: bool
+    others: tuple[Path, ...]
+    model: str | None
+
+    def command(self, run: Path) -> str:
+        """The command line, to stand in the files."""
+        words = ["export", str(run), "--format", "c", "--prefix", self.prefix]
+        words += ["--switchable"] * self.as_missions
+        words += [word for other in self.others for word in ("--mission", str(other))]
+        return "distillnet " + shlex.join(words)
+
+
+def _export_c(run: Path, asked: _AskedC, as_json: bool) -> None:
+    for folder in (run, *asked.others):
         check_run(folder)
-    from distillnet.deploy import C_MARKER, TOLERANCE, export_c
+    if asked.model is not None:
+        check_model(asked.model)
+    from distillnet.deploy import TOLERANCE, export_c
     from distillnet.engine import check_prefix
     from distillnet.job.runs import open_run
 
-    check_prefix(prefix)
+    check_prefix(asked.prefix)
     opened = open_run(run)
-    runs = [open_run(other) for other in others]
-    words = ["export", str(run), "--format", "c", "--prefix", prefix]
-    words += ["--switchable"] * as_missions
-    words += [word for other in others for word in ("--mission", str(other))]
-    command = "distillnet " + shlex.join(words)
-    with new_folder(out, C_MARKER) as work:
-        done = export_c(opened, work, prefix, runs, as_missions=as_missions, command=command)
-    values = {"out": str(out), "format": "c", "prefix": prefix, "tolerance": TOLERANCE}
+    runs = [open_run(other) for other in asked.others]
+    with new_folder(asked.out, C_FOLDER) as work:
+        done = export_c(
+            opened, work, asked.prefix, runs,
+            as_missions=asked.as_missions, model=asked.model, command=asked.command(run),
+        )  # fmt: skip
+    values: dict[str, Any] = {"out": str(asked.out), "format": "c", "prefix": asked.prefix}
+    values["tolerance"] = TOLERANCE
     values |= asdict(done)
     if as_json:
         print_json(values)
@@ -205,8 +229,8 @@ def _export_c(
             "There is no C compiler here, so the code was not run; `make test` in the folder does."
         )
     rows = [
-        ["Folder", str(out)],
-        ["Form", "switchable, all weights" if as_missions else "compact, one mission"],
+        ["Folder", str(asked.out)],
+        ["Form", "switchable, all weights" if asked.as_missions else "compact, one mission"],
         ["Weights", f"{done.weight_bytes:,} bytes"],
         [
             "Arena",

@@ -18,11 +18,12 @@ from distillnet.cli.failures import explain
 from distillnet.cli.groups import OUTPUT, GroupedCommand
 from distillnet.cli.inspecting import inspect_command
 from distillnet.cli.memory import keep_freed_memory
-from distillnet.cli.options import JsonOpt
+from distillnet.cli.options import JsonOpt, OverwriteOpt
 from distillnet.cli.output import print_line, progress, warn
+from distillnet.cli.signals import ended_like_ctrl_c
 from distillnet.cli.training import train_command
 from distillnet.files import check_writable, new_folder
-from distillnet.job.layout import RUN_MARKER
+from distillnet.files.results import DEMO
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -56,13 +57,14 @@ def demo(
         Path,
         typer.Option(metavar="RUN", help="The folder to write.", rich_help_panel=OUTPUT),
     ] = Path("distillnet-demo"),
+    overwrite: OverwriteOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Do the whole job in a minute: train a digits network, then distill it for three digits."""
-    check_writable(out, RUN_MARKER)
+    check_writable(out, DEMO, overwrite=overwrite)
     from distillnet.job.demo import run_demo
 
-    with new_folder(out, RUN_MARKER) as folder, progress() as on_progress:
+    with new_folder(out, DEMO, overwrite=overwrite) as folder, progress() as on_progress:
         done = run_demo(folder, on_progress=on_progress)
     print_run(done, out, as_json)
 
@@ -82,14 +84,21 @@ for name, does, command in (
 
 
 def main() -> None:
-    """Run the command line and end the process with status 0, 1, 2 or 130; see ``failures``."""
+    """Run the command line and end the process with a status; see ``failures``.
+
+    That is 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, as shells have it.
+    """
     keep_freed_memory()
+    ended_by: list[int] = []
     try:
-        app()
+        with ended_like_ctrl_c() as ended_by:
+            app()
     except SystemExit as leaving:  # --help, wrong options and Ctrl-C are typer's
         if leaving.code == 130:
-            warn("interrupted")
+            warn("terminated" if ended_by else "interrupted")
             _forget_the_interrupt()
+            if ended_by:
+                leaving.code = 128 + ended_by[0]
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the user gets one message
         status, message = explain(error)

@@ -11,6 +11,7 @@ from distillnet.classes import ClassTable, Mission
 from distillnet.cli.checks import asked_mission, check_file, check_folder
 from distillnet.cli.groups import IMAGES, MISSION, NETWORK, OUTPUT, SELDOM
 from distillnet.errors import InputError
+from distillnet.images.left_out import MAX_UNREADABLE_PERCENT
 from distillnet.job.options import METHODS, SCORE_NAMES, SURGEON
 from distillnet.models.names import check_model, classes_before
 
@@ -30,10 +31,13 @@ __all__ = [
     "Method",
     "ModelArg",
     "NetworkOptions",
+    "OriginalOpt",
+    "OverwriteOpt",
     "RunArg",
     "Runtime",
     "ScoreName",
     "SeedOpt",
+    "UnreadableOpt",
     "WorkersOpt",
 ]
 
@@ -68,6 +72,17 @@ ModelArg = Annotated[
         "FILE.pt2.",
     ),
 ]
+OriginalOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="The original network; needed where it is FILE.py:CALLABLE, which runs only if you "
+        "name it.",
+        show_default="what RUN names",
+        rich_help_panel=NETWORK,
+    ),
+]
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, written by `distill`.")]
 DataOpt = Annotated[
     Path,
@@ -82,6 +97,17 @@ WorkersOpt = Annotated[
         min=0,
         metavar="N",
         help="Extra processes that read images; with 0 the main process reads them.",
+        rich_help_panel=SELDOM,
+    ),
+]
+UnreadableOpt = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=100,
+        metavar="PERCENT",
+        help="How many of the images may be unreadable before the command stops; one always may, "
+        "unless it is 0.",
         rich_help_panel=SELDOM,
     ),
 ]
@@ -100,6 +126,16 @@ JsonOpt = Annotated[
     typer.Option(
         "--json",
         help="Print one JSON object instead of tables.",
+        show_default="off",
+        rich_help_panel=OUTPUT,
+    ),
+]
+OverwriteOpt = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Also remove what was exported or timed of the earlier run in --out, and nothing "
+        "else.",
         show_default="off",
         rich_help_panel=OUTPUT,
     ),
@@ -292,3 +328,4 @@ class ComputeOptions:
     ] = Device.auto
     batch_size: BatchOpt = 32
     workers: WorkersOpt = 0
+    max_unreadable: UnreadableOpt = MAX_UNREADABLE_PERCENT

@@ -1,6 +1,7 @@
 """What a person sees: progress on standard error, tables and JSON on standard output."""
 
 import contextlib
+import datetime
 import json
 import math
 import sys
@@ -21,6 +22,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from distillnet.images.left_out import described
+
 __all__ = [
     "print_json",
     "print_line",
@@ -28,6 +31,7 @@ __all__ = [
     "print_table",
     "progress",
     "warn",
+    "warn_left_out",
     "warn_unreadable",
 ]
 
@@ -44,12 +48,14 @@ _LABELS = {
     "timings": "Timing layers",
 }
 _UNITS = {
-    "search": "steps",
+    "search": "candidates",
     "train": "epochs",
     "tune": "epochs",
     "bench": "pairs",
     "timings": "rounds",
 }  # of the others, images
+# How many steps they take is known only when they are done: what is left would be a guess.
+_OPEN_ENDED = frozenset(("search",))
 _LINE_EVERY_S = 10.0
 _SHOWN_UNREADABLE = 10
 
@@ -85,10 +91,24 @@ def warn_unreadable(messages: Sequence[str]) -> None:
         warn(f"  and {len(messages) - _SHOWN_UNREADABLE} more")
 
 
+def warn_left_out(left_out: Mapping[str, int]) -> None:
+    """Which images are of a kind that is not read, where there are any."""
+    if left_out:
+        warn(f"left out: {described(left_out)}, a kind of image that distillnet does not read")
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         unit = _UNITS.get(str(task.fields["stage"]), "images")
         return Text(f"{task.speed:.1f} {unit}/s" if task.speed else f"- {unit}/s")
+
+
+class _Left(TimeRemainingColumn):
+    def render(self, task: Task) -> Text:
+        """How long it takes yet, or where nobody can tell, how long it has taken."""
+        if task.fields["stage"] not in _OPEN_ENDED:
+            return super().render(task)
+        return Text(f"{datetime.timedelta(seconds=int(task.elapsed or 0))}", "progress.elapsed")
 
 
 @contextlib.contextmanager
@@ -107,7 +127,7 @@ def progress() -> Iterator[OnProgress]:
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
-        TimeRemainingColumn(),
+        _Left(),
         console=Console(stderr=True),
     )
     tasks: dict[str, Any] = {}
@@ -137,7 +157,9 @@ def _lines() -> OnProgress:
         printed[stage] = now
         spent = now - begin
         line = f"{_LABELS.get(stage, stage)}: {done}/{total}"
-        if spent > 0 and done > 0:
+        if stage in _OPEN_ENDED and done < total:
+            line = f"{_LABELS[stage]}: {done} {_UNITS[stage]} tried in {spent:.0f} s"
+        elif spent > 0 and done > 0:
             rate = done / spent
             line += f", {rate:.1f} {_UNITS.get(stage, 'images')}/s"
             if done < total:
@@ -190,9 +212,6 @@ def print_result(result: Mapping[str, Any]) -> None:
         ],
         _accuracy_row("Accuracy among the classes", before["accuracy"], after["accuracy"]),
     ]
-    if before["accuracy_open"] is not None and after["accuracy_open"] is not None:
-        label = f"Accuracy among all {result['n_classes']:,}"
-        rows.append(_accuracy_row(label, before["accuracy_open"], after["accuracy_open"]))
     for name, share in before["per_class"].items():
         rows.append(_accuracy_row(f"  {name}", share, after["per_class"][name]))
     names = ", ".join(entry["name"] for entry in result["classes"])
@@ -208,6 +227,13 @@ def print_result(result: Mapping[str, Any]) -> None:
         f"The search had expected {expected:+.2f} (95 % interval {least:+.2f} to {most:+.2f}); "
         f"it was stopped by {result['stopped_by']}."
     )
+    if before["accuracy_open"] is not None and after["accuracy_open"] is not None:
+        lines.append(
+            f"Told from all {result['n_classes']:,} classes, and not only from each other, "
+            f"{100 * before['accuracy_open']:.1f} % of the images were right before the cut and "
+            f"{100 * after['accuracy_open']:.1f} % after it; the written network no longer has the "
+            "other classes' outputs."
+        )
     budget = allowed_loss_pp(result)
     if low <= budget < high:
         lines.append(

@@ -213,6 +213,7 @@ def job_options(
         batch_size=compute.batch_size,
         workers=compute.workers,
         device=compute.device.value,
+        max_unreadable_percent=compute.max_unreadable,
     )
 
 

@@ -1,7 +1,8 @@
 """What a network costs: multiply-accumulates and parameters, whole or under a plan.
 
 Convention: one multiply-add is one MAC; convolutions and linear layers count, nothing else; per
-image. A convolution has Hout Wout M (N / G) K K of them, a linear layer M N. Biases count as
+image. A convolution has Hout Wout M (N / G) K K of them, a linear layer M N; the few of a gate's
+convolution over channels are left out. Biases count as
 parameters, not as MACs. Batch norm is folded into what it follows, so its numbers are not counted
 twice.
 """
@@ -20,7 +21,7 @@ from distillnet.cut.plan import Plan, removed_classes
 from distillnet.cut.thin import Split, halves
 from distillnet.graph import Graph, consumers
 from distillnet.graph.channels import Channels
-from distillnet.graph.operators import LAYERS, POINTWISE, Node
+from distillnet.graph.operators import LAYERS, POINTWISE, WHOLE_ROLES, Node
 
 __all__ = [
     "LAYER_SHARE",
@@ -162,7 +163,7 @@ def class_work(
 
 def node_overhead(node: Node, left: int, element: float) -> float:
     """MACs that stand for the time to make one number of a node's output, beside a layer's own."""
-    if node.op in ("input", "act", "flatten", "unflatten", "gather", "mask"):
+    if node.op in ("input", "act", "flatten", "unflatten", "gather", "mask", "channel_conv"):
         return 0.0
     if node.op == "lrn":
         return _LRN_PASSES * element + (left if element else 0)
@@ -223,6 +224,8 @@ def _params(
                 else:
                     per_filter = (weight.shape[1] if grouped else inputs) * weight[0, 0].numel()
                     total += left * per_filter
+            elif role in WHOLE_ROLES:
+                total += graph.params[name].numel()
             else:
                 total += left
     return total

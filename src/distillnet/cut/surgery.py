@@ -16,7 +16,7 @@ from distillnet.cut.plan import Plan, removed_classes
 from distillnet.cut.thin import Split, halves, join, matrix
 from distillnet.graph import Graph, fast_layout
 from distillnet.graph.channels import Channels
-from distillnet.graph.operators import LAYERS, Node
+from distillnet.graph.operators import LAYERS, WHOLE_ROLES, Node
 
 __all__ = ["compact", "insert_masks", "mask", "split"]
 
@@ -142,6 +142,8 @@ def _factors(matrix_dm: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 def _slice(
     tensor: Tensor, role: str, node: Node, kept: NDArray[np.int64], left: dict[str, NDArray]
 ) -> Tensor:
+    if role in WHOLE_ROLES:
+        return tensor.clone()
     result = tensor[torch.from_numpy(kept).to(tensor.device)]
     if role == "weight" and node.op in LAYERS and node.attrs.get("groups", 1) == 1:
         inputs = left[node.inputs[0]]
@@ -165,7 +167,9 @@ def _shrink(
     elif node.op == "gather":
         position = {int(old): new for new, old in enumerate(left[node.inputs[0]])}
         attrs["index"] = tuple(position[node.attrs["index"][i]] for i in kept.tolist())
-    elif node.op == "lrn" and len(kept) < node.shape[0]:
+    elif node.op == "group_norm":
+        attrs["groups"] = len(kept) // (node.shape[0] // attrs["groups"])
+    elif node.op in ("lrn", "channel_conv") and len(kept) < node.shape[0]:
         # Windows lie over the original channels; see operators._lrn.
         roles["positions"] = f"{node.name}.positions"
         old = graph.params.get(roles["positions"])

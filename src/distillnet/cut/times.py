@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import fmean
 
 from distillnet.errors import InputError
+from distillnet.files.results import KIT
 
 __all__ = [
     "CHAINS",
@@ -46,7 +47,7 @@ POOL = 0  # stands for a kernel: a maximum pool of 3 x 3 places, one by one
 _POOLS = 8
 _ALIKE = 1.02  # times that no measurement tells apart
 FORMAT = 1
-KIT_MARKER = "kit.json"  # what tells a kit from somebody else's folder
+KIT_MARKER = KIT.marker
 
 Chain = tuple[tuple[int, int, int], ...]  # layers: channels in, out, kernel or POOL
 

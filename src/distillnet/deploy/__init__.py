@@ -1,7 +1,7 @@
 """From a run to a device: files for other runtimes, int8, and times side by side."""
 
 from distillnet.deploy.agreement import TOLERANCE, Agreement, compare
-from distillnet.deploy.c_folder import C_MARKER, CFolder, evaluate_c, export_c
+from distillnet.deploy.c_folder import CFolder, evaluate_c, export_c
 from distillnet.deploy.exporting import FORMATS, Exported, Form, evaluate_onnx, export, onnx_scores
 from distillnet.deploy.networks import Deployable, distilled_network, original_network
 from distillnet.deploy.onnx_file import OnnxFile, open_onnx, write_onnx
@@ -9,7 +9,6 @@ from distillnet.deploy.quantise import to_half, to_int8
 from distillnet.deploy.runtimes import RUNTIMES, available_runtimes
 
 __all__ = [
-    "C_MARKER",
     "FORMATS",
     "RUNTIMES",
     "TOLERANCE",

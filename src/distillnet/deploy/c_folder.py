@@ -36,7 +36,6 @@ from distillnet.images import Batch
 from distillnet.job.runs import Run, evaluate_scores
 
 __all__ = [
-    "C_MARKER",
     "CFolder",
     "CMission",
     "c_scores",
@@ -46,8 +45,6 @@ __all__ = [
     "write_c",
 ]
 
-# What tells a folder of C, which may be replaced, from a folder of somebody else's sources.
-C_MARKER = "model.h"
 _ABOUT = "about.json"
 
 
@@ -87,6 +84,7 @@ def export_c(
     others: Sequence[Run] = (),
     *,
     as_missions: bool = False,
+    model: str | None = None,
     command: str = "",
 ) -> CFolder:
     """Write a run into an existing folder and compare it with PyTorch.
@@ -95,6 +93,7 @@ def export_c(
         others: runs of the same network and weights, as further missions; needs ``as_missions``.
         as_missions: keep all weights and take each run's bitmaps as a mission; else write the
             compact network.
+        model: the original as the user names it now, see ``original_model``.
         command: what was asked for, to stand in the files.
 
     Raises:
@@ -104,7 +103,7 @@ def export_c(
     distilled = distilled_network(run)
     banner = f"Written by {distilled.provenance['producer']}: {command or 'export --format c'}"
     if as_missions:
-        program, missions = switchable_program(run, others)
+        program, missions = switchable_program(run, others, model)
     elif others:
         raise InputError(
             "found --mission without --switchable; a compact network has one mission. Add "
@@ -190,6 +189,8 @@ def _compare(native: Native, mission: ReferencedMission, x_nchw: Tensor) -> Agre
 def open_c(folder: Path, work: Path) -> tuple[Native, Mapping[str, Sequence[str]]]:
     """Compile a folder that ``export --format c`` wrote; the classes of its missions beside it.
 
+    This runs what is in the folder: it must be one that was just written, or that the user trusts.
+
     Args:
         work: an existing folder for the library; nothing is written into ``folder``.
 
@@ -214,12 +215,23 @@ def c_scores(folder: Path, work: Path) -> Callable[[NDArray[np.float32]], NDArra
     return lambda x_nchw: native.scores(bound, x_nchw)
 
 
-def evaluate_c(run: Run, folder: Path, batches: Iterable[Batch]) -> Evaluation:
+def evaluate_c(
+    run: Run, folder: Path, batches: Iterable[Batch], *, trust: bool = False
+) -> Evaluation:
     """A compiled network's closed-set accuracy on images of the mission's classes.
 
+    Args:
+        trust: the user's word that the folder's code may run.
+
     Raises:
-        InputError: the folder has no mission of the run's classes, or there is no compiler.
+        InputError: there is no such word; the folder has no mission of the run's classes, or there
+            is no compiler.
     """
+    if not trust:
+        raise InputError(
+            f"{folder} is code in C, which would be compiled and run on this machine with all "
+            "your rights; nothing in it is checked. If you made it, or trust who did, pass --trust"
+        )
     with TemporaryDirectory() as name:
         native, missions = open_c(folder, Path(name))
         wanted = list(run.mission.names)

@@ -78,8 +78,12 @@ def _bitmaps(run: Run) -> dict[str, Tensor]:
     return unpack(fused)
 
 
-def switchable_program(run: Run, others: Sequence[Run]) -> tuple[Program, list[ReferencedMission]]:
+def switchable_program(
+    run: Run, others: Sequence[Run], named: str | None = None
+) -> tuple[Program, list[ReferencedMission]]:
     """One program with all weights of the original, and the runs as its missions.
+
+    ``named`` is the original as the user names it now, see ``original_model``.
 
     Raises:
         InputError: runs of different networks, or one that does not stand on the original weights.
@@ -99,7 +103,7 @@ def switchable_program(run: Run, others: Sequence[Run]) -> tuple[Program, list[R
             )
     height, width = run.result["distilled"]["input_size"]
     try:
-        model = original_model(run, (height, width))
+        model = original_model(run, (height, width), named)
     except InputError as error:
         raise InputError(
             f"{error} A switchable network needs all weights of {run.result['model']}; bring them "

@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from distillnet.graph import GraphModule
 from distillnet.graph.capture import capture_model
 from distillnet.images.preprocessing import Preprocessing, Size
-from distillnet.job.runs import Run
+from distillnet.job.runs import Run, model_name
 from distillnet.models import Model, load_model, random_model
 from distillnet.models.programs import load_program
 
@@ -71,7 +71,7 @@ def distilled_network(run: Run) -> Deployable:
     module = load_program(run.directory / "model.pt2").module
     result, mission = run.result, run.mission
     provenance = {
-        "model": str(result["model"]),
+        "model": model_name(str(result["model"])),
         "weights_sha256": run.weights_sha256,
         "classes": json.dumps(result["classes"]),
         "accuracy": f"{result['distilled']['accuracy']:.4f}",
@@ -82,16 +82,18 @@ def distilled_network(run: Run) -> Deployable:
     return _deployable("distilled", module, run.preprocessing, mission.names, provenance)
 
 
-def original_model(run: Run, size: Size | None = None) -> Model:
+def original_model(run: Run, size: Size | None = None, named: str | None = None) -> Model:
     """The model that a run came from; weights that were downloaded are downloaded again.
 
     Args:
         size: of the input; by default that of the original.
+        named: the model as the user names it now; by default it is what the run names, unless that
+            is Python: a run may come from anybody, and never runs code.
 
     Raises:
-        InputError: the weights or the user's file are not where they were.
+        InputError: the weights or the user's file are not where they were; the run names Python.
     """
-    spec, how = str(run.result["model"]), run.preprocessing
+    spec, how = named or str(run.result["model"]), run.preprocessing
     height, width = size or run.result["baseline"]["input_size"]
     weights = run.sources.get("weights")
     return load_model(
@@ -100,22 +102,29 @@ def original_model(run: Run, size: Size | None = None) -> Model:
         input_size=height if height == width else None,
         mean=how.mean if _is_file(spec) else None,
         std=how.std if _is_file(spec) else None,
+        run_code=named is not None,
     )
 
 
-def original_network(run: Run) -> tuple[Deployable, bool]:
+def original_network(run: Run, named: str | None = None) -> tuple[Deployable, bool]:
     """The network that a run came from, and whether its weights are the original's own.
 
     Where weights are not at hand, random ones take their place: the time is the same.
+
+    Args:
+        named: the model as the user names it now, see ``original_model``.
     """
-    spec = str(run.result["model"])
+    spec = named or str(run.result["model"])
     height, width = run.result["baseline"]["input_size"]
     weights = run.sources.get("weights")
     own = _is_file(spec) or (weights is not None and Path(weights).exists())
-    model = original_model(run) if own else random_model(spec, input_size=height)
+    if own:
+        model = original_model(run, named=named)
+    else:
+        model = random_model(spec, input_size=height, run_code=named is not None)
     module = GraphModule(capture_model(model, (height, width))).eval()
     how = model.preprocessing.with_input_size((height, width))
-    provenance = {"model": spec, "weights_sha256": model.weights_sha256}
+    provenance = {"model": model_name(spec), "weights_sha256": model.weights_sha256}
     return _deployable("original", module, how, tuple(model.classes.names), provenance), own
 
 

@@ -19,7 +19,9 @@ __all__ = ["peak_mb"]
 
 def peak_mb(runtime: str, path: Path, threads: int, shape: tuple[int, ...]) -> float | None:
     """MB for images of ``shape`` (N, C, H, W); None where the system does not tell."""
-    command = [sys.executable, "-m", "distillnet.deploy.peak", runtime, str(path), str(threads)]
+    # -P: not from where the user stands, which may be somebody else's folder.
+    python = (sys.executable, "-P", "-m", "distillnet.deploy.peak")
+    command = [*python, runtime, str(path), str(threads)]
     done = subprocess.run([*command, *map(str, shape)], capture_output=True, text=True, check=False)
     return float(done.stdout) if done.returncode == 0 and done.stdout.strip() else None
 

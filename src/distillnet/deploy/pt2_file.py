@@ -1,16 +1,14 @@
 """Writing networks as torch.export programmes."""
 
-import io
-import json
+from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from distillnet.deploy.networks import Deployable
+from distillnet.graph.saving import write_program
 
 __all__ = ["write_pt2"]
 
-_EXTRA = "distillnet.json"  # where the programme says where it comes from
+_AS_TEXT = ("class_names", "classes", "input_size", "preprocessing")  # JSON in ONNX's metadata
 
 
 def write_pt2(
@@ -26,8 +24,10 @@ def write_pt2(
         batch: images at once; None leaves their number open.
         with_preprocessing: take uint8 (N, H, W, 3) RGB instead of normalised (N, C, H, W).
     """
-    program = network.exported(batch, with_preprocessing)
-    # Through memory: where the disk is full, PyTorch's own writer ends the process (2.9).
-    archive = io.BytesIO()
-    torch.export.save(program, archive, extra_files={_EXTRA: json.dumps(network.provenance)})
-    path.write_bytes(archive.getbuffer())
+    told = {key: value for key, value in network.provenance.items() if key not in _AS_TEXT}
+    about = {
+        **told,
+        "classes": list(network.classes),
+        "preprocessing": asdict(network.preprocessing),
+    }
+    write_program(network.exported(batch, with_preprocessing), path, about)

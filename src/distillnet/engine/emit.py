@@ -9,6 +9,7 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
+from distillnet.engine.literals import c_array, c_comment, c_float, c_text
 from distillnet.engine.spans import ActiveStrip, active_strips, bit_words
 from distillnet.engine.steps import Place, Program, Step
 
@@ -32,12 +33,20 @@ _FILES = {
     "activation.c": {"activation"},
     "lrn.c": {"lrn"},
     "layer_norm.c": {"layer_norm"},
+    "group_norm.c": {"group_norm"},
+    "channel_conv.c": {"channel_conv"},
+    "channel_max.c": {"channel_max"},
+    "sample.c": {"sample"},
     "border.c": {"border"},
     "input.c": {"input"},
     "copy.c": {"copy"},
     "flatten.c": {"flatten"},
 }
 
+
+_WEIGHTED = {
+    "conv", "depthwise", "affine", "lrn", "layer_norm", "group_norm", "channel_conv",
+}  # fmt: skip
 
 # Depthwise kernels compute four places of a row at once, so short gaps cost as much as they save;
 # convolutions gather any places.
@@ -74,18 +83,6 @@ def _kernels(program: Program) -> str:
         for name, kernels in _FILES.items()
         if kernels is None or kernels & used
     )
-
-
-def _float(x: float) -> str:
-    if math.isinf(x):
-        return "INFINITY" if x > 0 else "-INFINITY"
-    text = repr(float(np.float32(x)))
-    return text + "f"
-
-
-def _array(kind: str, name: str, values: Sequence[object], per_line: int = 16) -> str:
-    lines = [", ".join(map(str, values[i : i + per_line])) for i in range(0, len(values), per_line)]
-    return f"static const {kind} {name}[] = {{\n    " + ",\n    ".join(lines) + "};\n"
 
 
 class _Tables:
@@ -136,7 +133,7 @@ class _Tables:
         return (
             f"{{{self.tensor(step.writes)}, {start}, {s['stride'][0] * row}, "
             f"{s['stride'][1] * pixel}, {rows}, {row_step}, {segments}, {segment_step}, {run}, "
-            f"{_float(s['lo'])}, {_float(s['hi'])}}}"
+            f"{c_float(s['lo'])}, {c_float(s['hi'])}}}"
         )
 
     def depthwise(self, step: Step) -> str:
@@ -147,7 +144,7 @@ class _Tables:
         return (
             f"{{{self.tensor(step.writes)}, {start}, {s['stride'][0] * row}, "
             f"{s['stride'][1] * pixel}, {kh}, {dh * row}, {kw}, {dw * pixel}, "
-            f"{_float(s['lo'])}, {_float(s['hi'])}}}"
+            f"{c_float(s['lo'])}, {c_float(s['hi'])}}}"
         )
 
     def pool(self, step: Step) -> str:
@@ -185,27 +182,36 @@ class _Tables:
                 return "adaptive", self.pair(step)
             case "affine":
                 at = str(s["scale"]), str(s["shift"])
-                return "affine", self.pair(step, *at, _float(s["lo"]), _float(s["hi"]))
+                return "affine", self.pair(step, *at, c_float(s["lo"]), c_float(s["hi"]))
             case "binary":
                 shape = self.program.places[step.writes].shape
                 a, b = (self.operand(name, shape) for name in step.reads)
-                bounds = f"{_float(s['lo'])}, {_float(s['hi'])}"
+                bounds = f"{c_float(s['lo'])}, {c_float(s['hi'])}"
                 kind = int(s["multiply"])
                 return "binary", f"{{{a}, {b}, {self.tensor(step.writes)}, {kind}, {bounds}}}"
             case "mask":
                 return "masking", self.pair(step)
             case "activation":
-                numbers = (_float(s[name]) for name in "abc")
+                numbers = (c_float(s[name]) for name in "abc")
                 return "activation", self.pair(step, s["kind"], *numbers)
             case "lrn":
                 whole = (str(s[name]) for name in ("before", "after", "bands"))
-                numbers = (_float(s[name]) for name in ("k", "share", "beta"))
+                numbers = (c_float(s[name]) for name in ("k", "share", "beta"))
                 index = f"index_{label}" if "index" in s else "NULL"
                 return "lrn", self.pair(step, *whole, *numbers, index)
             case "layer_norm":
                 return "layer_norm", self.pair(
-                    step, str(s["scale"]), str(s["shift"]), _float(s["eps"])
+                    step, str(s["scale"]), str(s["shift"]), c_float(s["eps"])
                 )
+            case "group_norm":
+                numbers = (str(s[name]) for name in ("groups", "scale", "shift"))
+                return "group_norm", self.pair(step, *numbers, c_float(s["eps"]))
+            case "channel_conv":
+                return "channel_conv", self.pair(step, str(s["reach"]), str(s["bands"]))
+            case "channel_max":
+                return "channel_max", self.pair(step, c_float(s["least"]))
+            case "sample":
+                return "sampling", self.pair(step, f"rows_{label}", f"columns_{label}")
             case "border":
                 return "border", self.border(step)
             case "input":
@@ -213,7 +219,7 @@ class _Tables:
             case "copy":
                 index = f"index_{label}" if "index" in s else "NULL"
                 top, left = str(s.get("top", 0)), str(s.get("left", 0))
-                return "copying", self.pair(step, _float(s.get("value", 0.0)), top, left, index)
+                return "copying", self.pair(step, c_float(s.get("value", 0.0)), top, left, index)
             case "flatten":
                 y = self.at(self.program.places[step.writes])
                 return "flattening", f"{{{self.tensor(step.reads[0])}, {y}}}"
@@ -249,22 +255,24 @@ def model_source(program: Program, common: Mapping[str, object]) -> dict[str, st
     slots = {name: i for i, name in enumerate(program.slots)}
     for i, step in enumerate(program.steps[:-1]):
         kind, numbers = writer.struct(step, str(i))
-        if "index" in step.settings:
-            tables.append(_array("uint16_t", f"index_{i}", step.settings["index"]))
-        tables.append(f"static const {kind} step_{i} = {numbers}; /* {_comment(step.name)} */\n")
+        for name in ("index", "rows", "columns"):
+            if name not in step.settings:
+                continue
+            tables.append(c_array("uint16_t", f"{name}_{i}", step.settings[name]))
+        tables.append(f"static const {kind} step_{i} = {numbers}; /* {c_comment(step.name)} */\n")
         arguments = [f"&step_{i}"]
         if step.slot is not None:
             arguments.append(f"layers + {slots[step.slot]}")
         elif step.strips:
             size = math.prod(program.places[step.writes].shape[1:])
             rows, _, _ = _strip_rows([ActiveStrip(strip) for strip in step.strips], size)
-            tables.append(_array("strip", f"strips_{i}", rows, 1))
+            tables.append(c_array("strip", f"strips_{i}", rows, 1))
             tables.append(
                 f"static const layer layer_{i} = {{strips_{i}, NULL, NULL, {len(rows)}}};\n"
             )
             arguments.append(f"&layer_{i}")
         arguments.append("arena")
-        if step.kernel in ("conv", "depthwise", "affine", "lrn", "layer_norm"):
+        if step.kernel in _WEIGHTED:
             arguments.append("weights")
         if step.kernel == "input":
             arguments.append("in")
@@ -293,7 +301,7 @@ def mission_source(program: Program, mission: MissionBits, common: Mapping[str, 
                 layers.append("{NULL, NULL, NULL, 0}")
                 continue
             assert keep is not None
-            parts.append(_array("uint16_t", f"bits_{i}", bit_words(keep).reshape(-1).tolist()))
+            parts.append(c_array("uint16_t", f"bits_{i}", bit_words(keep).reshape(-1).tolist()))
             layers.append(f"{{NULL, NULL, bits_{i}, 0}}")
             continue
         if whole or keep is None:
@@ -302,37 +310,24 @@ def mission_source(program: Program, mission: MissionBits, common: Mapping[str, 
             close = _DEPTHWISE_GAP if step.kernel == "depthwise" else 0
             active = active_strips(step.strips, keep, close)
         strips, spans, bits = _strip_rows(active, math.prod(slot.shape[1:]))
-        parts.append(_array("@NAME@_strip", f"strips_{i}", strips, 1))
+        parts.append(c_array("@NAME@_strip", f"strips_{i}", strips, 1))
         if spans:
-            parts.append(_array("@NAME@_span", f"spans_{i}", spans, 6))
+            parts.append(c_array("@NAME@_span", f"spans_{i}", spans, 6))
         if bits:
-            parts.append(_array("uint16_t", f"bits_{i}", bits))
+            parts.append(c_array("uint16_t", f"bits_{i}", bits))
         where = f"spans_{i}" if spans else "NULL", f"bits_{i}" if bits else "NULL"
         layers.append(f"{{strips_{i}, {', '.join(where)}, {len(strips)}}}")
-    parts.append(_array("char *const", "classes", [_text(name) for name in mission.classes], 1))
-    parts.append(_array("uint16_t", "outputs", mission.outputs))
+    parts.append(c_array("char *const", "classes", [c_text(name) for name in mission.classes], 1))
+    parts.append(c_array("uint16_t", "outputs", mission.outputs))
     if layers:
-        parts.append(_array("@NAME@_layer", "layers", layers, 1))
+        parts.append(c_array("@NAME@_layer", "layers", layers, 1))
     tables = "".join(parts).replace("@NAME@", str(common["NAME"]))
     values = dict(common) | {
         "MISSION": mission.name,
-        "CLASSES_SHOWN": _comment(", ".join(mission.classes)),
+        "CLASSES_SHOWN": c_comment(", ".join(mission.classes)),
         "TABLES": tables,
         "N_OUTPUTS": len(mission.outputs),
         "N_SLOTS": len(program.slots),
         "LAYERS": "layers" if layers else "NULL",
     }
     return fill_template("mission.c", values)
-
-
-def _text(value: str) -> str:
-    """A C string literal; anything but printable ASCII as octal bytes."""
-    out = "".join(
-        chr(b) if 32 <= b < 127 and b not in b'"\\?' else f"\\{b:03o}" for b in value.encode()
-    )
-    return f'"{out}"'
-
-
-def _comment(value: str) -> str:
-    shown = value.replace("*/", "* /").replace("/*", "/ *").replace("\n", " ")
-    return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -51,6 +51,16 @@ def identifier(name: str, taken: Sequence[str] = ()) -> str:
     return result
 
 
+def _remark(text: str) -> str:
+    r"""Text that stays within a comment of C, Make and CMake, whatever a folder is called.
+
+    >>> _remark("export 'run\n$(shell touch x)' */ \\")
+    "export 'run?$(shell touch x)' * / /"
+    """
+    shown = "".join(c if c.isprintable() else "?" for c in text).replace("\\", "/")
+    return shown.replace("*/", "* /").replace("/*", "/ *")
+
+
 def noise_image(shape: tuple[int, int, int], scale: float) -> Floats:
     """The image (C, H, W) that ``test_vector.c`` makes: noise between -scale and scale."""
     n = int(np.prod(shape))
@@ -91,7 +101,7 @@ def write_folder(
     common: dict[str, object] = {
         "NAME": prefix,
         "UPPER": prefix.upper(),
-        "BANNER": banner.replace("*/", "* /").replace("/*", "/ *"),
+        "BANNER": _remark(banner),
         "CHANNELS": channels,
         "HEIGHT": height,
         "WIDTH": width,

@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillnet.engine.packing import Weights
-from distillnet.engine.settings import activation_settings, lrn_settings, pool_settings
+from distillnet.engine.settings import (
+    activation_settings,
+    channel_conv_bands,
+    lrn_settings,
+    pool_settings,
+)
 from distillnet.engine.steps import BLOCK, Step, Strip
 from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph, consumers
@@ -99,7 +104,9 @@ class _Lowering:
             "avg_pool": self._pool, "adaptive_avg_pool": self._adaptive,
             "adaptive_max_pool": self._adaptive, "mean": self._adaptive, "flatten": self._flatten,
             "unflatten": self._reshape, "lrn": self._lrn, "layer_norm": self._layer_norm,
-            "mask": self._mask, "pad": self._pad,
+            "mask": self._mask, "pad": self._pad, "group_norm": self._group_norm,
+            "channel_conv": self._channel_conv, "channel_max": self._channel_max,
+            "sample": self._sample,
         }  # fmt: skip
         unknown = [node for node in self.graph.nodes if node.op not in handlers]
         if unknown:
@@ -262,10 +269,7 @@ class _Lowering:
             self._step("flatten", node, node.name)
 
     def _lrn(self, node: Node) -> None:
-        here = np.arange(node.shape[0])
-        if "positions" in node.params:
-            here = self.graph.params[node.params["positions"]].cpu().numpy()
-        settings, bands = lrn_settings(node, here)
+        settings, bands = lrn_settings(node, self._positions(node))
         settings["bands"] = self.out.weights.add(bands)
         source = self.graph[node.inputs[0]]
         picks = source.op == "gather" and self._sole_reader(source.name) is node
@@ -281,6 +285,34 @@ class _Lowering:
             "eps": float(node.attrs["eps"]),
         }
         self._step("layer_norm", node, node.name, settings)
+
+    def _group_norm(self, node: Node) -> None:
+        settings = {
+            "groups": node.attrs["groups"],
+            "scale": self.out.weights.add(self._param(node, "weight")),
+            "shift": self.out.weights.add(self._param(node, "bias")),
+            "eps": float(node.attrs["eps"]),
+        }
+        self._step("group_norm", node, node.name, settings)
+
+    def _channel_conv(self, node: Node) -> None:
+        bands = channel_conv_bands(node, self._param(node, "kernel"), self._positions(node))
+        settings = {"reach": len(bands) // 2, "bands": self.out.weights.add(bands)}
+        self._step("channel_conv", node, node.name, settings)
+
+    def _channel_max(self, node: Node) -> None:
+        some_gone = self.graph[node.inputs[0]].shape[0] < node.attrs["channels"]
+        settings = {"least": 0.0 if some_gone else -math.inf}
+        self._step("channel_max", node, node.name, settings)
+
+    def _sample(self, node: Node) -> None:
+        self._step("sample", node, node.name, {k: node.attrs[k] for k in ("rows", "columns")})
+
+    def _positions(self, node: Node) -> NDArray[np.integer]:
+        """Where the channels of a node were before others were cut."""
+        if "positions" not in node.params:
+            return np.arange(node.shape[0])
+        return self.graph.params[node.params["positions"]].cpu().numpy()
 
     def _mask(self, node: Node) -> None:
         self._step("mask", node, node.name, slot=node.name)

@@ -26,7 +26,7 @@ _TOGETHER = 2 * BLOCK  # channels that share spans; packing.py makes strips of t
 
 _FOLLOWING = frozenset(
     {"act", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "mean", "pad",
-     "unflatten", "mask", "affine", "layer_norm"}
+     "unflatten", "mask", "affine", "layer_norm", "sample"}
 )  # fmt: skip
 
 

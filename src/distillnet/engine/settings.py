@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from distillnet.errors import UnsupportedError
 from distillnet.graph.operators import Node, clamp_of
 
-__all__ = ["activation_settings", "lrn_settings", "pool_settings"]
+__all__ = ["activation_settings", "channel_conv_bands", "lrn_settings", "pool_settings"]
 
 _MOST_REACH = 32  # of a local response normalisation, to either side; lrn.c has the same
 
@@ -72,7 +72,7 @@ def lrn_settings(
     Raises:
         UnsupportedError: windows that are too wide, or channels in another order.
     """
-    a, channels = node.attrs, node.shape[0]
+    a = node.attrs
     before = a["size"] // 2
     after = a["size"] - 1 - before
     if before > _MOST_REACH or not (np.diff(here) > 0).all():
@@ -80,12 +80,7 @@ def lrn_settings(
             f"the C engine cannot normalise over {a['size']} channels in {node.name!r}; "
             f"expected at most {2 * _MOST_REACH + 1}, in their order. Use --format onnx"
         )
-    # As channels stay in their order, those of a window are no further apart than they were.
-    bands = np.zeros((a["size"], channels))
-    for d in range(-before, after + 1):
-        c = np.arange(max(0, -d), min(channels, channels - d))
-        distance = here[c + d] - here[c]
-        bands[d + before, c] = (distance >= -before) & (distance <= after)
+    bands = _bands(np.ones(a["size"]), here)
     settings = {
         "before": before,
         "after": after,
@@ -94,3 +89,31 @@ def lrn_settings(
         "beta": float(a["beta"]),
     }
     return settings, bands
+
+
+def channel_conv_bands(
+    node: Node, kernel: NDArray[np.floating], here: NDArray[np.integer]
+) -> NDArray[np.floating]:
+    """What each neighbour counts in a convolution over channels, (size, C); raises as for LRN."""
+    if not (np.diff(here) > 0).all():
+        raise UnsupportedError(
+            f"the C engine cannot follow the order of the channels in {node.name!r}. "
+            "Use --format onnx"
+        )
+    return _bands(kernel, here)
+
+
+def _bands(window: NDArray[np.floating], here: NDArray[np.integer]) -> NDArray[np.floating]:
+    """The part of a window over the original channels that each neighbour of those left has.
+
+    As channels stay in their order, those of a window are no further apart than they were.
+    """
+    channels, size = len(here), len(window)
+    before, after = size // 2, size - 1 - size // 2
+    bands = np.zeros((size, channels))
+    for d in range(-before, after + 1):
+        c = np.arange(max(0, -d), min(channels, channels - d))
+        distance = here[c + d] - here[c]
+        inside = (distance >= -before) & (distance <= after)
+        bands[d + before, c] = np.where(inside, window[np.clip(distance + before, 0, size - 1)], 0)
+    return bands

@@ -9,7 +9,8 @@ tie together.
 A *site* is where a layer's output is looked at and masked: the last value of a run of pointwise
 operators (batch norm, activation, add, gate), "every layer's output after its nonlinearity". What
 follows a site (pooling, concat, padding, LRN, flatten) maps zero to zero, so that a class whose
-sites are all masked can be cut out without changing the result by anything but rounding.
+sites are all masked can be cut out without changing the result by anything but rounding. Group norm
+does not (it adds a constant), and is a site of its own where nothing pointwise follows.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillnet.graph.graph import Graph, consumers
-from distillnet.graph.operators import LAYERS, POINTWISE, Node
+from distillnet.graph.operators import LAYERS, POINTWISE, UNMASKING, Node
 
 __all__ = ["MAKES_SCORES", "Channels", "Group", "analyse", "groups"]
 
@@ -183,6 +184,18 @@ def _propagate(
             # Its statistics run over all channels: one that is gone would change the others.
             atoms.pin(inputs[0], f"layer norm {node.name!r} mixes all channels")
             return inputs[0]
+        case "group_norm":
+            n_groups = node.attrs["groups"]
+            if n_groups == 1:
+                atoms.pin(inputs[0], f"group norm {node.name!r} mixes all channels")
+                return inputs[0]
+            for part in np.split(inputs[0], n_groups):  # a group goes as a whole
+                atoms.union(part[:-1], part[1:])
+            return inputs[0]
+        case "channel_max":
+            out = atoms.new(1)
+            atoms.pin(out, f"{node.name!r} is one map of many channels")
+            return out
         case "pad":
             if node.attrs["value"] != 0:
                 atoms.pin(inputs[0], f"{node.name!r} pads with {node.attrs['value']}")
@@ -203,7 +216,7 @@ def _sites(
     sites = tuple(
         node.name
         for node in graph.nodes
-        if node.op in POINTWISE | LAYERS
+        if node.op in POINTWISE | LAYERS | UNMASKING
         and node.name != graph.output
         and continues(node.name) is None
         and any(c not in pinned for c in classes[node.name].tolist())

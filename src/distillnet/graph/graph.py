@@ -16,7 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from distillnet.graph.operators import APPLY, Node
+from distillnet.graph.operators import APPLY, WEIGHTS, Node, constants_of
 
 __all__ = ["Graph", "GraphModule", "Node", "consumers", "dependents", "fast_layout", "run"]
 
@@ -141,14 +141,34 @@ def fast_layout(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def _with_constants(graph: Graph) -> Graph:
+    """The graph with a parameter for every constant that a node makes as it runs."""
+    nodes, params = [], dict(graph.params)
+    for node in graph.nodes:
+        roles = dict(node.params)
+        for role, tensor in constants_of(
+            node, {role: params[name] for role, name in roles.items()}
+        ).items():
+            roles[role] = f"{node.name}.{role}"
+            params[roles[role]] = tensor
+        nodes.append(replace(node, params=roles))
+    return replace(graph, nodes=tuple(nodes), params=params)
+
+
 class GraphModule(nn.Module):
-    """A graph as an ordinary module (N, C, H, W) -> (N, classes), for torch.export and timing."""
+    """A graph as an ordinary module (N, C, H, W) -> (N, classes), for torch.export and timing.
+
+    Its weights are parameters, and all other tensors, also those that a graph makes as it runs, are
+    buffers: so it can be trained, and be moved to another device.
+    """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
+        graph = _with_constants(graph)
         self._graph = replace(graph, params={})
         self._names: dict[str, str] = {}
         taken: set[str] = set()
+        weights = {name for n in graph.nodes for role, name in n.params.items() if role in WEIGHTS}
         for name, tensor in graph.params.items():
             attr = re.sub(r"\W", "_", name)  # what a saved programme may call a tensor
             while attr in taken or hasattr(self, attr):  # "a.b" and "a_b" may both exist
@@ -156,7 +176,11 @@ class GraphModule(nn.Module):
             taken.add(attr)
             self._names[name] = attr
             # A programme is written tensor by tensor, which warns of those in another layout.
-            self.register_buffer(attr, tensor.contiguous())
+            whole = tensor.clone() if tensor.is_inference() else tensor.detach().contiguous()
+            if name in weights:
+                self.register_parameter(attr, nn.Parameter(whole))
+            else:
+                self.register_buffer(attr, whole)
 
     def forward(self, x: Tensor) -> Tensor:
         params = {name: getattr(self, attr) for name, attr in self._names.items()}

@@ -13,7 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ACTIVATIONS", "APPLY", "LAYERS", "POINTWISE", "Node", "clamp_of"]
+__all__ = [
+    "ACTIVATIONS",
+    "APPLY",
+    "LAYERS",
+    "POINTWISE",
+    "UNMASKING",
+    "WEIGHTS",
+    "WHOLE_ROLES",
+    "Node",
+    "clamp_of",
+    "constants_of",
+]
 
 
 @dataclass(frozen=True)
@@ -33,8 +44,18 @@ Params = Mapping[str, Tensor]
 # Operators with filters: what costs MACs, and what makes new channels.
 LAYERS = frozenset({"conv", "linear"})
 
+# Roles of what training may change; all others say where, not how much.
+WEIGHTS = frozenset({"weight", "bias", "scale", "shift", "kernel"})
+
 # Operators that work on each neuron by itself, so that a layer goes on through them.
 POINTWISE = frozenset({"affine", "act", "add", "mul"})
+
+# Operators that are not pointwise and may make something of a channel that is zero, so that a
+# channel has to be masked behind them as well.
+UNMASKING = frozenset({"channel_conv", "group_norm"})
+
+# Roles of parameters that a node has as a whole, not a part for each channel.
+WHOLE_ROLES = frozenset({"kernel"})
 
 ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "relu": F.relu,
@@ -113,7 +134,8 @@ def _lrn(node: Node, p: Params, x: Tensor) -> Tensor:
     # without the channels that are gone.
     offset = here[None, :] - here[:, None] + a["size"] // 2
     inside = offset.clamp(0, a["size"] - 1) == offset
-    band = inside.to(x.dtype) * (a["alpha"] / a["size"])
+    # Not inside.to(x.dtype), of which an exported programme remembers on which device it was.
+    band = x.new_full(offset.shape, a["alpha"] / a["size"]) * inside
     base = F.conv2d(x * x, band[:, :, None, None], x.new_full((len(here),), a["k"]))
     if a["beta"] == 0.75:  # what every published network uses; roots are faster than powers
         root = base.rsqrt()
@@ -130,11 +152,59 @@ def _layer_norm(node: Node, p: Params, x: Tensor) -> Tensor:
 
 
 def _gather(node: Node, p: Params, x: Tensor) -> Tensor:
-    """Channels in another order or fewer: slice, chunk, split and channel shuffle."""
+    """Channels in another order or fewer: slice, chunk, split and channel shuffle.
+
+    Where ``constants_of`` has made a tensor of the index, it is that.
+    """
     index: tuple[int, ...] = node.attrs["index"]
     if index == tuple(range(index[0], index[0] + len(index))):
         return x.narrow(1, index[0], len(index))
-    return x.index_select(1, torch.tensor(index, device=x.device))
+    places = p["index"] if "index" in p else torch.tensor(index, device=x.device)
+    return x.index_select(1, places)
+
+
+def constants_of(node: Node, params: Params) -> dict[str, Tensor]:
+    """What a node would make anew in each call, by role: constants that go with the weights."""
+    if node.op == "gather":
+        return {"index": torch.tensor(node.attrs["index"])}
+    if node.op == "sample":
+        return {role: torch.tensor(node.attrs[role]) for role in ("rows", "columns")}
+    if node.op in ("lrn", "channel_conv") and "positions" not in params:
+        return {"positions": torch.arange(node.attrs["channels"])}
+    return {}
+
+
+def _sample(node: Node, p: Params, x: Tensor) -> Tensor:
+    """Rows and columns of a map in another order, fewer or repeated."""
+    for dim, role in ((2, "rows"), (3, "columns")):
+        chosen: tuple[int, ...] = node.attrs[role]
+        if chosen != tuple(range(x.shape[dim])):
+            places = p[role] if role in p else torch.tensor(chosen, device=x.device)
+            x = x.index_select(dim, places)
+    return x
+
+
+def _channel_conv(node: Node, p: Params, x: Tensor) -> Tensor:
+    """A convolution over neighbouring channels of features (N, C), as an efficient gate has it.
+
+    Its windows lie over the original channels, as those of ``_lrn`` do.
+    """
+    kernel, total = p["kernel"], node.attrs["channels"]
+    here = p["positions"] if "positions" in p else torch.arange(total, device=x.device)
+    offset = here[None, :] - here[:, None] + len(kernel) // 2
+    near = offset.clamp(0, len(kernel) - 1)
+    return F.linear(x, kernel[near] * (near == offset))
+
+
+def _group_norm(node: Node, p: Params, x: Tensor) -> Tensor:
+    a = node.attrs
+    return F.group_norm(x, a["groups"], p["weight"], p["bias"], a["eps"])
+
+
+def _channel_max(node: Node, p: Params, x: Tensor) -> Tensor:
+    """The largest of all channels; those that are gone count as zeros, as in the mask."""
+    y = x.amax(1, keepdim=True)
+    return y.clamp_min(0) if x.shape[1] < node.attrs["channels"] else y
 
 
 def _mean(node: Node, p: Params, x: Tensor) -> Tensor:
@@ -159,6 +229,7 @@ APPLY: dict[str, Callable[..., Any]] = {
     "mul": lambda node, p, x, y: x * y,
     "cat": lambda node, p, *xs: torch.cat(xs, 1),
     "gather": _gather,
+    "sample": _sample,
     "max_pool": _pool(F.max_pool2d),
     "avg_pool": _pool(F.avg_pool2d),
     "adaptive_avg_pool": _pool(F.adaptive_avg_pool2d),
@@ -168,6 +239,9 @@ APPLY: dict[str, Callable[..., Any]] = {
     "unflatten": lambda node, p, x: x[:, :, None, None],
     "lrn": _lrn,
     "layer_norm": _layer_norm,
+    "group_norm": _group_norm,
+    "channel_conv": _channel_conv,
+    "channel_max": _channel_max,
     "mask": _mask,
     "pad": _pad,
 }

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from distillnet.errors import ImageError, InputError
 from distillnet.images.files import ImageRef, OpenFiles, UnreadableImage, read_image
 from distillnet.images.folders import ImageSet
+from distillnet.images.left_out import MAX_UNREADABLE_PERCENT
 from distillnet.images.preprocessing import Preprocessing, preprocess
 
 __all__ = ["Batch", "BatchStream", "Loaded", "load_all", "load_batches"]
@@ -49,7 +50,8 @@ class BatchStream:
     """Batches of ``images`` in their order, read anew at each iteration.
 
     Unreadable images are left out, and ``unreadable`` has a message for each that the latest
-    iteration met so far. Once they are more than 1 % of the set, iterating raises ImageError.
+    iteration met so far. Once they are more than ``max_unreadable_percent`` of the set, and more
+    than one, or all, iterating raises ImageError; at 0 percent the first one does.
     """
 
     images: ImageSet
@@ -57,6 +59,7 @@ class BatchStream:
     batch_size: int
     workers: int
     on_image: Callable[[int], None] | None
+    max_unreadable_percent: float = MAX_UNREADABLE_PERCENT
     unreadable: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -83,12 +86,20 @@ class BatchStream:
 
     def _add_unreadable(self, message: str) -> None:
         self.unreadable += (message,)
-        if 100 * len(self.unreadable) > len(self.images):
+        if len(self.unreadable) > (allowed := self._allowed()):
             n, first = len(self.unreadable), "; ".join(self.unreadable[:3])
             raise ImageError(
-                f"{n} of {len(self.images)} images cannot be read, and at most 1 % may be "
-                f"unreadable. Replace or remove them. The first: {first}"
+                f"{n} of {len(self.images)} images cannot be read, and at most "
+                f"{self.max_unreadable_percent:g} % may be unreadable, {allowed} of these. Replace "
+                f"or remove them, or allow more with --max-unreadable. The first: {first}"
             )
+
+    def _allowed(self) -> int:
+        """How many may be unreadable: a share of them, one at least, and never all."""
+        if not self.max_unreadable_percent:
+            return 0
+        share = math.floor(self.max_unreadable_percent / 100 * len(self.images))
+        return min(len(self.images) - 1, max(1, share))
 
 
 def load_batches(
@@ -98,17 +109,22 @@ def load_batches(
     batch_size: int = 32,
     workers: int = 0,
     on_image: Callable[[int], None] | None = None,
+    max_unreadable_percent: float = MAX_UNREADABLE_PERCENT,
 ) -> BatchStream:
     """Batches of preprocessed images, read by ``workers`` processes, or by this one if 0.
 
     ``on_image`` is told from time to time how many images are done, unreadable ones included.
     """
+    if not 0 <= max_unreadable_percent <= 100:
+        raise InputError(
+            f"found --max-unreadable {max_unreadable_percent:g}; expected 0 to 100 percent"
+        )
     if batch_size < 1 or workers < 0:
         raise InputError(
             f"cannot read batches of {batch_size} images with {workers} workers; expected at "
             "least 1 image and 0 workers"
         )
-    return BatchStream(images, how, batch_size, workers, on_image)
+    return BatchStream(images, how, batch_size, workers, on_image, max_unreadable_percent)
 
 
 def load_all(
@@ -117,9 +133,17 @@ def load_all(
     *,
     workers: int = 0,
     on_image: Callable[[int], None] | None = None,
+    max_unreadable_percent: float = MAX_UNREADABLE_PERCENT,
 ) -> Loaded:
     """All images of a set at once; needs 4 bytes of memory per value."""
-    stream = load_batches(images, how, batch_size=_CHUNK, workers=workers, on_image=on_image)
+    stream = load_batches(
+        images,
+        how,
+        batch_size=_CHUNK,
+        workers=workers,
+        on_image=on_image,
+        max_unreadable_percent=max_unreadable_percent,
+    )
     channels = 1 if how.channels == "L" else 3
     # Filled in place: a list of batches joined at the end would need the memory twice.
     x_nchw = torch.empty((len(images), channels, *how.input_size))

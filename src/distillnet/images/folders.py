@@ -4,13 +4,14 @@ import os
 import random
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from distillnet.classes import ClassTable, Mission
-from distillnet.errors import ImageError, InputError
+from distillnet.errors import ImageError, InputError, as_path, expect
 from distillnet.images.files import ImageRef, read_idx
+from distillnet.images.left_out import OTHER_SUFFIXES, described
 from distillnet.images.missing import shortened, what_is_missing
 
 __all__ = ["Folders", "ImageSet", "class_folders", "limit", "open_images", "split"]
@@ -27,7 +28,13 @@ _IDX_TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 class ImageSet:
     """Images sorted by class, in the order the classes were asked for, then by path."""
 
-    refs: tuple[ImageRef, ...]
+    refs: tuple[ImageRef, ...] = field(repr=False)
+
+    def __repr__(self) -> str:
+        counts = self.counts()
+        some = ", ".join(f"{label}: {n}" for label, n in list(counts.items())[:8])
+        more = ", ..." if len(counts) > 8 else ""
+        return f"<ImageSet of {len(self):,} images, by class {{{some}{more}}}>"
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -43,10 +50,15 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Folders:
-    """What a directory holds: images to learn from and, if kept apart, images to validate on."""
+    """What a directory holds: images to learn from and, if kept apart, images to validate on.
+
+    ``left_out`` counts, by the suffix of their names, files of the same classes that are images
+    of a kind that is not read.
+    """
 
     train: ImageSet
     val: ImageSet | None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def open_images(
@@ -62,13 +74,16 @@ def open_images(
     several classes of which one is wanted.
     """
     directory = _checked(directory)
+    expect(table, ClassTable, "the classes", "a class table, such as model.classes")
     if isinstance(classes, Mission):
         table, classes = classes.named(table), classes.indices
     try:
-        train, *val = [_image_set(source, table, classes) for source in _sources(directory, table)]
+        sets = [_image_set(source, table, classes) for source in _sources(directory, table)]
     except OSError as error:
         raise _not_readable(directory, error) from error
-    return Folders(train, val[0] if val else None)
+    (train, _), *val = sets
+    left_out = sum((others for _, others in sets), Counter())
+    return Folders(train, val[0][0] if val else None, dict(sorted(left_out.items())))
 
 
 def class_folders(directory: str | Path, table: ClassTable) -> tuple[str, ...]:
@@ -85,7 +100,7 @@ def class_folders(directory: str | Path, table: ClassTable) -> tuple[str, ...]:
 
 
 def _checked(directory: str | Path) -> Path:
-    directory = Path(directory)
+    directory = as_path(directory, "the folder of images")
     if not directory.is_dir():
         found = "is not a folder" if directory.exists() else "does not exist"
         raise ImageError(f"{directory} {found}; expected a folder with one folder per class in it")
@@ -164,10 +179,19 @@ def _sources(directory: Path, table: ClassTable) -> list[Path]:
     return [directory]
 
 
-def _find(
-    source: Path, table: ClassTable, classes: Sequence[int] | None
-) -> tuple[list[ImageRef], list[str]]:
-    """The images in a source, and the names of all folders in which there might have been some."""
+@dataclass(frozen=True)
+class _Found:
+    """The images in a source, and the names of all folders in which there might have been some.
+
+    ``others`` are the classes and suffixes of images that are not read.
+    """
+
+    refs: list[ImageRef]
+    names: list[str]
+    others: list[tuple[int, str]] = field(default_factory=list)
+
+
+def _find(source: Path, table: ClassTable, classes: Sequence[int] | None) -> _Found:
     if source.is_dir():
         return _find_in_folder(source, table, classes)
     if source.suffix == ".zip":
@@ -181,23 +205,26 @@ def _names_with_images(source: Path, table: ClassTable) -> tuple[str, ...]:
     if source.suffix == ".zip":
         found = {path[0] for path in _zip_members(source).values() if _is_zipped_image(path)}
         return tuple(sorted(found))
-    return tuple(_find_in_idx(source, table)[1])
+    return tuple(_find_in_idx(source, table).names)
 
 
 def _folder_names(source: Path) -> list[str]:
     return sorted(path.name for path in source.iterdir() if _visible(path.name) and path.is_dir())
 
 
-def _find_in_folder(
-    source: Path, table: ClassTable, classes: Sequence[int] | None
-) -> tuple[list[ImageRef], list[str]]:
+def _find_in_folder(source: Path, table: ClassTable, classes: Sequence[int] | None) -> _Found:
     refs: list[ImageRef] = []
+    others: list[tuple[int, str]] = []
     names = _folder_names(source)
     for name in names:
         label = _wanted_label(name, source, table, classes)
-        if label is not None:
-            refs.extend(ImageRef(path, label) for path in _image_files(source / name))
-    return refs, names
+        for path in _image_files(source / name) if label is not None else ():
+            assert label is not None
+            if _suffix(path.name) in _SUFFIXES:
+                refs.append(ImageRef(path, label))
+            else:
+                others.append((label, _suffix(path.name)))
+    return _Found(refs, names, others)
 
 
 def _image_files(folder: Path) -> Iterator[Path]:
@@ -231,21 +258,22 @@ def _is_zipped_image(path: tuple[str, ...]) -> bool:
     return len(path) > 1 and all(map(_visible, path)) and _is_image_name(path[-1])
 
 
-def _find_in_zip(
-    source: Path, table: ClassTable, classes: Sequence[int] | None
-) -> tuple[list[ImageRef], list[str]]:
+def _find_in_zip(source: Path, table: ClassTable, classes: Sequence[int] | None) -> _Found:
     parts = _zip_members(source)
     names = sorted({path[0] for path in parts.values() if len(path) > 1})
     labels = {name: _wanted_label(name, source, table, classes) for name in names}
-    refs = []
+    refs: list[ImageRef] = []
+    others: list[tuple[int, str]] = []
     for member, path in parts.items():
         label = labels[path[0]] if _is_zipped_image(path) else None
-        if label is not None:
+        if label is not None and _suffix(member) in _SUFFIXES:
             refs.append(ImageRef(source, label, member=member))
-    return refs, names
+        elif label is not None:
+            others.append((label, _suffix(member)))
+    return _Found(refs, names, others)
 
 
-def _find_in_idx(source: Path, table: ClassTable) -> tuple[list[ImageRef], list[str]]:
+def _find_in_idx(source: Path, table: ClassTable) -> _Found:
     labels_path = source.with_name(dict([_IDX_TRAIN, _IDX_TEST])[source.name])
     if not labels_path.exists():
         raise ImageError(f"{source} lies there without its labels; put {labels_path.name} there")
@@ -261,7 +289,7 @@ def _find_in_idx(source: Path, table: ClassTable) -> tuple[list[ImageRef], list[
             "these images do not fit this network"
         )
     refs = [ImageRef(source, label, index=i) for i, label in enumerate(labels.tolist())]
-    return refs, [str(label) for label in sorted(set(labels.tolist()))]
+    return _Found(refs, [str(label) for label in sorted(set(labels.tolist()))])
 
 
 def _wanted_label(
@@ -280,13 +308,20 @@ def _visible(name: str) -> bool:
     return not name.startswith(".")
 
 
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
+
+
 def _is_image_name(name: str) -> bool:
-    return _visible(name) and PurePosixPath(name).suffix.lower() in _SUFFIXES
+    return _visible(name) and _suffix(name) in (*_SUFFIXES, *OTHER_SUFFIXES)
 
 
-def _image_set(source: Path, table: ClassTable, classes: Sequence[int] | None) -> ImageSet:
-    """The images in a source, which must have some of every class."""
-    refs, names = _find(source, table, classes)
+def _image_set(
+    source: Path, table: ClassTable, classes: Sequence[int] | None
+) -> tuple[ImageSet, Counter[str]]:
+    """The images in a source, which must have some of every class; and others, by suffix."""
+    there = _find(source, table, classes)
+    refs, names = there.refs, there.names
     if classes is None:
         if not refs:
             found = f"found {shortened(names)}" if names else "found no folders at all"
@@ -297,5 +332,9 @@ def _image_set(source: Path, table: ClassTable, classes: Sequence[int] | None) -
         classes = sorted({ref.label for ref in refs})
     images = _sorted_set(refs, classes)
     if missing := [label for label in classes if label not in images.counts()]:
-        raise ImageError(what_is_missing(source, table, missing, len(classes), names, _SUFFIXES))
-    return images
+        others = Counter(suffix for label, suffix in there.others if label in missing)
+        message = what_is_missing(source, table, missing, len(classes), names, _SUFFIXES)
+        if others:
+            message += f" Left out: {described(others)}, not read; convert to JPEG."
+        raise ImageError(message)
+    return images, Counter(suffix for label, suffix in there.others if label in set(classes))

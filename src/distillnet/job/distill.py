@@ -24,11 +24,12 @@ from distillnet.evaluate import (
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import Channels, analyse
-from distillnet.images import ImageSet, load_batches
+from distillnet.images import ImageSet
 from distillnet.job.distillation import SURGEON, Distillation, Options
 from distillnet.job.layer_report import layer_reports
 from distillnet.job.partition import Images
 from distillnet.job.pictures import Pictures
+from distillnet.job.provenance import provenance_of
 from distillnet.job.tuning import search_and_tune
 from distillnet.models import Model
 from distillnet.search import (
@@ -41,6 +42,7 @@ from distillnet.search import (
     search_paper,
 )
 from distillnet.search.evidence import Evidence, measure_evidence
+from distillnet.search.store import NOWHERE, Store
 
 __all__ = [
     "Progress",
@@ -85,9 +87,7 @@ def measure_statistics(
         done += n
         on_progress("collect", done, len(images))
 
-    stream = load_batches(
-        images, model.preprocessing, batch_size=options.batch_size, workers=options.workers
-    )
+    stream = options.batches(images, model.preprocessing)
     atlas = collect(
         graph,
         channels,
@@ -130,6 +130,7 @@ def distill(
     options: Options | None = None,
     *,
     atlas: Atlas | None = None,
+    store: Store = NOWHERE,
     on_progress: Progress = _silent,
 ) -> Distillation:
     """Cut a network down to a mission within a budget; with no training, unless options ask for it.
@@ -137,6 +138,7 @@ def distill(
     Args:
         images: see ``split_images``; the val images are used for the final figures only.
         atlas_dir: an existing folder for the statistics, unless ``atlas`` brings them.
+        store: what an interrupted search kept, and where this one does; see ``job.resuming``.
         on_progress: called as (stage, done, of) with the stages collect, read (the search
             images), search, tune and evaluate.
 
@@ -168,10 +170,11 @@ def distill(
         keep_input_size=options.keep_input_size,
         seed=options.seed,
         workers=options.workers,
+        max_unreadable_percent=options.max_unreadable_percent,
         on_read=lambda done, of: on_progress("read", done, of),
     )
     known = Findings(on_device, channels, atlas, mission, options.seed)
-    found, tuning_s = _search(known, pictures, options, on_progress)
+    found, tuning_s = _search(known, pictures, options, store, on_progress)
     size = pictures.size_of(found)
     layers = layer_reports(
         pictures.sized(size).graph, pictures.sized(size).channels, found, pictures.some(size)
@@ -185,6 +188,7 @@ def distill(
     end = time.perf_counter()
     unreadable += pictures.unreadable + unreadable_val
 
+    provenance = provenance_of(images)
     n_images = {
         "statistics": sum(atlas.counts[c] for c in mission.indices),
         "search": pictures.n_search,
@@ -217,6 +221,8 @@ def distill(
             unreadable=unreadable,
             seconds=seconds,
             peak_rss_mb=_peak_rss_mb(),
+            images=images,
+            provenance=provenance,
         )
 
     made = [distillation(*pair) for pair in zip(points, after, strict=True)]
@@ -225,14 +231,14 @@ def distill(
 
 
 def _search(
-    known: Findings, pictures: Pictures, options: Options, on_progress: Progress
+    known: Findings, pictures: Pictures, options: Options, store: Store, on_progress: Progress
 ) -> tuple[Found, float]:
     """What the search found, tuned where that is asked for, and the seconds that tuning took."""
     if options.method == "paper":
         return _search_paper(known, pictures, options, on_progress), 0.0
 
     def search(budget: Budget) -> Found:
-        return _search_best(known, pictures, options, budget, on_progress)
+        return _search_best(known, pictures, options, budget, store, on_progress)
 
     if not options.tune:
         return search(options.budget), 0.0
@@ -272,6 +278,7 @@ def _search_best(
     pictures: Pictures,
     options: Options,
     budget: Budget,
+    store: Store,
     on_progress: Progress,
 ) -> Found:
     def importance(evidence: Evidence) -> NDArray[np.float64]:
@@ -293,6 +300,7 @@ def _search_best(
         graphs=pictures.graphs,
         seen=options.seen,
         seed=options.seed,
+        store=store,
         on_progress=lambda done, total: on_progress("search", done, total),
     )
 
@@ -332,13 +340,8 @@ def _evaluate(
             on_progress("evaluate", offset + n, len(networks) * len(images))
 
         height, width = network.input.shape[1:]
-        stream = load_batches(
-            images,
-            model.preprocessing.with_input_size((height, width)),
-            batch_size=options.batch_size,
-            workers=options.workers,
-            on_image=report,
-        )
+        how = model.preprocessing.with_input_size((height, width))
+        stream = options.batches(images, how, report)
         scores: Scores = graph_scores(network, stream)
         unreadable = stream.unreadable
         results.append(evaluation(closed_set(scores, mission), mission, scores))

@@ -1,7 +1,8 @@
 """What a distillation gives."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from distillnet.classes import Mission
 from distillnet.cut.cost import Cost, inception_macs
@@ -10,15 +11,18 @@ from distillnet.evaluate import Evaluation, loss_interval_pp, loss_pp, worst_cla
 from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
 from distillnet.images.preprocessing import Preprocessing
+from distillnet.job.figures import Figures
 from distillnet.job.layer_report import LayerReport
 from distillnet.job.options import METHODS, SURGEON, Options
+from distillnet.job.partition import Images
+from distillnet.job.provenance import Provenance
 from distillnet.models import Model
 from distillnet.search import Found
 
 __all__ = ["METHODS", "SURGEON", "Distillation", "Options"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Distillation:
     """A distilled network and all that is known of it.
 
@@ -42,13 +46,43 @@ class Distillation:
     unreadable: tuple[str, ...]  # a message for each image that was left out, path first
     seconds: Mapping[str, float]
     peak_rss_mb: float | None
+    images: Images  # who saw which
+    provenance: Provenance  # the same, told by their content
     front: tuple["Distillation", ...] = ()
+    sources: Mapping[str, str | None] = field(default_factory=dict)  # as in ``runs.Run``
 
     @property
     def preprocessing(self) -> Preprocessing:
         """How images become the distilled network's input."""
         height, width = self.found.graph.input.shape[1:]
         return self.model.preprocessing.with_input_size((height, width))
+
+    def __repr__(self) -> str:
+        return f"<Distillation of {self.figures}>"
+
+    @property
+    def figures(self) -> Figures:
+        """What a person wants to know first."""
+        return Figures(
+            f"{self.model.name} for {', '.join(self.mission.names)}",
+            self.mac_ratio,
+            self.param_ratio,
+            self.loss_ci95_pp,
+            self.baseline.n,
+            (self.baseline.accuracy, self.distilled.accuracy),
+            {
+                name: (share, self.distilled.per_class[name])
+                for name, share in self.baseline.per_class.items()
+            },
+        )
+
+    def frame(self) -> Any:
+        """Accuracy by class as a pandas.DataFrame; see ``Figures.frame``."""
+        return self.figures.frame()
+
+    def plot(self, axes: Any = None) -> Any:
+        """Accuracy by class as bars on matplotlib's axes, which are returned."""
+        return self.figures.plot(axes)
 
     @property
     def plan(self) -> Plan:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from distillnet.errors import InputError
+from distillnet.job.layout import TIMES
+from distillnet.job.provenance import PROVENANCE
 from distillnet.job.results import budget_json
 from distillnet.job.runs import FRONT, RUN_MARKER, Run, write_json
 from distillnet.search import Budget, Verdict, estimate, is_within
@@ -43,6 +45,9 @@ def take_from_front(opened: Run, budget: Budget, directory: Path) -> dict[str, A
     result["search"]["budget_met"] = True
     for name in ("model.pt2", "bitmaps.safetensors"):
         shutil.copyfile(folder / name, directory / name)
+    for name in (PROVENANCE, TIMES):  # it is made of the same images, and for the same times
+        if (opened.directory / name).exists():
+            shutil.copyfile(opened.directory / name, directory / name)
     write_json(result, directory / "result.json")
     mission = json.loads((opened.directory / RUN_MARKER).read_text(encoding="utf-8"))
     mission["options"]["budget"] = asdict(budget)

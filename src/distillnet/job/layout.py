@@ -1,8 +1,10 @@
 """The names of what lies in a run folder, for those who look before they read."""
 
-__all__ = ["FRONT", "RUN_MARKER", "TIMES"]
+from distillnet.files.results import RUN
 
-# What tells a run folder, which may be replaced, from a folder of somebody else's results.
-RUN_MARKER = "mission.json"
+__all__ = ["FRONT", "RUN_MARKER", "TIMES", "UNFINISHED"]
+
+RUN_MARKER = RUN.marker
 FRONT = "front"  # the folder of networks for other budgets
 TIMES = "times.json"  # how long layers take, as the search had it
+UNFINISHED = "unfinished"  # the folder of what an interrupted search found

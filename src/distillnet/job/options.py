@@ -1,10 +1,17 @@
 """What a distillation is asked for; checked without importing what does it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from distillnet.cut.times import TimeTable, built_in_times
 from distillnet.errors import InputError
+from distillnet.images.left_out import MAX_UNREADABLE_PERCENT
 from distillnet.search.budget import Budget
+
+if TYPE_CHECKING:
+    from distillnet.images import BatchStream, ImageSet
+    from distillnet.images.preprocessing import Preprocessing
 
 __all__ = ["AIMS", "METHODS", "SCORE_NAMES", "SURGEON", "Options"]
 
@@ -23,7 +30,8 @@ class Options:
     From it come, unless they are given, ``element_cost``, how many MACs take as long as writing one
     number of a layer's output, and the multiple that widths are rounded to. ``tune`` trains what is
     found for a while; see ``job.tuning``. ``seen`` tells whether the network was trained on the
-    images; None finds out (``search.known.knows``).
+    images; None finds out (``search.known.knows``). More than ``max_unreadable_percent`` of a set
+    of images stops the job when they cannot be read.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -43,6 +51,7 @@ class Options:
     batch_size: int = 32
     workers: int = 0
     device: str = "auto"
+    max_unreadable_percent: float = MAX_UNREADABLE_PERCENT
 
     def __post_init__(self) -> None:
         if self.optimise not in AIMS:
@@ -59,6 +68,10 @@ class Options:
             raise InputError(f"found --tune with the method {self.method}; only best takes it")
         if self.round_to < 1:
             raise InputError(f"found --round-to {self.round_to}; expected 1 or more")
+        if not 0 <= self.max_unreadable_percent <= 100:
+            raise InputError(
+                f"found --max-unreadable {self.max_unreadable_percent:g}; expected 0 to 100 percent"
+            )
         if not 0 <= self.param_weight < float("inf"):
             raise InputError(f"found --param-weight {self.param_weight}; expected 0 or more")
         if not 0 <= self.element_cost < float("inf"):
@@ -76,6 +89,24 @@ class Options:
             object.__setattr__(self, "round_to", multiple)
         if self.element_cost == -1:
             object.__setattr__(self, "element_cost", element)
+
+    def batches(
+        self,
+        images: "ImageSet",
+        how: "Preprocessing",
+        on_image: Callable[[int], None] | None = None,
+    ) -> "BatchStream":
+        """Images in batches, read as these options say."""
+        from distillnet.images import load_batches
+
+        return load_batches(
+            images,
+            how,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            on_image=on_image,
+            max_unreadable_percent=self.max_unreadable_percent,
+        )
 
     @property
     def score_name(self) -> str:

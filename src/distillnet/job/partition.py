@@ -1,25 +1,34 @@
 """Who sees which image: statistics, search and report never share one."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from distillnet.atlas import Atlas, image_key
 from distillnet.errors import ImageError, InputError
-from distillnet.images import Folders, ImageSet, split
+from distillnet.images import Folders, ImageRef, ImageSet, read_image, split
 
 __all__ = ["Images", "split_images"]
 
+_FEW = 3  # images of a class in a part, which may all be damaged
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Images:
     """Three sets without a common image: what is measured, searched on, and reported on.
 
     ``alike``: statistics and search are parts of one set, so that all may fit and judge.
+    ``left_out``: images of a kind that is not read, as ``Folders`` counts them.
     """
 
     statistics: ImageSet
     search: ImageSet
     val: ImageSet
     alike: bool = False
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        parts = (len(self.statistics), len(self.search), len(self.val))
+        return "<Images: {:,} for statistics, {:,} to search on, {:,} held out>".format(*parts)
 
 
 def split_images(
@@ -37,7 +46,7 @@ def split_images(
     than the means do. With an ``atlas``, statistics are of its images, and search of the others.
 
     Raises:
-        InputError: a set would have no image of some class, or two sets share an image.
+        InputError: a set would have no readable image of some class, or two sets share an image.
     """
     rest, alike = folders.train, search is None and atlas is None
     if val is None:
@@ -73,10 +82,32 @@ def split_images(
                 f"none for the {name} set; expected at least one of each class for each of "
                 "statistics, search and val. Add images, or pass others with --search and --val"
             )
+        _check_readable(name, part)
         for other in keys:
             if name < other and (common := keys[name] & keys[other]):
                 raise InputError(
                     f"{len(common)} images are in both the {name} and the {other} set, such as "
                     f"{min(common)}; expected separate images, correct --search and --val"
                 )
-    return Images(statistics, search, val, alike)
+    return Images(statistics, search, val, alike, folders.left_out)
+
+
+def _check_readable(name: str, images: ImageSet) -> None:
+    """Refuse a class of which nothing can be read now, where it has few images, not in the end."""
+    by_label: dict[int, list[ImageRef]] = {}
+    for ref in images.refs:
+        by_label.setdefault(ref.label, []).append(ref)
+    for label, refs in by_label.items():
+        if len(refs) <= _FEW and not any(map(_is_readable, refs)):
+            raise ImageError(
+                f"no {name} image of class {label} can be read, such as {refs[0]}; replace or "
+                "remove damaged files, or add images"
+            )
+
+
+def _is_readable(ref: ImageRef) -> bool:
+    try:
+        read_image(ref)
+    except ImageError:
+        return False
+    return True

@@ -10,7 +10,7 @@ from distillnet.errors import ImageError, UnsupportedError
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import analyse
-from distillnet.images import ImageRef, ImageSet, Loaded, limit, load_all
+from distillnet.images import MAX_UNREADABLE_PERCENT, ImageRef, ImageSet, Loaded, limit, load_all
 from distillnet.images.preprocessing import Size
 from distillnet.job.partition import Images
 from distillnet.models import Model
@@ -53,11 +53,13 @@ class Pictures:
         keep_input_size: bool = False,
         seed: int = 0,
         workers: int = 0,
+        max_unreadable_percent: float = MAX_UNREADABLE_PERCENT,
         on_read: Callable[[int, int], None] = lambda done, of: None,
     ) -> None:
         self.model, self.mission, self.images, self.macs = model, mission, images, macs
         self.device, self.keep_input_size = device, keep_input_size
         self.seed, self.workers, self.on_read = seed, workers, on_read
+        self.max_unreadable_percent = max_unreadable_percent
         self.own_size = model.preprocessing.input_size
         self.graphs: dict[Size, Graph] = {}
         self.loaded: dict[Size, tuple[Sized, Tensor, Tensor]] = {}
@@ -151,7 +153,13 @@ class Pictures:
             if tell:
                 self.on_read(n, len(images))
 
-        return load_all(images, how, workers=self.workers, on_image=report)
+        return load_all(
+            images,
+            how,
+            workers=self.workers,
+            on_image=report,
+            max_unreadable_percent=self.max_unreadable_percent,
+        )
 
 
 def _to_fit_on(images: ImageSet, model: Model, macs: int) -> ImageSet:

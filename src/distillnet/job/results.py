@@ -8,12 +8,14 @@ from typing import Any
 from distillnet.cut.cost import Cost
 from distillnet.evaluate import Evaluation
 from distillnet.graph import Graph
+from distillnet.images import described
 from distillnet.job.distillation import Distillation
 from distillnet.search import Budget
 
 __all__ = ["allowed_loss_pp", "budget_json", "finite_json", "result_json", "warnings_of"]
 
 _FEW = 20  # images of a class
+_SLIGHT = 0.2  # of what lies between chance and all right: Cohen's kappa that is called slight
 
 
 def result_json(done: Distillation) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def result_json(done: Distillation) -> dict[str, Any]:
 def warnings_of(done: Distillation) -> tuple[str, ...]:
     """What a careful colleague would say of a result, the worst first."""
     said, budget, chance = [], done.options.budget, 1 / len(done.mission)
-    if done.baseline.accuracy < 1.5 * chance:
+    if done.baseline.accuracy < chance + _SLIGHT * (1 - chance):
         said.append(
             f"The original is right on {100 * done.baseline.accuracy:.0f} % of the images, hardly "
             "more than by chance: check weights, --mean, --std and the names of the classes."
@@ -78,11 +80,24 @@ def warnings_of(done: Distillation) -> tuple[str, ...]:
             f"{budget.class_limit_pp:g} that a class may lose."
         )
     if done.unreadable:
-        said.append(f"{len(done.unreadable)} images could not be read and were left out.")
-    if done.n_images["val"] < _FEW * len(done.mission):
+        files = "1 image" if len(done.unreadable) == 1 else f"{len(done.unreadable)} images"
+        said.append(f"{files} could not be read, and the figures do without.")
+    if done.images.left_out:
         said.append(
-            f"{done.n_images['val']} images of {len(done.mission)} classes tell little; expected "
-            f"{_FEW} or more of each for figures to rely on."
+            f"{described(done.images.left_out)} in the folders of these classes were left out: "
+            "images of a kind that distillnet does not read. Convert them to JPEG or PNG."
+        )
+    if copies := len(done.provenance.val & done.provenance.made_of):
+        said.append(
+            f"{copies} of the images that the figures are of are copies of images that the network "
+            "was made of, and flatter it. Remove one of each pair."
+        )
+    if few := {name: n for name, n in done.baseline.counts.items() if n < _FEW}:
+        fewest = min(few, key=lambda name: few[name])
+        said.append(
+            f"The figures are of few images, {few[fewest]} of the class {fewest}; expected {_FEW} "
+            f"or more of each class, for one image of {few[fewest]} is "
+            f"{100 / few[fewest]:.0f} points."
         )
     if done.found.seen and done.options.seen is None and done.options.method == "best":
         said.append(

@@ -7,11 +7,11 @@
 | ``bitmaps.safetensors`` | bit-packed keep maps: ``fused/<site>`` and ``<class index>/<site>`` |
 | ``times.json`` | the table of times that the search minimised by |
 | ``model.pt2`` | the compact network, a torch.export programme that loads without this package |
+| ``images.safetensors`` | which images it was made of, by their content (``provenance``) |
 | ``atlas/`` | the statistics |
 | ``front/NN/`` | ``result.json``, bitmaps and ``model.pt2`` of the networks for other budgets |
 """
 
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -24,14 +24,17 @@ from torch import Tensor
 
 from distillnet.classes import ClassTable, Mission
 from distillnet.cut.bitmaps import pack
-from distillnet.errors import InputError
+from distillnet.errors import InputError, as_path, expect
 from distillnet.evaluate import Evaluation, Scores, evaluation
-from distillnet.files import write_tensors
+from distillnet.files.tensors import write_tensors
 from distillnet.graph import Graph, GraphModule
-from distillnet.images import Batch
+from distillnet.graph.saving import write_program
+from distillnet.images import Batch, Folders, ImageSet, load_batches, open_images
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
+from distillnet.job.figures import Figures
 from distillnet.job.layout import FRONT, RUN_MARKER, TIMES
+from distillnet.job.provenance import held_out, write_provenance
 from distillnet.job.results import finite_json, result_json
 from distillnet.models.programs import load_program
 
@@ -41,6 +44,7 @@ __all__ = [
     "Run",
     "evaluate_run",
     "evaluate_scores",
+    "model_name",
     "open_run",
     "save_program",
     "write_json",
@@ -51,17 +55,26 @@ _FORMAT = 3
 _VERSIONS = ("distillnet", "torch", "torchvision", "numpy", "pillow")
 
 
-def save_program(graph: Graph, path: Path) -> None:
-    """Save a graph as a ``torch.export`` programme with a dynamic batch: (N, C, H, W) -> (N, K)."""
+def save_program(graph: Graph, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
+    """Save a graph as a ``torch.export`` programme with a dynamic batch: (N, C, H, W) -> (N, K).
+
+    ``about`` goes into its extra file ``distillnet.json``; values that JSON can hold.
+    """
     module = GraphModule(graph).eval()
     x = torch.zeros(2, *graph.input.shape)
     program = torch.export.export(
         module, (x,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
     )
-    # Through memory: where the disk is full, PyTorch's own writer ends the process (2.9).
-    archive = io.BytesIO()
-    torch.export.save(program, archive)
-    path.write_bytes(archive.getbuffer())
+    write_program(program, as_path(path, "the programme's file"), about or {})
+
+
+def model_name(spec: str) -> str:
+    """A MODEL as files tell it that go elsewhere: of a user's file its name, without folders.
+
+    >>> model_name("timm:resnet18"), model_name("/home/me/nets/small.py:Net")
+    ('timm:resnet18', 'small.py:Net')
+    """
+    return Path(spec).name
 
 
 def write_json(value: dict[str, Any], path: Path) -> None:
@@ -69,7 +82,7 @@ def write_json(value: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _mission_json(done: Distillation, sources: dict[str, Any]) -> dict[str, Any]:
+def _mission_json(done: Distillation, sources: Mapping[str, str | None]) -> dict[str, Any]:
     table = done.mission.named(done.model.classes)
     values = {
         "format": _FORMAT,
@@ -85,17 +98,26 @@ def _mission_json(done: Distillation, sources: dict[str, Any]) -> dict[str, Any]
         "options": {k: v for k, v in asdict(done.options).items() if k != "times"},
         "seed": done.options.seed,
         "thresholds": dict(done.found.thresholds),
-        "sources": sources,
+        "sources": dict(sources),
     }
     finite: dict[str, Any] = finite_json(values)
     return finite
 
 
-def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | None = None) -> None:
-    """Write a run into ``directory``, an existing folder (see ``files.new_folder``).
+def write_run(
+    done: Distillation,
+    directory: str | Path,
+    sources: Mapping[str, str | None] | None = None,
+) -> "Run":
+    """Write a run into ``directory`` and open it; the folder may be there without a run in it.
 
     ``sources`` is kept in ``mission.json`` as it is: where weights and images came from.
     """
+    expect(done, Distillation, "a result", "what distillnet.distill gives")
+    directory = as_path(directory, "the run's folder")
+    if (directory / RUN_MARKER).exists() or (directory / FRONT).exists():
+        raise InputError(f"{directory} holds a run already; expected a new folder, choose another")
+    directory.mkdir(parents=True, exist_ok=True)
     _write_network(done, directory)
     for i, point in enumerate(done.front):
         folder = directory / FRONT / f"{i:02}"
@@ -103,11 +125,21 @@ def write_run(done: Distillation, directory: Path, sources: dict[str, Any] | Non
         _write_network(point, folder)
     if done.options.times is not None:
         (directory / TIMES).write_text(done.options.times.dumps(), encoding="utf-8")
-    write_json(_mission_json(done, sources or {}), directory / RUN_MARKER)
+    write_provenance(done.provenance, directory)
+    known = done.sources if sources is None else sources
+    write_json(_mission_json(done, known), directory / RUN_MARKER)
+    return open_run(directory)
 
 
 def _write_network(done: Distillation, directory: Path) -> None:
-    save_program(done.compact, directory / "model.pt2")
+    about = {
+        "producer": f"distillnet {version('distillnet')}",
+        "model": model_name(done.model.name),
+        "weights_sha256": done.model.weights_sha256,
+        "classes": list(done.mission.names),
+        "preprocessing": asdict(done.preprocessing),
+    }
+    save_program(done.compact, directory / "model.pt2", about)
     bitmaps = {f"fused/{site}": keep for site, keep in done.plan.keep.items()}
     for site, keep_k in done.found.class_bitmaps.items():
         if len(keep_k) == len(done.mission):
@@ -117,7 +149,7 @@ def _write_network(done: Distillation, directory: Path) -> None:
     write_json(result_json(done), directory / "result.json")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run folder, read: the compact network and what it needs to be fed and understood.
 
@@ -135,9 +167,41 @@ class Run:
     options: Mapping[str, Any]
     sources: Mapping[str, str | None]
 
+    def __repr__(self) -> str:
+        return f"<Run {self.directory} of {self.figures}>"
 
-def open_run(directory: Path) -> Run:
+    @property
+    def figures(self) -> Figures:
+        """What a person wants to know first."""
+        result = self.result
+        before, after = result["baseline"], result["distilled"]
+        low, high = result["loss_ci95_pp"]
+        return Figures(
+            f"{result['model']} for {', '.join(self.mission.names)}",
+            result["mac_ratio"],
+            result["param_ratio"],
+            (low, high),
+            result["n_images"]["val"],
+            (before["accuracy"], after["accuracy"]),
+            {
+                name: (share, after["per_class"][name])
+                for name, share in before["per_class"].items()
+            },
+            tuple(result["warnings"]),
+        )
+
+    def frame(self) -> Any:
+        """Accuracy by class as a pandas.DataFrame; see ``Figures.frame``."""
+        return self.figures.frame()
+
+    def plot(self, axes: Any = None) -> Any:
+        """Accuracy by class as bars on matplotlib's axes, which are returned."""
+        return self.figures.plot(axes)
+
+
+def open_run(directory: str | Path) -> Run:
     """Read a run folder; InputError where there is none, or one of another version."""
+    directory = as_path(directory, "the run's folder")
     try:
         mission = json.loads((directory / RUN_MARKER).read_text(encoding="utf-8"))
         result = json.loads((directory / "result.json").read_text(encoding="utf-8"))
@@ -182,11 +246,22 @@ def _beside(directory: Path, path: str | None) -> str | None:
     return str(inside) if path and inside.exists() else path
 
 
-def evaluate_run(opened: Run, batches: Iterable[Batch]) -> Evaluation:
+def evaluate_run(
+    opened: Run | str | Path,
+    images: Iterable[Batch] | ImageSet | Folders | str | Path | None = None,
+) -> Evaluation:
     """The compact network's closed-set accuracy on images of the mission's classes.
 
     Its head has only the mission's scores, so there is no open set to measure.
+
+    Args:
+        opened: a run, or its folder.
+        images: a folder, of which val/ or test/ is taken where there is one; images as opened, or
+            batches of them; by default those that were held out for the run's own figures.
     """
+    if not isinstance(opened, Run):
+        opened = open_run(opened)
+    batches = _batches(opened, images)
     path = opened.directory / "model.pt2"
     module = load_program(path).module
 
@@ -202,6 +277,22 @@ def evaluate_run(opened: Run, batches: Iterable[Batch]) -> Evaluation:
         return y
 
     return evaluate_scores(opened, path, scores, batches)
+
+
+def _batches(
+    opened: Run, images: Iterable[Batch] | ImageSet | Folders | str | Path | None
+) -> Iterable[Batch]:
+    if images is None:
+        source = opened.sources.get("val") or opened.sources.get("data")
+        images, _ = held_out(opened.directory, source, opened.classes, opened.mission)
+    if isinstance(images, str | Path):
+        images = open_images(images, opened.classes, opened.mission.indices)
+    if isinstance(images, Folders):
+        images = images.val or images.train
+    if isinstance(images, ImageSet):
+        return load_batches(images.select(opened.mission.indices), opened.preprocessing)
+    expect(images, Iterable, "images", "a folder's path, images as opened, or batches of them")
+    return images
 
 
 def evaluate_scores(

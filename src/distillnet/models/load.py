@@ -8,9 +8,11 @@
 | ``FILE.py:CALLABLE`` | what the callable returns; **this runs the file** as the user's own code |
 | ``FILE.pt2`` | a ``torch.export`` programme, read without running anything in it |
 
-Only ``FILE.py`` is trusted. No other file, weights included, can make this package run code.
+Only ``FILE.py`` is trusted, and only where the user names it: one that a run names is refused
+(``run_code``). No other file, weights included, can make this package run code.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from distillnet.classes import ClassTable, imagenet_table, numbered_table, read_class_table
-from distillnet.errors import InputError
+from distillnet.errors import InputError, as_path, expect
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.models.sources import Source, open_source
 from distillnet.models.weights import check_finite, load_weights, read_weights, weights_sha256
@@ -28,7 +30,7 @@ from distillnet.models.weights import check_finite, load_weights, read_weights, 
 __all__ = ["Model", "load_model", "random_model"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A network ready for inference: float32, on the CPU, in eval mode, without gradients."""
 
@@ -38,31 +40,68 @@ class Model:
     classes: ClassTable
     weights_sha256: str
 
+    def __repr__(self) -> str:
+        height, width = self.preprocessing.input_size
+        return f"<Model {self.name} at {height} x {width}, {len(self.classes):,} classes>"
+
 
 def load_model(
-    spec: str,
+    spec: str | Path | nn.Module,
     *,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     input_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    class_names: Path | None = None,
+    class_names: str | Path | None = None,
+    preprocessing: Preprocessing | None = None,
+    run_code: bool = True,
 ) -> Model:
-    """Load the network that ``spec`` names, with ``weights`` or those it comes with.
+    """Load the network that ``spec`` names, or is, with ``weights`` or those it comes with.
+
+    A module is copied, and needs ``preprocessing``, or the three options that follow.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> how = Preprocessing((32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    >>> load_model(net, preprocessing=how)
+    <Model Sequential (a module) at 32 x 32, 8 classes>
 
     ``input_size`` (pixels, a side), ``mean`` and ``std`` (per channel, of values in 0..1) replace
     what the source says; for ``FILE.py`` they are needed, and the whole image is squashed to the
-    input size. Raises InputError for anything that is not a trained classifier of two or more
-    classes.
+    input size. Without ``run_code`` a ``FILE.py:CALLABLE`` is refused: for a ``spec`` that a
+    file names, such as a run. Raises InputError for anything that is not a trained classifier of
+    two or more classes.
     """
-    source = open_source(spec)
+    source, spec = _source(spec, preprocessing, run_code)
     how = _preprocessing(spec, source, input_size, mean, std)
     if weights is not None:
+        weights = as_path(weights, "the weights")
         module = source.skeleton()
         load_weights(module, source.rename(read_weights(weights)), str(weights))
     else:
         module = _with_own_weights(spec, source)
     return _finish(spec, source, module, how, class_names, str(weights or spec))
+
+
+def _source(
+    spec: str | Path | nn.Module, preprocessing: Preprocessing | None, run_code: bool
+) -> tuple[Source, str]:
+    """Where a network comes from, and what it is called."""
+    if isinstance(spec, nn.Module):
+        module = spec
+        source = Source(build=lambda: copy.deepcopy(module), fetch=lambda: None)
+        spec = f"{type(module).__name__} (a module)"
+    else:
+        expect(
+            spec,
+            (str, Path),
+            "the network",
+            "a name such as 'torchvision:resnet18', a file's path or a torch.nn.Module",
+        )
+        source, spec = open_source(str(spec), run_code=run_code), str(spec)
+    if preprocessing is not None:
+        expect(preprocessing, Preprocessing, "preprocessing", "a distillnet.Preprocessing")
+        source = replace(source, preprocessing=preprocessing)
+    return source, spec
 
 
 def random_model(
@@ -72,6 +111,7 @@ def random_model(
     input_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    run_code: bool = True,
 ) -> Model:
     """The network that ``spec`` names with random weights, equal for equal seeds; for tests.
 
@@ -81,7 +121,7 @@ def random_model(
     >>> random_model("zoo:tf_mnist").module(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
-    source = open_source(spec)
+    source = open_source(spec, run_code=run_code)
     how = _preprocessing(spec, source, input_size, mean, std)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -104,7 +144,7 @@ def _finish(
     source: Source,
     module: nn.Module,
     how: Preprocessing,
-    class_names: Path | None,
+    class_names: str | Path | None,
     weights_source: str,
 ) -> Model:
     if any(isinstance(p, nn.UninitializedParameter) for p in module.parameters()):
@@ -139,12 +179,14 @@ def _preprocessing(
         if size is None or mean is None or std is None:
             raise InputError(
                 f"{spec} does not tell how images become its input; pass --input-size, --mean and"
-                " --std (for values in 0..1, one number per channel) as it was trained."
+                " --std (for values in 0..1, one number per channel) as it was trained, or, from"
+                " Python, preprocessing."
             )
         channels: Literal["RGB", "L"] = "L" if len(mean) == 1 else "RGB"
         how = Preprocessing(size, tuple(mean), tuple(std), channels=channels)
     elif size is not None:
         how = how.with_input_size(size)
+    _check_range(mean, std, how.divisor)
     n_channels = 1 if how.channels == "L" else 3
     how = replace(how, mean=tuple(mean or how.mean), std=tuple(std or how.std))
     if len(how.mean) != n_channels or len(how.std) != n_channels or min(how.std) <= 0:
@@ -153,6 +195,33 @@ def _preprocessing(
             f" {n_channels} of each and deviations above 0; correct --mean and --std."
         )
     return how
+
+
+def _check_range(mean: Sequence[float] | None, std: Sequence[float] | None, divisor: float) -> None:
+    """Refuse a mean or deviation that is of values in another range than the network's.
+
+    A network made for 0..255 has the deviation 1/255, of a range of 0..1.
+    """
+    most = 255 / divisor
+    outside = [m for m in mean or () if not 0 <= m <= most]
+    if outside:
+        raise InputError(
+            f"found --mean {outside[0]:g}, expected numbers from 0 to {most:g}, the range of the"
+            f" values it is taken from{_divided(outside[0], divisor)}."
+        )
+    outside = [s for s in std or () if not most / 1000 <= s <= most]
+    if outside:
+        raise InputError(
+            f"found --std {outside[0]:g}, expected numbers from {most / 1000:g} to {most:g}, the"
+            f" range of the values that it divides{_divided(outside[0], divisor)}."
+        )
+
+
+def _divided(value: float, divisor: float) -> str:
+    """What to do with a number that is of 0..255 where 0..1 is expected."""
+    if not (divisor == 255 and 1 < value <= 255):
+        return ""
+    return f"; for values of 0..255 divide by 255, which gives {value / 255:.4g}"
 
 
 def _count_outputs(spec: str, module: nn.Module, how: Preprocessing) -> int:

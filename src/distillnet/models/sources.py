@@ -50,8 +50,18 @@ class Source:
             return self.build()
 
 
-def open_source(spec: str) -> Source:
-    """The source that a MODEL argument names; InputError for one that does not exist."""
+def open_source(spec: str, *, run_code: bool = True) -> Source:
+    """The source that a MODEL argument names; InputError for one that does not exist.
+
+    Without ``run_code`` a ``FILE.py:CALLABLE`` is refused: for names that a file gives, not the
+    user.
+    """
+    file, _, function = spec.rpartition(":")
+    if file.endswith(".py") and not run_code:
+        raise InputError(
+            f"Found the model {spec!r}, which is Python code; it runs only where you name it"
+            f" yourself. If you trust it, pass it as --model {spec}."
+        )
     check_model(spec)
     library, _, name = spec.partition(":")
     if library == "torchvision":
@@ -62,7 +72,6 @@ def open_source(spec: str) -> Source:
         return _zoo(name)
     if spec.endswith(".pt2"):
         return _program(Path(spec))
-    file, _, function = spec.rpartition(":")
     return _python(Path(file), function)
 
 

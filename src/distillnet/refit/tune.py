@@ -33,7 +33,7 @@ from distillnet.refit.samples import evenly
 
 __all__ = ["HeldOut", "TuneSettings", "Tuned", "tune"]
 
-_TRAINED_OPS = LAYERS | {"affine", "layer_norm"}  # batch norm is an affine node
+_TRAINED_OPS = LAYERS | {"affine", "layer_norm", "group_norm"}  # batch norm is an affine node
 _TRAINED_ROLES = frozenset({"weight", "bias", "scale", "shift"})
 _LEAST_SIZE = 1e-3  # of a tensor that begins at zero, for its steps
 _CHUNK = 32  # images computed at once where nothing is trained

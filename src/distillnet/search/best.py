@@ -33,12 +33,14 @@ import torch
 from torch import Tensor
 
 from distillnet.classes import Mission
+from distillnet.errors import InputError
 from distillnet.graph import Graph
 from distillnet.images.preprocessing import Size
 from distillnet.search.budget import Budget
 from distillnet.search.candidates import Importance, Sized, Workshop
 from distillnet.search.explorer import TRIALS, Explorer
 from distillnet.search.found import Found
+from distillnet.search.store import NOWHERE, NotKnown, Store
 
 __all__ = ["search_best"]
 
@@ -61,6 +63,7 @@ def search_best(
     graphs: Mapping[Size, Graph] | None = None,
     seen: bool | None = None,
     seed: int = 0,
+    store: Store = NOWHERE,
     on_progress: Progress = lambda done, total: None,
 ) -> Found:
     """The network of fewest MACs whose losses on the search images are within the budget.
@@ -81,6 +84,8 @@ def search_best(
             network of fewest MACs, another value that of least time.
         graphs: the network captured at the sizes; with them the original is asked once for all.
         seen: whether the network was trained on these images; None asks ``known.knows``.
+        store: where what takes long is looked up, and kept for a search that goes on. Where it is
+            to be enough, the best of what it knows is returned.
     """
     if labels_statistics_n is not None:
         labels_n = torch.cat([labels_statistics_n, labels_n])
@@ -96,10 +101,20 @@ def search_best(
         element=element,
         graphs=_likely_first(graphs or {}, sizes, budget),
         seed=seed,
+        store=store,
     )
     search = Explorer(workshop, budget, on_progress, seen)
     reach = budget.target_macs or budget.target_params
-    chosen = search.reach(sizes) if reach else search.smallest(sizes)
+    try:
+        chosen = search.reach(sizes) if reach else search.smallest(sizes)
+    except NotKnown:
+        store.only_known = False
+        chosen = search.best_so_far()
+        if chosen is None:
+            raise InputError(
+                f"found nothing within {budget.max_loss_pp:g} points so far; --resume goes on "
+                "searching, a larger --max-loss allows more"
+            ) from None
     on_progress(TRIALS - 1, TRIALS)
     found = search.finish(chosen)
     on_progress(TRIALS, TRIALS)

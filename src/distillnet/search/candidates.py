@@ -27,7 +27,7 @@ from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
 from distillnet.graph.replay import masked_scores
 from distillnet.images.preprocessing import Size
-from distillnet.refit.compensation import refit
+from distillnet.refit.compensation import refit, with_biases
 from distillnet.refit.samples import evenly
 from distillnet.refit.teacher import Teacher, bytes_to_teach, teach_all
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
@@ -36,6 +36,7 @@ from distillnet.search.judge import Judge, Verdict
 from distillnet.search.orders import Order, elimination_orders
 from distillnet.search.roles import assign_roles, mixed
 from distillnet.search.splits import Spectrum, spectra
+from distillnet.search.store import NOWHERE, Store, key_of
 
 __all__ = ["Candidate", "Importance", "Sized", "Workshop"]
 
@@ -100,6 +101,7 @@ class Workshop:
         element: MACs that take as long as writing one number; 0 counts MACs alone.
         graphs: the network at the sizes that may be tried, those that surely are first; see
             ``_teach``.
+        store: where what takes long is looked up, and kept.
 
     Attributes:
         original, here: the network at its original size, and at the present ``size``.
@@ -120,9 +122,11 @@ class Workshop:
         element: float = 0.0,
         graphs: Mapping[Size, Graph] | None = None,
         seed: int = 0,
+        store: Store = NOWHERE,
     ) -> None:
         self.graphs = graphs or {}
         self.load, self.mission, self.seed = sized, mission, seed
+        self.store = store
         self.importance, self.split = importance, split
         self.round_to, self.param_weight, self.element = round_to, param_weight, element
         self.original = sized(original_size)
@@ -214,8 +218,14 @@ class Workshop:
 
     def cross_scores(self, candidate: Candidate) -> Tensor:
         """A candidate's scores (N, classes), those of crossed folds by networks without them."""
-        fit, judge = self.roles.fit, self.roles.judge
         self.go_to(candidate.size)
+        key = self._key("crossed", candidate.plan)
+        known = self.store.tensors(key, lambda: {"scores": self._cross_scores(candidate)})
+        return known["scores"]
+
+    def _cross_scores(self, candidate: Candidate) -> Tensor:
+        fit, judge = self.roles.fit, self.roles.judge
+        self._taught(fit)  # folds see parts of that, whether or not the candidate was looked up
         scores = candidate.scores_nk.clone()
         fold = torch.full((len(self.here.x_nchw),), -1)
         fold[fit] = self._folds()
@@ -260,6 +270,15 @@ class Workshop:
 
     def _answer(self, plan: Plan) -> tuple[Graph, Tensor]:
         """The network at the present size, fitted, and its scores on the images that judge."""
+        template = with_biases(self.here.graph)
+        return self.store.network(
+            self._key("fitted", plan), template, lambda: self._answer_anew(plan)
+        )
+
+    def _key(self, what: str, plan: Plan) -> str:
+        return key_of(what, self.size, plan, teacher=self.learns_from_original_size)
+
+    def _answer_anew(self, plan: Plan) -> tuple[Graph, Tensor]:
         fit, judge = self.roles.fit, self.roles.judge
         known = torch.isin(judge, fit)
         graph, fitted = self._refit(plan, fit, answer=bool(known.any()))

@@ -54,6 +54,8 @@ class Explorer:
         self.validated: dict[Key, Verdict] = {}
         self.uncut: dict[Size, float] = {}  # work
         self.missed = False  # a target that cannot be reached
+        self.broken_off = False
+        self.told = math.inf  # the least work that was told of
 
     def smallest(self, sizes: Sequence[Size]) -> Key | None:
         """The candidate of fewest MACs within the budget, None where there is none."""
@@ -85,6 +87,13 @@ class Explorer:
             if len(self.validated) < _VALIDATIONS and self._allows(best):
                 self._climb(best[0], best[1] + _FINE)  # what is flattered less may go further
         return None
+
+    def best_so_far(self) -> Key | None:
+        """The smallest that was tried and is within the budget, when the search is broken off."""
+        self.broken_off = True
+        while (best := self._smallest_so_far()) is not None and best not in self.validated:
+            self._validate(best)
+        return best
 
     def _validate(self, key: Key) -> None:
         before = self.done[key].verdict
@@ -179,7 +188,16 @@ class Explorer:
             self.done[size, level] = candidate
             self._forget_weights()
             self.on_progress(min(len(self.done), TRIALS - 2), TRIALS)
+            self._tell_best()
         return self.done[size, level]
+
+    def _tell_best(self) -> None:
+        """Say so where the smallest network within the budget is smaller than it was."""
+        best = self._smallest_so_far()
+        if best is not None and self._work_of(best) < self.told:
+            self.told = self._work_of(best)
+            ratio = self.workshop.work / self.told
+            self.workshop.store.on_best(ratio, self.verdict(best).estimate_pp)
 
     def _forget_weights(self) -> None:
         """Let go of the weights of candidates that another beats in MACs and loss."""
@@ -250,6 +268,8 @@ class Explorer:
 
     def _stopped_by(self, chosen: Key | None) -> str:
         """What speaks against the next smaller network that was tried."""
+        if self.broken_off:
+            return "an interruption"
         if self.budget.target_macs or self.budget.target_params:
             return "the ratio that was to be reached"
         most = math.inf if chosen is None else self._work_of(chosen)

@@ -1,15 +1,18 @@
 """From a PyTorch module to our graph, by way of torch.export.
 
 torch.export gives a flat list of ATen operators. ``builder`` walks it and keeps track of data
-movement, ``aten`` is the table of handlers, which lie in ``layers``, ``pointwise`` and
+movement, ``aten`` is the table of handlers, which lie in ``layers``, ``norms``, ``pointwise`` and
 ``movement`` and turn operators into nodes; ``patterns`` recognises what export has taken apart and
 folds batch norm.
 
 An operator that is not in the table is refused by name. Nothing is guessed.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from distillnet.errors import UnsupportedError
@@ -20,20 +23,25 @@ from distillnet.graph.graph import Graph, run
 from distillnet.images.preprocessing import Size
 from distillnet.models import Model
 
-__all__ = ["capture", "capture_model"]
+__all__ = ["capture", "capture_model", "missing_operators"]
 
 # Kept whole by the export, for they are one layer to us; everything else becomes core ATen.
 _WHOLE = frozenset(
     {
+        "_prelu_kernel",
         "adaptive_avg_pool2d",
+        "celu",
         "conv2d",
+        "group_norm",
         "gelu",
         "hardsigmoid",
         "hardswish",
+        "instance_norm",
         "layer_norm",
         "linear",
         "max_pool2d",
         "mish",
+        "pad",
         "silu",
         "softplus",
     }
@@ -61,19 +69,52 @@ def capture(module: nn.Module, input_size: Size, *, channels: int = 3) -> Graph:
     >>> [node.op for node in capture(net, (8, 8)).nodes]
     ['input', 'conv', 'act', 'flatten', 'linear']
     """
-    modes = {part: part.training for part in module.modules()}
-    for part in modes:  # not module.eval(), which loaded programmes refuse
-        part.training = False
-    try:
+    with _in_inference_mode(module):
         program = _export(module, (channels, *input_size))
         with torch.no_grad():
             graph = Builder(program, TABLE).build()
             graph = fold_batch_norm(graph)
             _verify(module, graph, program)
+    return graph
+
+
+def missing_operators(module: nn.Module, input_size: Size, *, channels: int = 3) -> tuple[str, ...]:
+    """Names of the ATen operators that a network applies to activations and nothing here follows.
+
+    None may be missing and ``capture`` still refuse the form that one is used in. The operators
+    that LRN is written in are among them.
+
+    >>> class Sorted(nn.Module):
+    ...     def forward(self, x):
+    ...         return x.mean((2, 3)).sort(1).values
+    >>> missing_operators(Sorted(), (8, 8))
+    ('sort',)
+    """
+    with _in_inference_mode(module):
+        program = _export(module, (channels, *input_size))
+    follows: set[fx.Node] = set()
+    missing: dict[str, None] = {}
+    for node in program.graph.nodes:
+        if node.name in program.graph_signature.user_inputs or follows & set(node.all_input_nodes):
+            follows.add(node)
+            schema = getattr(node.target, "_schema", None)
+            name = schema.name.removeprefix("aten::").rstrip("_") if schema else ""
+            if name and name not in TABLE:
+                missing[name] = None
+    return tuple(missing)
+
+
+@contextmanager
+def _in_inference_mode(module: nn.Module) -> Iterator[None]:
+    """All of a module in eval mode, and as it was afterwards."""
+    modes = {part: part.training for part in module.modules()}
+    for part in modes:  # not module.eval(), which loaded programmes refuse
+        part.training = False
+    try:
+        yield
     finally:
         for part, was_training in modes.items():  # a part may be frozen in a net that is not
             part.training = was_training
-    return graph
 
 
 def _export(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:

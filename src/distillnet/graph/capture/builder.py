@@ -21,6 +21,7 @@ from torch.export import ExportedProgram
 
 from distillnet.errors import UnsupportedError
 from distillnet.graph.capture.patterns import Lrn, match_lrn
+from distillnet.graph.capture.sampling import Sample, samples
 from distillnet.graph.graph import Graph
 from distillnet.graph.operators import Node
 
@@ -107,8 +108,10 @@ class Builder:
 
     def _lrn(self, found: Lrn) -> View:
         x = self.tensor(self.values[found.source])
-        where = {} if found.positions is None else {"positions": self.values[found.positions]}
-        return self.emit("lrn", [x], found.attrs, where)
+        where = None if found.positions is None else self.values[found.positions]
+        if where is None or is_range(where.cpu(), found.attrs["channels"]):
+            return self.emit("lrn", [x], found.attrs)
+        return self.emit("lrn", [x], found.attrs, {"positions": where})
 
     def _placeholders(self) -> None:
         state = {**self.program.state_dict, **self.program.constants}
@@ -223,30 +226,54 @@ class Builder:
         if index.shape == base.shape and is_range(index, size):
             return View(view.node, view.shape)
         if len(base.shape) == 3:
-            _, height, width = base.shape
-            if len(view.shape) == 3 and view.shape[1:] == (height, width):
-                first = index[:, :1, :1] // (height * width)
-                plane = torch.arange(height * width).reshape(1, height, width)
-                if torch.equal(index, first * height * width + plane):
-                    picked = tuple(first.flatten().tolist())
-                    return self.emit(
-                        "gather", [View(view.node, base.shape)], {"index": picked}, {}, view.shape
-                    )
+            if len(view.shape) == 3 and (parts := samples(index, base.shape)):
+                return self._sampled(View(view.node, base.shape), parts)
             if len(view.shape) == 1:  # flattened, in whatever order
                 flat = self.emit("flatten", [View(view.node, base.shape)], shape=(size,))
                 return self.tensor(View(flat.node, view.shape, index))
         elif len(view.shape) == 1:
-            picked = tuple(index.tolist())
-            return self.emit(
-                "gather", [View(view.node, base.shape)], {"index": picked}, {}, view.shape
-            )
+            return self._gather(View(view.node, base.shape), tuple(index.tolist()))
         elif len(view.shape) == 3 and view.shape[1:] == (1, 1):
             vector = self.tensor(View(view.node, view.shape[:1], index.flatten()))
             return self.emit("unflatten", [vector], shape=view.shape)
         raise self.refuse(
             f"needs a rearrangement of {view.node!r} from {base.shape} to {view.shape} that is "
-            "neither a choice of channels nor a flattening"
+            "neither a choice of channels, rows and columns nor a flattening"
         )
+
+    def _gather(self, x: View, index: tuple[int, ...]) -> View:
+        """Channels by their positions."""
+        if index == tuple(range(x.shape[0])):
+            return x
+        return self.emit("gather", [x], {"index": index}, {}, (len(index), *x.shape[1:]))
+
+    def _sampled(self, x: View, parts: tuple[Sample, ...]) -> View:
+        """Parts of a map beside each other, in the order of their outputs."""
+        made = []
+        for part in parts:
+            y = self._gather(x, part.channels)
+            if (part.rows, part.columns) != tuple(tuple(range(side)) for side in x.shape[1:]):
+                attrs = {"rows": part.rows, "columns": part.columns}
+                shape = (len(part.channels), len(part.rows), len(part.columns))
+                y = self.emit("sample", [y], attrs, {}, shape)
+            made.append(y)
+        if len(made) == 1:
+            return made[0]
+        order = [output for part in parts for output in part.outputs]
+        joined = self.emit("cat", made, {}, {}, (len(order), *made[0].shape[1:]))
+        return self._gather(joined, tuple(sorted(range(len(order)), key=order.__getitem__)))
+
+    def settled(self, view: View) -> View:
+        """The view of a node that holds its elements and no others, channels first or last."""
+        if len(view.shape) != 3 or view.index is None:
+            return self.tensor(view)
+        try:
+            return self.tensor(view)
+        except UnsupportedError:
+            return self.move(
+                self.tensor(self.move(view, lambda i: i.movedim(-1, 1))),
+                lambda i: i.movedim(1, -1),
+            )
 
     def elements(self, view: View) -> Tensor:
         """The view's index, written out."""
@@ -269,9 +296,11 @@ class Builder:
         With ``params`` per channel the view must be canonical.
         """
         base = self.nodes[view.node]
-        if params or (view.index is not None and view.index.numel() != math.prod(base.shape)):
+        if params:
             view = self.tensor(view)
-            base = self.nodes[view.node]
+        elif view.index is not None and view.index.numel() != math.prod(base.shape):
+            view = self.settled(view)
+        base = self.nodes[view.node]
         done = self.emit(op, [View(view.node, base.shape)], attrs, params, base.shape)
         return View(done.node, view.shape, view.index)
 

@@ -1,14 +1,16 @@
-"""Layers as nodes: convolutions, linear layers, normalisations, pooling.
+"""Layers as nodes: convolutions, linear layers, pooling, and means and sums.
 
 A handler takes the builder and the operator's arguments; ``aten`` says which operator is whose.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from distillnet.graph.capture.builder import Builder, View
+from distillnet.graph.capture.pointwise import add, mul
 
 __all__ = [
     "adaptive_avg_pool",
@@ -16,13 +18,12 @@ __all__ = [
     "addmm",
     "amax",
     "avg_pool",
-    "batch_norm",
     "conv",
     "convolution",
-    "layer_norm",
     "linear",
     "max_pool",
     "mean",
+    "total",
 ]
 
 
@@ -81,7 +82,22 @@ def convolution(
     """A convolution as core ATen writes it, transposed or not."""
     if transposed:
         raise b.refuse("is a transposed convolution, which classification networks do not have")
+    if weight.ndim == 3 and (list(stride), list(dilation), groups) == ([1], [1], 1):
+        return _channel_conv(b, x, weight, bias, padding)
     return conv(b, x, weight, bias, stride, padding, dilation, groups)
+
+
+def _channel_conv(b: Builder, x: View, weight: Tensor, bias: Tensor | None, padding: Any) -> View:
+    """A convolution over the channels of features: the gate of efficient channel attention."""
+    kernel = weight.flatten()
+    if weight.shape[:2] != (1, 1) or list(padding) != [len(kernel) // 2] or len(kernel) % 2 == 0:
+        raise b.refuse("is a one-dimensional convolution, and no gate over channels")
+    features = b.tensor(b.move(x, lambda i: i.flatten(1)))
+    attrs = {"channels": features.shape[0]}
+    y = b.emit("channel_conv", [features], attrs, {"kernel": kernel}, features.shape)
+    if bias is not None:
+        y = add(b, y, bias)
+    return b.move(y, lambda i: i[:, None])
 
 
 def linear(b: Builder, x: View, weight: Tensor, bias: Tensor | None = None) -> View:
@@ -106,49 +122,6 @@ def addmm(b: Builder, bias: Tensor, x: View, weight: Tensor, **scales: Any) -> V
     if scales or not isinstance(weight, Tensor):
         raise b.refuse("is not a linear layer with constant weights")
     return linear(b, x, weight.t(), bias)
-
-
-def batch_norm(
-    b: Builder,
-    x: View,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor,
-    var: Tensor,
-    *rest: Any,
-) -> tuple[View, None, None]:
-    """Batch norm with running statistics: an affine map of each channel."""
-    eps = rest[-1]
-    scale = torch.rsqrt(var + eps)
-    scale = scale if weight is None else scale * weight
-    shift = -mean * scale
-    shift = shift if bias is None else shift + bias
-    return (b.elementwise(x, "affine", {}, {"scale": scale, "shift": shift}), None, None)
-
-
-def layer_norm(
-    b: Builder,
-    x: View,
-    normalized: list[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    *_: Any,
-) -> View:
-    """Layer norm over the channels."""
-    if len(normalized) != 1 or normalized[0] != x.shape[-1] or len(x.shape) not in (1, 3):
-        raise b.refuse(f"normalises over {list(normalized)}; only the channels are followed")
-    width = normalized[0]
-    ones = torch.ones(width, dtype=b.like.dtype, device=b.like.device)
-    params = {
-        "weight": ones if weight is None else weight,
-        "bias": ones * 0 if bias is None else bias,
-    }
-    if len(x.shape) == 1:
-        return b.emit("layer_norm", [b.tensor(x)], {"eps": eps}, params, x.shape)
-    first = b.tensor(b.move(x, lambda i: i.movedim(-1, 1)))
-    y = b.emit("layer_norm", [first], {"eps": eps}, params, first.shape)
-    return b.move(y, lambda i: i.movedim(1, -1))
 
 
 def max_pool(
@@ -207,8 +180,13 @@ def adaptive_max_pool(b: Builder, x: View, size: Any) -> tuple[View, None]:
 
 
 def amax(b: Builder, x: View, dim: Any = (), keepdim: bool = False) -> View:
-    """The maximum over height and width."""
+    """The maximum over height and width, or over the channels."""
     dims = sorted(d % (len(x.shape) + 1) for d in dim)
+    if dims == [1] and len(x.shape) == 3:
+        x = b.tensor(x)
+        shape = (1, *x.shape[1:])
+        y = b.emit("channel_max", [x], {"channels": x.shape[0]}, shape=shape)
+        return y if keepdim else b.move(y, lambda i: i.squeeze(1))
     if dims != [2, 3] or len(x.shape) != 3:
         raise b.refuse(f"takes the maximum over dimensions {dims}; only height and width are")
     attrs = {"output_size": (1, 1)}
@@ -216,9 +194,35 @@ def amax(b: Builder, x: View, dim: Any = (), keepdim: bool = False) -> View:
     return y if keepdim else b.move(y, lambda i: i.flatten(1))
 
 
-def mean(b: Builder, x: View, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> View:
-    """The mean over height and width."""
+def _sum_of_channels(b: Builder, x: View, weight: float) -> View:
+    filters = torch.full((1, x.shape[0], 1, 1), weight, dtype=b.like.dtype, device=b.like.device)
+    attrs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+    return b.emit("conv", [b.tensor(x)], attrs, {"weight": filters}, (1, *x.shape[1:]))
+
+
+def total(b: Builder, x: View, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> View:
+    """The sum over height and width, or over parts of the channels that are seen side by side."""
     dims = sorted(d % (len(x.shape) + 1) for d in dim or [])
+    if len(x.shape) == 3 and dims == [2, 3]:
+        return mul(b, mean(b, x, dim, keepdim), float(x.shape[1] * x.shape[2]))
+    if len(x.shape) == 3 and dims == [1]:
+        y = _sum_of_channels(b, x, 1.0)
+        return y if keepdim else b.move(y, lambda i: i.squeeze(1))
+    if len(x.shape) != 4 or dims != [1] or keepdim:
+        raise b.refuse(f"sums over dimensions {dims}, which is not followed")
+    parts = [b.move(x, partial(torch.select, dim=1, index=k)) for k in range(x.shape[0])]
+    done = parts[0]
+    for part in parts[1:]:
+        done = add(b, done, part)
+    return done
+
+
+def mean(b: Builder, x: View, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> View:
+    """The mean over height and width, or over the channels: a convolution with equal weights."""
+    dims = sorted(d % (len(x.shape) + 1) for d in dim or [])
+    if len(x.shape) == 3 and dims == [1]:
+        y = _sum_of_channels(b, x, 1 / x.shape[0])
+        return y if keepdim else b.move(y, lambda i: i.squeeze(1))
     if len(x.shape) == 3 and dims == [1, 2]:  # channels-last: over H and W
         x, dims = b.move(x, lambda i: i.movedim(-1, 1)), [2, 3]
         if keepdim:
@@ -228,4 +232,5 @@ def mean(b: Builder, x: View, dim: Any = None, keepdim: bool = False, dtype: Any
         x, dims = b.move(x, lambda i: i.reshape(*i.shape[:2], *sides)), [2, 3]
     if dims != [2, 3] or len(x.shape) != 3:
         raise b.refuse(f"averages over dimensions {dims}; only height and width are followed")
-    return b.emit("mean", [b.tensor(x)], {"keepdim": keepdim})
+    shape = (x.shape[0], 1, 1) if keepdim else x.shape[:1]
+    return b.emit("mean", [b.tensor(x)], {"keepdim": keepdim}, shape=shape)

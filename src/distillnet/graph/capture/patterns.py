@@ -53,7 +53,7 @@ def _match_module(node: fx.Node) -> Lrn | None:
     if not (pooled := _args(inner, "avg_pool3d")):
         return None
     inner = pooled[0]
-    while _name(inner) in moved | {"constant_pad_nd"}:
+    while _name(inner) in moved | {"constant_pad_nd", "pad"}:
         inner = inner.args[0]
     square = _args(inner, "mul")
     if not square or square[0] is not top[0] or square[1] is not top[0]:
@@ -86,10 +86,15 @@ def _match_band(node: fx.Node) -> Lrn | None:
     while _name(band) == "unsqueeze":
         band = band.args[0]
     share = _args(band, "mul")
-    inside = _args(share[0], "_to_copy") if share else None
-    equal = _args(inside[0], "eq") if inside else None
+    if not share:
+        return None
+    if of_each := _args(share[0], "full"):
+        value, equal = of_each[1], _args(share[1], "eq")
+    else:  # as it was written before 0.2
+        inside = _args(share[0], "_to_copy")
+        value, equal = share[1], _args(inside[0], "eq") if inside else None
     window = _args(equal[0], "clamp") if equal else None
-    if not equal or not share or not window or window[0] is not equal[1] or window[1] != 0:
+    if not equal or not window or window[0] is not equal[1] or window[1] != 0:
         return None
     offset = _args(window[0], "add")
     distance = _args(offset[0], "sub") if offset else None
@@ -97,7 +102,7 @@ def _match_band(node: fx.Node) -> Lrn | None:
     if not here:
         return None
     size = window[2] + 1
-    attrs = {"size": size, "alpha": share[1] * size, "beta": beta, "k": bias[1]}
+    attrs = {"size": size, "alpha": value * size, "beta": beta, "k": bias[1]}
     attrs["channels"] = source.meta["val"].shape[1]
     return Lrn(source, attrs, here[0] if here[0].op == "placeholder" else None)
 

@@ -5,6 +5,7 @@ A handler takes the builder and the operator's arguments; ``aten`` says which op
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,19 @@ from torch import Tensor
 
 from distillnet.graph.capture.builder import Builder, View, holds_view, is_range
 
-__all__ = ["activation", "add", "div", "elu", "mul", "softmax", "sub"]
+__all__ = [
+    "activation",
+    "add",
+    "celu",
+    "div",
+    "elu",
+    "mul",
+    "neg",
+    "power",
+    "prelu",
+    "softmax",
+    "sub",
+]
 
 
 def activation(kind: str) -> Callable[..., View]:
@@ -35,6 +48,13 @@ def elu(
         raise b.refuse("scales its input")
     y: View = activation("elu")(b, x, alpha)
     return y if scale == 1 else mul(b, y, scale)  # SELU scales its output
+
+
+def celu(b: Builder, x: View, alpha: float = 1.0) -> View:
+    """ELU of the input over alpha, times alpha."""
+    if alpha == 1:
+        return elu(b, x)
+    return mul(b, elu(b, mul(b, x, 1 / alpha)), alpha)
 
 
 def _arithmetic(
@@ -95,6 +115,12 @@ def _per_channel(b: Builder, constant: Any, shape: tuple[int, ...]) -> Tensor | 
 
 
 def _binary(b: Builder, op: str, x: View, y: View) -> View:
+    if len(x.shape) == len(y.shape) == 4 and x.shape[:2] == y.shape[:2]:
+        # Parts of the channels seen side by side: (parts, C, H, W).
+        parts = x.shape[0]
+        done = _binary(b, op, *(b.move(v, lambda i: i.flatten(1, 2)) for v in (x, y)))
+        return b.move(done, lambda i: i.unflatten(1, (parts, -1)))
+    x, y = (_own_node(b, v) for v in (x, y))
     if x.index is not None and y.index is not None and x.shape == y.shape:
         same = b.nodes[x.node].shape == b.nodes[y.node].shape and torch.equal(x.index, y.index)
         if same:  # two maps seen in the same way, e.g. both channels-last
@@ -107,7 +133,21 @@ def _binary(b: Builder, op: str, x: View, y: View) -> View:
     )
     if not broadcast:
         raise b.refuse(f"combines shapes {x.shape} and {y.shape}")
-    return b.emit(op, [x, y])
+    shape = tuple(max(pair) for pair in zip(x.shape, y.shape, strict=True))
+    return b.emit(op, [x, y], shape=shape)
+
+
+def _own_node(b: Builder, view: View) -> View:
+    """A part of a map with its channels last, as a node of its own."""
+    if (
+        view.index is None
+        or len(view.shape) != 3
+        or view.index.numel() != view.index.unique().numel()
+    ):
+        return view
+    if view.index.numel() == math.prod(b.nodes[view.node].shape):
+        return view
+    return b.settled(view)
 
 
 def _unexpanded(view: View, other: View) -> View:
@@ -130,6 +170,18 @@ def sub(b: Builder, x: Any, y: Any, alpha: int = 1) -> View:
     return add(b, x, mul(b, y, -1.0) if isinstance(y, View) else -y, alpha)
 
 
+def neg(b: Builder, x: View) -> View:
+    """The negative of an activation."""
+    return mul(b, x, -1.0)
+
+
+def power(b: Builder, x: View, exponent: float) -> View:
+    """The square of an activation; no other power."""
+    if exponent != 2:
+        raise b.refuse(f"takes an activation to the power of {exponent}; only squares are followed")
+    return mul(b, x, x)
+
+
 def div(b: Builder, x: Any, y: Any) -> View:
     """An activation over a constant."""
     if not isinstance(x, View) or isinstance(y, View):
@@ -137,6 +189,27 @@ def div(b: Builder, x: Any, y: Any) -> View:
     return mul(b, x, 1.0 / y)
 
 
-def softmax(b: Builder, x: View, *_: Any, **__: Any) -> View:
-    """Refused: a network is asked for its scores."""
-    raise b.refuse("turns scores into shares; return the scores before it, which rank alike")
+def prelu(b: Builder, x: View, weight: Tensor) -> View:
+    """What is below zero, times a weight: relu(x) - weight * relu(-x)."""
+    weight = weight.reshape(-1, *[1] * (len(x.shape) - 1))
+    below = activation("relu")(b, mul(b, x, -1.0))
+    return add(b, activation("relu")(b, x), mul(b, below, -weight))
+
+
+def softmax(b: Builder, x: View, dim: int, *_: Any, **__: Any) -> View:
+    """Of two alternatives, which share it out by a sigmoid of their difference; else refused."""
+    if len(x.shape) == 1:
+        raise b.refuse("turns scores into shares; return the scores before it, which rank alike")
+    at = dim % (len(x.shape) + 1)
+    if x.shape[at - 1] != 2:
+        raise b.refuse(f"shares out among {x.shape[at - 1]}; only gates of two are followed")
+    one, two = (
+        b.tensor(b.move(b.move(x, partial(torch.select, dim=at, index=k)), lambda i: i.flatten(1)))
+        for k in (0, 1)
+    )
+    difference = sub(b, one, two)
+    shares = [activation("sigmoid")(b, v) for v in (difference, mul(b, difference, -1.0))]
+    count = one.shape[0]
+    both = b.emit("cat", shares, shape=(2 * count,))
+    places = torch.arange(count).reshape([n for d, n in enumerate(x.shape, 1) if d != at])
+    return View(both.node, x.shape, torch.stack([places, places + count], at - 1))

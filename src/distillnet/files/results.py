@@ -1,0 +1,50 @@
+"""The files of each kind of result; tests compare them with what the commands write."""
+
+from distillnet.files.layout import Layout
+
+__all__ = ["ATLAS", "C_FOLDER", "DEMO", "KIT", "RUN"]
+
+_NUMBER = "[0-9]*"
+_STATISTICS = ("atlas.json", f"{_NUMBER}.safetensors")
+_NETWORK = ("result.json", "model.pt2", "bitmaps.safetensors")
+_C = (
+    *("about.json", "CMakeLists.txt", "Makefile", "README.md", "missions/*.c", "model.c"),
+    *("model.h", "test_vector.c", "weights.bin", "weights.c"),
+)
+_BUILT = ("*.o", "lib*.a", "missions/*.o", "test_vector")  # by the Makefile
+
+
+def _in(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}" for name in names)
+
+
+ATLAS = Layout("atlas.json", _STATISTICS)
+C_FOLDER = Layout("model.h", _C)
+KIT = Layout(
+    "kit.json",
+    (
+        *("kit.json", "measure.py", "onnx/*.onnx", "README.md"),
+        *("c/time.c", *_in("c/*", ("missions/*.c", "model.c", "model.h"))),
+    ),
+)
+RUN = Layout(
+    "mission.json",
+    (
+        *("images.safetensors", "mission.json", "times.json"),
+        *_NETWORK,
+        *_in("atlas", _STATISTICS),
+        *_in(f"front/{_NUMBER}", _NETWORK),
+        *_in("unfinished", ("search.json", "*.safetensors", "*.part")),
+    ),
+    (
+        *("bench.json", "bench.png", "export.pt2", "report.html"),
+        *("model.onnx", "model-fp16.onnx", "model-int8.onnx"),
+        *_in("c", (*_C, *_BUILT)),
+    ),
+    begun="unfinished/search.json",
+)
+DEMO = Layout(
+    RUN.marker,
+    (*RUN.own, "weights.safetensors", f"data/*/{_NUMBER}/{_NUMBER}.png"),
+    RUN.derived,
+)
