@@ -22,7 +22,7 @@ from distillnet.files.results import ATLAS, C_FOLDER, DEMO, RUN
 from invocations import COLLECT, DISTILL
 
 MINE = {"notes.txt": b"mine", "atlas/notes.txt": b"mine", "front/00/notes.txt": b"mine"}
-# Operations from kill to kill; tests/files/test_kills.py leaves none out. 1: neither here, in minutes.
+# Operations from kill to kill; files/test_kills.py leaves none out. 1: neither here, in minutes.
 _EVERY = int(os.environ.get("DISTILLNET_KILL_EVERY", "7"))
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from distillnet.job.distill import distill
 from distillnet.job.runs import write_run
 from distillnet.job.tuning import provisional, search_and_tune, tune_found
 from distillnet.models import Model
+from distillnet.refit.tune import TuneSettings
 from distillnet.search import Found, Verdict
 
 _NET = """
@@ -76,7 +78,11 @@ def photos(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_tuned_run_is_what_its_figures_say(model: Model, photos: Path, tmp_path: Path) -> None:
+def test_a_tuned_run_is_what_its_figures_say(
+    model: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So small a network learns by larger steps.
+    monkeypatch.setattr(tuning, "TuneSettings", partial(TuneSettings, step=0.002, temperature=1.0))
     mission = dn.parse_mission("0,1,3", model.classes)
     images = dn.split_images(dn.open_images(photos, model.classes, mission.indices))
     stages = []

@@ -14,6 +14,7 @@ from distillnet.cut.thin import Split
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
+from distillnet.refit import tune as tune_module
 from distillnet.refit.tune import Tuned, TuneSettings, tune
 from plans import random_plan, scores
 
@@ -144,3 +145,16 @@ def test_scores_beside_the_mission_keep_their_weights(teacher: Graph) -> None:
     for name in student[student.output].params.values():
         same = done.graph.params[name].reshape(5, -1) == student.params[name].reshape(5, -1)
         assert [bool(row.all()) for row in same] == [c not in OUTPUTS for c in range(5)]
+
+
+def test_a_temperature_tells_what_sure_probabilities_hide() -> None:
+    """Of scores that differ where nobody looks; and its square keeps gradients as large."""
+    aim = torch.tensor([[20.0, 0.0, -4.0]])
+    now = torch.tensor([[20.0, -4.0, 0.0]], requires_grad=True)
+    cold, warm = (tune_module._divergence(aim, now, t) for t in (1.0, 8.0))
+    assert float(cold) < 1e-6
+    assert float(warm) > 0.1
+    # At high temperatures it is half the mean square of what centred scores differ by.
+    hot = tune_module._divergence(aim, now, 1e3)
+    change = (now - aim) - (now - aim).mean()
+    assert float(hot) == pytest.approx(float(change.square().mean() / 2), rel=1e-2)

@@ -46,6 +46,8 @@ class TuneSettings:
     Attributes:
         epochs: in each of which every image is seen once, in one of its views.
         step: the largest learning rate, as a share of a tensor's root mean square.
+        temperature: by which scores are divided for the training: with few classes probabilities
+            are next to 0 and 1, and say nothing of what else the original sees.
         warm_up: share of all steps in which the rate rises; then it falls as a cosine.
         crops: views of an image beside itself and its mirror image.
         least_area: of a crop, as a share of the image.
@@ -53,8 +55,9 @@ class TuneSettings:
     """
 
     epochs: int = 20
-    step: float = 0.002
+    step: float = 0.0001
     warm_up: float = 0.1
+    temperature: float = 4.0
     batch_size: int = 32
     crops: int = 2
     least_area: float = 0.5
@@ -134,10 +137,10 @@ def tune(
         with torch.no_grad():
             for part in images.split(_CHUNK):
                 x = views.of_teacher(torch.full_like(part, view), part)
-                parts.append(_log_p(teacher, teacher.params, x, chosen))
+                parts.append(_scores(teacher, teacher.params, x, chosen))
         return torch.cat(parts)
 
-    # What the original says (views, N, K); held-out images are shown as they are and mirrored.
+    # Scores of the original (views, N, K); held-out images are shown as they are and mirrored.
     aims = torch.stack([told(view, train) for view in range(views.count)])
     held_out_aims = [told(view, held_out) for view in range(2)]
 
@@ -147,7 +150,7 @@ def tune(
             for view in range(2):
                 for part in held_out.split(_CHUNK):
                     x = views.of_student(torch.full_like(part, view), part)
-                    now.append(_log_p(student, params, x, chosen))
+                    now.append(_scores(student, params, x, chosen))
         return _distance(torch.cat(held_out_aims), torch.cat(now))
 
     params, groups = _trainable(student)
@@ -167,8 +170,8 @@ def tune(
             with torch.enable_grad():
                 x = views.of_student(view, train[batch])
                 aim = aims[view.to(aims.device), batch.to(aims.device)]
-                now = _log_p(student, params, x, chosen)
-                F.kl_div(now, aim, reduction="batchmean", log_target=True).backward()
+                now = _scores(student, params, x, chosen)
+                _divergence(aim, now, how.temperature).backward()
             optimiser.step()
         found = judged(params)
         if found.beats(before) and found.total < best.total:
@@ -251,16 +254,24 @@ def _rate(done: float, warm_up: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
 
 
-def _log_p(graph: Graph, params: Mapping[str, Tensor], x: Tensor, outputs: Sequence[int]) -> Tensor:
-    """Log of the probabilities among the mission's classes (B, K)."""
+def _scores(
+    graph: Graph, params: Mapping[str, Tensor], x: Tensor, outputs: Sequence[int]
+) -> Tensor:
+    """Of the mission's classes (B, K)."""
     y = run(replace(graph, params=params), {graph.input.name: x})[graph.output]
-    return F.log_softmax(y[:, list(outputs)], 1)
+    return y[:, list(outputs)]
 
 
 def _distance(aim_nk: Tensor, now_nk: Tensor) -> HeldOut:
     aim, now = aim_nk.double(), now_nk.double()
-    sure_aim, sure_now = ((2 * log_p).softmax(1) for log_p in (aim, now))
+    sure_aim, sure_now = ((2 * scores).softmax(1) for scores in (aim, now))
     return HeldOut(
-        float(F.kl_div(now, aim, reduction="batchmean", log_target=True)),
+        float(_divergence(aim, now)),
         float(1 - (sure_aim * sure_now).sum(1).mean()),
     )
+
+
+def _divergence(aim_nk: Tensor, now_nk: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(aim || now) of scores at a temperature, times its square: so gradients stay as large."""
+    aim, now = (F.log_softmax(scores / temperature, 1) for scores in (aim_nk, now_nk))
+    return temperature**2 * F.kl_div(now, aim, reduction="batchmean", log_target=True)
