@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from distillnet.classes import Mission
-from distillnet.cli.memory import keep_freed_memory
+from distillnet.cli.process.memory import keep_freed_memory
 from distillnet.search.budget import Budget
 from distillnet.search.judge import Estimate, Judge, Verdict, estimate, is_within
 from distillnet.search.known import misled_pp

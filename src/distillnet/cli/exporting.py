@@ -12,7 +12,7 @@ from distillnet.cli.checks import check_folder, check_run
 from distillnet.cli.groups import IMAGES, NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import ImageOptions, JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_table, warn
-from distillnet.cli.terminal import printable
+from distillnet.cli.process.terminal import printable
 from distillnet.files import check_writable, new_file, new_folder
 from distillnet.files.results import C_FOLDER
 from distillnet.models.names import check_model

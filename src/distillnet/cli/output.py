@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from distillnet.cli.terminal import printable
+from distillnet.cli.process.terminal import printable
 from distillnet.images.left_out import described
 
 __all__ = [

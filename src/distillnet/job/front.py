@@ -10,11 +10,10 @@ from distillnet.errors import InputError
 from distillnet.files.documents import encode, read_document
 from distillnet.files.manifest import check_sealed, read_manifest
 from distillnet.job.documents import FORMAT, MissionDocument
-from distillnet.job.layout import FRONT, RUN_MARKER, TIMES
+from distillnet.job.layout import FRONT, RUN_MARKER, TIMES, relative_sources
 from distillnet.job.provenance import PROVENANCE
 from distillnet.job.results import budget_json, finite_json
 from distillnet.job.runs import Run, read_result, seal_run, write_json
-from distillnet.job.sources import relative_sources
 from distillnet.search import Budget, Verdict, estimate, is_within
 
 __all__ = ["take_from_front"]

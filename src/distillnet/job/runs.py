@@ -12,7 +12,7 @@
 | ``front/NN/`` | ``result.json``, bitmaps and ``model.pt2`` of the networks for other budgets |
 | ``manifest.json`` | the hashes of all these but the statistics, which have their own |
 
-Nothing in it names a folder of the machine that made it: see ``sources``.
+Nothing in it names a folder of the machine that made it: see ``layout``.
 """
 
 import json
@@ -39,10 +39,9 @@ from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
 from distillnet.job.documents import FORMAT, NOT_NOTED, MissionDocument, ResultDocument
 from distillnet.job.figures import Figures
-from distillnet.job.layout import FRONT, RUN_MARKER, TIMES
+from distillnet.job.layout import FRONT, RUN_MARKER, TIMES, file_of, place_of, relative_sources
 from distillnet.job.provenance import PROVENANCE, held_out, write_provenance
 from distillnet.job.results import finite_json, model_name, result_json
-from distillnet.job.sources import file_of, place_of, relative_sources
 from distillnet.models.programs import load_program
 
 __all__ = [
