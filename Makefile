@@ -4,7 +4,7 @@ READY := .venv/.ready
 # Each worker begins with a part of the rooms, so that what a room's tests share is made once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: demo test quick lint bench bench-methods format
+.PHONY: demo test quick lint bench bench-methods format fuzz
 
 demo: $(READY)
 	$(BIN)/distillnet demo
@@ -20,6 +20,13 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Damaged files of every kind for SECONDS in all, and what was tried of each reader; guided by
+# coverage where atheris is installed.
+SECONDS ?= 1800
+fuzz: $(READY)
+	$(BIN)/pip install --quiet atheris || true
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
 
 format: $(READY)
 	$(BIN)/ruff format .

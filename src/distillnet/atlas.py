@@ -6,29 +6,37 @@ float32, batches in float64. Classes come one after the other, so only one class
 memory, however many classes there are: 16 bytes a neuron, 52 MB for GoogLeNet (the paper's budget,
 section 7.4.2, is 94 MB). Finished classes lie on disk as float32.
 
-Layout of an atlas folder: ``atlas.json`` and, per class, ``<index>.safetensors`` with tensors
-``heat/<site>`` and ``variance/<site>``, each (C, H, W) or (F,).
+Layout of an atlas folder: ``atlas.json``, its hashes in ``manifest.json``, and per class
+``<index>.safetensors`` with tensors ``heat/<site>`` and ``variance/<site>``, (C, H, W) or (F,).
 """
 
+import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from distillnet.errors import InputError, as_path
+from distillnet.files.documents import Document, Sha256, Side, Text, read_document
+from distillnet.files.manifest import check_sealed, read_manifest, seal
 from distillnet.files.tensors import write_tensors
 from distillnet.graph import Graph, fast_layout, run
 from distillnet.graph.channels import Channels
 from distillnet.images import Batch, ImageRef
 
-__all__ = ["Atlas", "collect", "image_key", "open_atlas"]
+__all__ = ["Atlas", "collect", "image_key", "key_digest", "open_atlas"]
 
-_FORMAT = 1
+_FORMAT = 2
+_INDEX = "atlas.json"
+_AT_MOST = 512 * 2**20  # bytes of the index: 40 an image
 # Neurons: 128 KB of float32, and no more than what PyTorch gives to one thread: waiting for others
 # would cost more than the sums.
 _BLOCK = 2**15
@@ -39,7 +47,8 @@ class Atlas:
     """Statistics of a network's neurons, by class, on disk.
 
     ``counts`` holds the number of images by class index; ``weights_sha256`` and ``input_size``
-    tell which network and which shapes they are of.
+    tell which network and which shapes they are of. ``images`` holds an ``key_digest`` of each
+    image, to keep the search off them.
     """
 
     directory: Path
@@ -48,7 +57,14 @@ class Atlas:
     input_size: tuple[int, int]
     sites: tuple[str, ...]
     counts: Mapping[int, int]
-    images: frozenset[str] = frozenset()  # image_key of each image, to keep the search off them
+    images: frozenset[str] = frozenset()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of the sites
+    # Classes whose file was found to be as it was written: 26 MB of GoogLeNet, read once for that.
+    _checked: set[int] = field(default_factory=set, repr=False, compare=False)
+
+    def has_seen(self, ref: ImageRef) -> bool:
+        """Whether statistics are of this image, among others."""
+        return key_digest(ref) in self.images
 
     def heat(self, site: str, classes: Sequence[int]) -> Tensor:
         """Mean output of each neuron per class: float32 (K, C, H, W) or (K, F)."""
@@ -59,23 +75,43 @@ class Atlas:
         return self._read("variance", site, classes)
 
     def _read(self, kind: str, site: str, classes: Sequence[int]) -> Tensor:
-        tensors = []
-        for index in classes:
-            path = self.directory / f"{index}.safetensors"
-            try:
-                with safe_open(path, "pt") as file:
-                    tensors.append(file.get_tensor(f"{kind}/{site}"))
-            except (OSError, SafetensorError) as error:
-                raise InputError(
-                    f"the atlas {self.directory} has no readable statistics of class {index} at "
-                    f"{site!r} ({error}); collect it again"
-                ) from error
-        return torch.stack(tensors)
+        return torch.stack([self._read_class(kind, site, index) for index in classes])
+
+    def _read_class(self, kind: str, site: str, index: int) -> Tensor:
+        name = f"{index}.safetensors"
+        if index not in self._checked:
+            check_sealed(self.directory, read_manifest(self.directory), [name])
+            self._checked.add(index)
+        try:
+            with safe_open(self.directory / name, "pt") as file:
+                values: Tensor = file.get_tensor(f"{kind}/{site}")
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"the atlas {self.directory} has no readable statistics of class {index} at "
+                f"{site!r} ({error}); collect it again"
+            ) from error
+        shape = self.shapes[site]
+        found = None
+        if values.dtype != torch.float32 or values.shape != shape:
+            found = f"{values.dtype} {tuple(values.shape)}"
+        elif not bool(torch.isfinite(values).all()):
+            found = "NaN or infinity"
+        if found:
+            raise InputError(
+                f"the atlas {self.directory} holds {found} as {kind} of class {index} at {site!r}; "
+                f"expected finite torch.float32 {shape}, collect it again"
+            )
+        return values
 
 
 def image_key(ref: ImageRef) -> str:
     """What tells an image from any other on this machine."""
     return str(replace(ref, path=ref.path.resolve()))
+
+
+def key_digest(ref: ImageRef) -> str:
+    """A hash of ``image_key``, which tells no name: 128 bits in hexadecimal."""
+    return hashlib.blake2b(os.fsencode(image_key(ref)), digest_size=16).hexdigest()
 
 
 class _Moments:
@@ -177,7 +213,7 @@ def collect(
 
     with torch.inference_mode():
         for batch in batches:
-            seen.update(map(image_key, batch.refs))
+            seen.update(map(key_digest, batch.refs))
             for label, x in _by_class(batch):
                 if label != current:
                     finish()
@@ -198,6 +234,7 @@ def collect(
         tuple(channels.sites),
         counts,
         frozenset(seen),
+        {site: graph[site].shape for site in channels.sites},
     )
     _write_index(atlas)
     return atlas
@@ -216,38 +253,58 @@ def _by_class(batch: Batch) -> Iterable[tuple[int, Tensor]]:
 def _write_index(atlas: Atlas) -> None:
     index = {
         "format": _FORMAT,
-        "model": atlas.model,
+        "model": Path(atlas.model).name,
         "weights_sha256": atlas.weights_sha256,
         "input_size": list(atlas.input_size),
-        "sites": list(atlas.sites),
+        "sites": {site: list(shape) for site, shape in atlas.shapes.items()},
         "counts": {str(c): n for c, n in atlas.counts.items()},
         "images": sorted(atlas.images),
     }
-    (atlas.directory / "atlas.json").write_text(json.dumps(index, indent=1))
+    (atlas.directory / _INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+    seal(atlas.directory, [_INDEX, *(f"{c}.safetensors" for c in atlas.counts)])
+
+
+_Class = Annotated[str, Meta(pattern="^(0|[1-9][0-9]{0,5})$")]
+_Images = Annotated[int, Meta(ge=1, le=2**40)]
+_Shape = Annotated[tuple[Side, ...], Meta(min_length=1, max_length=3)]
+_Digest = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+
+
+class _Index(Document, frozen=True):
+    """``atlas.json``."""
+
+    format: int
+    model: Text
+    weights_sha256: Sha256
+    input_size: tuple[Side, Side]
+    sites: dict[Text, _Shape]
+    counts: Annotated[dict[_Class, _Images], Meta(min_length=1)]
+    images: list[_Digest]
+
+    def __post_init__(self) -> None:
+        if len(set(self.images)) != len(self.images):
+            raise ValueError("images that are listed twice, expected each once")
 
 
 def open_atlas(directory: str | Path) -> Atlas:
-    """An atlas that ``collect`` wrote; InputError where there is none."""
+    """An atlas that ``collect`` wrote; InputError where there is none, or a damaged one."""
     directory = as_path(directory, "the atlas")
-    try:
-        index = json.loads((directory / "atlas.json").read_text())
-        if index["format"] != _FORMAT:
-            raise InputError(
-                f"{directory} is an atlas of format {index['format']}, this version reads "
-                f"{_FORMAT}; collect it again"
-            )
-        height, width = index["input_size"]
-        return Atlas(
-            directory,
-            index["model"],
-            index["weights_sha256"],
-            (height, width),
-            tuple(index["sites"]),
-            {int(c): n for c, n in index["counts"].items()},
-            frozenset(map(str, index["images"])),
-        )
-    except (OSError, AttributeError, ValueError, KeyError, TypeError) as error:
+    if not (directory / _INDEX).is_file():
         raise InputError(
-            f"{directory} is not an atlas ({error}); expected a folder that `distillnet collect` "
-            "wrote"
-        ) from error
+            f"{directory} is not an atlas (it has no {_INDEX}); expected a folder that `distillnet "
+            "collect` wrote"
+        )
+    index = read_document(
+        directory / _INDEX, _Index, "collect it again", format_=_FORMAT, at_most=_AT_MOST
+    )
+    check_sealed(directory, read_manifest(directory), [_INDEX])
+    return Atlas(
+        directory,
+        index.model,
+        index.weights_sha256,
+        index.input_size,
+        tuple(index.sites),
+        {int(c): n for c, n in index.counts.items()},
+        frozenset(index.images),
+        index.sites,
+    )

@@ -1,5 +1,7 @@
 """Whatever is wrong with options or input, one message says so, and nothing is left behind."""
 
+import errno
+import os
 import re
 import shutil
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from distillnet.job.runs import seal_run
 from invocations import COLLECT, DISTILL, OPTIONS, SIDE, Cli, assert_refused, distill_words, tree
 
 EVERYTHING = ("distill", "net.py:net", *OPTIONS, "--out", "run", "--class-names", "names.tsv")
@@ -144,6 +147,7 @@ def test_a_run_with_another_programme_in_it(run_folder: Path, home: Path, cli: C
         ("seven.pt2", "(4, 7)"),
     ):
         (run_folder / "model.pt2").write_bytes((home / replacement).read_bytes())
+        seal_run(run_folder)
         done = cli(*evaluate, "--batch-size", "4")
         assert_refused(done)
         assert message in done.err
@@ -151,7 +155,7 @@ def test_a_run_with_another_programme_in_it(run_folder: Path, home: Path, cli: C
     (run_folder / "mission.json").write_text('{"format": 1, "n_classes": [')
     done = cli(*evaluate)
     assert_refused(done)
-    assert "run is not a run folder" in done.err
+    assert "run/mission.json does not hold" in done.err
 
 
 @pytest.mark.slow
@@ -174,6 +178,9 @@ def test_too_little_memory_and_mistakes_of_ours(cli: Cli, monkeypatch: pytest.Mo
     for error, message in (
         (MemoryError(), "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), "--batch-size"),
+        (RuntimeError("can't start new thread"), "not enough memory"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), "not enough memory"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "not enough memory"),
         (ZeroDivisionError("division by zero\nmore"), "unexpected ZeroDivisionError: division by"),
     ):
 

@@ -31,6 +31,7 @@ from distillnet.graph import GraphModule
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import analyse
 from distillnet.images.preprocessing import Preprocessing
+from distillnet.job.documents import FORMAT
 from plans import random_plan
 from untrained_run import CLASSES, SIDE, images
 
@@ -201,7 +202,9 @@ def test_what_is_missing_or_wrong_is_said_in_one_message(
     old = tmp_path / "old"
     old.mkdir()
     for name in ("mission.json", "result.json"):
-        (old / name).write_text((run / name).read_text().replace('"format": 3', '"format": 2'))
+        (old / name).write_text(
+            (run / name).read_text().replace(f'"format": {FORMAT}', '"format": 2')
+        )
 
     def missing(name: str, *args: object) -> object:
         if name.startswith("onnx"):
@@ -211,7 +214,7 @@ def test_what_is_missing_or_wrong_is_said_in_one_message(
     cases = [
         (["export", str(run), "--format", "tflite"], "onnx"),
         (["export", str(run), "--out", str(run / "result.json" / "m.onnx")], "--out"),
-        (["export", str(old)], "format 2"),
+        (["export", str(old)], "of format 2, written by an older version"),
         (["export", str(run), "--format", "pt2", "--int8", "--out", str(tmp_path / "x")], "onnx"),
         (["bench", str(run), "--runtime", "abacus"], "openvino"),
         (["evaluate", str(run), "--data", str(run.parent / "data"), "--runtime", "onnx",

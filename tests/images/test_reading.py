@@ -1,9 +1,13 @@
 """One image: what is read of every mode, and what is said of those that cannot be read."""
 
 import io
+import os
+import socket
 import struct
+import tracemalloc
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,3 +166,97 @@ def test_unreadable_places(tmp_path):
         with pytest.raises(UnreadableImage) as caught:
             read_image(ref)
         assert message in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_images_beyond_the_limit_are_not_decoded(tmp_path, monkeypatch):
+    path = save(tmp_path / "large.png", Image.new("L", (13_000, 13_000)))
+    assert path.stat().st_size < 600_000
+    monkeypatch.setattr(Image.Image, "load", None)  # nothing is decoded
+    for limit, shown in ((None, "64,000,000"), (10_000_000, "10,000,000")):
+        with pytest.raises(UnreadableImage, match=f"13000 x 13000 pixels, more than the {shown}"):
+            read_image(ImageRef(path, 0), **({} if limit is None else {"max_pixels": limit}))
+
+
+def zipped(path, method, data, **lies):
+    with zipfile.ZipFile(path, "w", method) as file:
+        file.writestr("ant/1.png", data)
+        for name, value in lies.items():
+            setattr(file.filelist[0], name, value)  # what its directory says
+    return ImageRef(path, 0, member="ant/1.png")
+
+
+@pytest.mark.parametrize(
+    ("method", "n_bytes", "lies", "message"),
+    [
+        (zipfile.ZIP_DEFLATED, 300_000_000, {}, "300,000,000 bytes, at most 193,048,576"),
+        (zipfile.ZIP_DEFLATED, 90_000_000, {"file_size": 2_000}, "Bad CRC-32"),
+        (zipfile.ZIP_BZIP2, 1_000, {}, "store or deflate it"),
+        (zipfile.ZIP_LZMA, 1_000, {}, "store or deflate it"),
+    ],
+)  # fmt: skip
+def test_no_more_of_an_archive_is_unpacked_than_an_image_has(
+    tmp_path, method, n_bytes, lies, message
+):
+    ref = zipped(tmp_path / "a.zip", method, bytes(n_bytes), **lies)
+    tracemalloc.start()
+    with pytest.raises(UnreadableImage, match=message):
+        read_image(ref)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+def test_a_file_that_grows_beyond_its_pixels_is_not_read(tmp_path):
+    path = tmp_path / "sparse.png"
+    with path.open("wb") as file:
+        file.truncate(2**33)
+    with pytest.raises(UnreadableImage, match="8,589,934,592 bytes, at most 193,048,576 are read"):
+        read_image(ImageRef(path, 0))
+
+
+def test_a_jpeg_of_thousands_of_scans_is_not_decoded(tmp_path):
+    data = encoded(picture(0, (64, 64)), "JPEG")
+    picture(0, (64, 64)).save(tmp_path / "x.jpg", progressive=True)
+    data = (tmp_path / "x.jpg").read_bytes()
+    last = data.rindex(b"\xff\xda")
+    (tmp_path / "x.jpg").write_bytes(data[:last] + 5_000 * data[last:-2] + data[-2:])
+    with pytest.raises(UnreadableImage, match="more than 200 scans"):
+        read_image(ImageRef(tmp_path / "x.jpg", 0))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
+@pytest.mark.parametrize("form", ["image", "zip", "idx"])
+def test_only_regular_files_are_read(tmp_path, kind, form):
+    path = Path("/dev/zero") if kind == "device" else tmp_path / "x"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        socket.socket(socket.AF_UNIX).bind(str(path))
+    others = {"image": {}, "zip": {"member": "a.png"}, "idx": {"index": 0}}
+    with pytest.raises(UnreadableImage, match=r"regular file|No such device"):
+        read_image(ImageRef(path, 0, **others[form]))
+
+
+def test_too_little_memory_is_no_fault_of_the_image(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", picture(0))
+
+    def fails(*args, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", fails)
+    with pytest.raises(MemoryError):
+        read_image(ImageRef(path, 0))
+
+
+@pytest.mark.parametrize("form", ["lossy", "lossless", "animated"])
+def test_room_for_a_webp_is_not_made_before_its_size_is_known(tmp_path, monkeypatch, form):
+    image = Image.new("RGB", (300, 200), "red")
+    options = {"lossless": form == "lossless"}
+    if form == "animated":
+        options = {"save_all": True, "append_images": [Image.new("RGB", (300, 200))]}
+    path = save(tmp_path / "x.webp", image, **options)
+    assert read_image(ImageRef(path, 0), None, 60_000).size == (300, 200)
+    monkeypatch.setattr(Image, "open", None)
+    with pytest.raises(UnreadableImage, match="300 x 200 pixels, more than the 59,999"):
+        read_image(ImageRef(path, 0), None, 59_999)

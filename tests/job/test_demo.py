@@ -17,7 +17,7 @@ from commands import run_command
 from distillnet.cut.times import built_in_times, read_times
 from distillnet.images import load_all
 from distillnet.job.front import take_from_front
-from distillnet.job.runs import evaluate_scores
+from distillnet.job.runs import evaluate_scores, seal_run
 from distillnet.models.weights import read_weights
 from targets import run_on_a_cortex_m
 
@@ -55,7 +55,7 @@ def _json(path: Path) -> dict[str, object]:
 def test_the_folder_is_complete(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         *("atlas", "data", "bitmaps.safetensors", "mission.json", "model.pt2", "result.json"),
-        *("front", "images.safetensors", "times.json", "weights.safetensors"),
+        *("front", "images.safetensors", "manifest.json", "times.json", "weights.safetensors"),
     }
     assert [path.name for path in run.parent.iterdir()] == ["demo"]
     for path in run.rglob("*"):
@@ -199,6 +199,7 @@ def made_up(run: Path, tmp_path: Path) -> Path:
         result["search"] |= {"estimate_uncertain_pp": 0.1, "seen": False, "budget_met": loss < 1}
         result["search"] |= {"class_estimates_pp": [loss] * 3}
         (point / "result.json").write_text(json.dumps(result))
+    seal_run(made, 3)
     return made
 
 
@@ -236,8 +237,9 @@ def test_a_budget_that_no_network_of_the_front_meets_is_refused(
         with pytest.raises(dn.InputError, match=message):
             take_from_front(opened, budget, tmp_path)
     (run_without := tmp_path / "paper").mkdir()
-    for name in ("mission.json", "result.json"):
-        (run_without / name).write_bytes((run / name).read_bytes())
+    for path in run.iterdir():
+        if path.is_file():
+            shutil.copyfile(path, run_without / path.name)
     with pytest.raises(dn.InputError, match="no front"):
         take_from_front(dn.open_run(run_without), dn.Budget(), tmp_path)
 

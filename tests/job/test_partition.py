@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from distillnet.atlas import Atlas, image_key
+from distillnet.atlas import Atlas, key_digest
 from distillnet.classes import numbered_table
 from distillnet.errors import ImageError, InputError
 from distillnet.images import Folders, ImageSet, open_images
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _atlas_of(images: ImageSet) -> Atlas:
-    keys = frozenset(map(image_key, images.refs))
+    keys = frozenset(map(key_digest, images.refs))
     return Atlas(Path(), "m", "s", (4, 4), (), {0: 1, 1: 1}, keys)
 
 

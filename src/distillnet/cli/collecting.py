@@ -8,10 +8,18 @@ import typer
 from distillnet.classes import ClassTable
 from distillnet.cli.checks import asked_mission, check_apart, check_folder
 from distillnet.cli.groups import IMAGES, OUTPUT, grouped
-from distillnet.cli.options import ComputeOptions, DataOpt, JsonOpt, ModelArg, NetworkOptions
+from distillnet.cli.options import (
+    ComputeOptions,
+    DataOpt,
+    JsonOpt,
+    ModelArg,
+    NetworkOptions,
+    PixelsOpt,
+)
 from distillnet.cli.output import print_json, print_table, progress, warn_left_out, warn_unreadable
 from distillnet.files import check_writable, new_folder
 from distillnet.files.results import ATLAS
+from distillnet.images.left_out import MAX_PIXELS
 from distillnet.job.options import Options
 
 if TYPE_CHECKING:
@@ -38,6 +46,7 @@ def collect_command(
             rich_help_panel=IMAGES,
         ),
     ] = None,
+    max_pixels: PixelsOpt = MAX_PIXELS,
     as_json: JsonOpt = False,
 ) -> None:
     """Measure statistics of every neuron for each class, in one pass over the images."""
@@ -53,14 +62,14 @@ def collect_command(
     check_folder(data, "--data", "a folder with one folder of images per class in it")
     check_apart(out, [data])
     table = network.check(model)
-    known = None if table is None else _find(classes, data, table)
+    known = None if table is None else _find(classes, data, table, max_pixels)
     from distillnet.graph.capture import capture_model
     from distillnet.graph.channels import analyse
     from distillnet.job.distill import measure_statistics, pick_device
 
     with new_folder(out, ATLAS, reads) as folder, progress() as on_progress:
         loaded = network.load(model)
-        names, folders = known or _find(classes, data, loaded.classes)
+        names, folders = known or _find(classes, data, loaded.classes, max_pixels)
         graph = capture_model(loaded)
         atlas, unreadable = measure_statistics(
             graph.to(pick_device(device)),
@@ -80,11 +89,13 @@ def collect_command(
         print_table(f"Atlas {out}", ["class", "images"], [[c, str(n)] for c, n in counts.items()])
 
 
-def _find(classes: str | None, data: Path, table: ClassTable) -> tuple[ClassTable, "Folders"]:
+def _find(
+    classes: str | None, data: Path, table: ClassTable, max_pixels: int
+) -> tuple[ClassTable, "Folders"]:
     """The classes by the names that were asked for, and their images."""
     from distillnet.images import open_images
 
     if classes is None:
-        return table, open_images(data, table)
+        return table, open_images(data, table, max_pixels=max_pixels)
     mission = asked_mission(classes, data, table)
-    return mission.named(table), open_images(data, table, mission)
+    return mission.named(table), open_images(data, table, mission, max_pixels=max_pixels)

@@ -101,6 +101,7 @@ def distill_command(
     from distillnet.job.runs import write_run
 
     sources = asdict(images) | {"weights": network.weights, "class_names": network.class_names}
+    del sources["max_pixels"]  # no place
     reads = [path for path in sources.values() if path] + [Path(model), Path(model.split(":")[0])]
     with (
         saying_what_is_kept(out, resuming),
@@ -126,9 +127,7 @@ def distill_command(
             ),
             on_progress=on_progress,
         )
-        write_run(
-            done, folder, {name: str(path) if path else None for name, path in sources.items()}
-        )
+        write_run(done, folder, sources)
     print_run(done, out, as_json)
 
 

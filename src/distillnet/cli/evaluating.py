@@ -11,6 +11,7 @@ from distillnet.cli.groups import IMAGES, NETWORK
 from distillnet.cli.options import (
     BatchOpt,
     JsonOpt,
+    PixelsOpt,
     RunArg,
     Runtime,
     UnreadableOpt,
@@ -24,7 +25,7 @@ from distillnet.cli.output import (
     warn_left_out,
     warn_unreadable,
 )
-from distillnet.images.left_out import MAX_UNREADABLE_PERCENT
+from distillnet.images.left_out import MAX_PIXELS, MAX_UNREADABLE_PERCENT
 
 if TYPE_CHECKING:
     from distillnet.images import ImageSet
@@ -70,6 +71,7 @@ def evaluate_command(
     batch_size: BatchOpt = 32,
     workers: WorkersOpt = 0,
     max_unreadable: UnreadableOpt = MAX_UNREADABLE_PERCENT,
+    max_pixels: PixelsOpt = MAX_PIXELS,
     as_json: JsonOpt = False,
 ) -> None:
     """Measure a distilled network's accuracy, overall and per class.
@@ -88,7 +90,9 @@ def evaluate_command(
     from distillnet.job.runs import evaluate_run, open_run
 
     opened = open_run(run)
-    images, seen = _own_images(opened) if data is None else _given_images(opened, data)
+    images, seen = (
+        _own_images(opened, max_pixels) if data is None else _given_images(opened, data, max_pixels)
+    )
     with progress() as on_progress:
         stream = load_batches(
             images,
@@ -121,23 +125,25 @@ def evaluate_command(
     print_table(f"{run} on {result.n} images", ["class", "accuracy"], rows)
 
 
-def _own_images(opened: "Run") -> tuple["ImageSet", int | None]:
+def _own_images(opened: "Run", max_pixels: int) -> tuple["ImageSet", int | None]:
     """Those that were held out for the run's figures; of which it has seen none."""
     from distillnet.job.provenance import held_out
 
     source = opened.sources.get("val") or opened.sources.get("data")
-    images, gone = held_out(opened.directory, source, opened.classes, opened.mission)
+    images, gone = held_out(
+        opened.directory, source, opened.classes, opened.mission, max_pixels=max_pixels
+    )
     if gone:
         warn(f"{gone} of the {len(images) + gone} images that were held out are not there any more")
     return images, 0
 
 
-def _given_images(opened: "Run", data: Path) -> tuple["ImageSet", int | None]:
+def _given_images(opened: "Run", data: Path, max_pixels: int) -> tuple["ImageSet", int | None]:
     """The user's, and how many of them the network was made of; None where nobody knows."""
     from distillnet.images import open_images
     from distillnet.job.provenance import read_provenance
 
-    folders = open_images(data, opened.classes, opened.mission.indices)
+    folders = open_images(data, opened.classes, opened.mission.indices, max_pixels=max_pixels)
     images, known = kept_apart(folders), read_provenance(opened.directory)
     warn_left_out(folders.left_out)
     if known is None:

@@ -12,6 +12,7 @@ from distillnet.cli.checks import check_folder, check_run
 from distillnet.cli.groups import IMAGES, NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import ImageOptions, JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_table, warn
+from distillnet.cli.terminal import printable
 from distillnet.files import check_writable, new_file, new_folder
 from distillnet.files.results import C_FOLDER
 from distillnet.models.names import check_model
@@ -33,6 +34,7 @@ class Format(StrEnum):
 
 
 _FILE_NAMES = {"float32": "model.onnx", "float16": "model-fp16.onnx", "int8": "model-int8.onnx"}
+_APART = ("val", "search", "atlas")  # from the images of --data
 _PREFIX = "model"  # of names in C
 
 
@@ -195,9 +197,9 @@ class _AskedC:
 
     def command(self, run: Path) -> str:
         """The command line, to stand in the files."""
-        words = ["export", str(run), "--format", "c", "--prefix", self.prefix]
+        words = ["export", _shown(run), "--format", "c", "--prefix", self.prefix]
         words += ["--switchable"] * self.as_missions
-        words += [word for other in self.others for word in ("--mission", str(other))]
+        words += [word for other in self.others for word in ("--mission", _shown(other))]
         return "distillnet " + shlex.join(words)
 
 
@@ -243,17 +245,25 @@ def _export_c(run: Path, asked: _AskedC, as_json: bool) -> None:
     print_table("c, float32", ["", ""], rows, 2)
 
 
+def _shown(run: Path) -> str:
+    """A run as files that go elsewhere may name it: without the folders that it lies in."""
+    return printable(run.resolve().name)
+
+
 def _images(run: "Run", data: Path | None) -> "Images | None":
     """The run's images, split as the run split them; None where they are gone."""
     sources = {name: Path(path) if path else None for name, path in run.sources.items()}
     folder = data or sources.get("data")
-    if folder is None or (data is None and not folder.exists()):
+    gone = any(path and not path.exists() for path in map(sources.get, ("data", *_APART)))
+    if folder is None or (data is None and gone):
         return None
     if data is not None:  # others of the run's folders may be gone with its data
         sources = {name: path if path and path.exists() else None for name, path in sources.items()}
     folders = ImageOptions(
         data=folder,
-        **{name: sources.get(name) for name in ("val", "search", "atlas")},
+        val=sources.get("val"),
+        search=sources.get("search"),
+        atlas=sources.get("atlas"),
     )
     return folders.split(folders.find(run.mission, run.classes), run.seed)
 

@@ -22,6 +22,10 @@ _WRONG_PATH = frozenset(
         *(errno.ENOTDIR, errno.EPERM, errno.EROFS),
     )
 )
+_NO_MEMORY = (
+    *("not enough memory", "t allocate memory", "annot allocate memory", "bad_alloc"),
+    *("failed to map segment", "t start new thread"),
+)
 _NO_SPACE = frozenset((errno.EDQUOT, errno.EFBIG, errno.ENOSPC))
 
 
@@ -33,13 +37,13 @@ def explain(error: Exception) -> tuple[int, str]:
     """
     if isinstance(error, DistillnetError):
         return (2 if isinstance(error, InputError) else 1), f"error: {error}"
-    if isinstance(error, OSError):
-        return _explain_os_error(error)
     if _is_out_of_memory(error):
         return 1, (
             "error: there is not enough memory; use fewer images, a smaller --batch-size or "
             "--input-size, or --device cpu"
         )
+    if isinstance(error, OSError):
+        return _explain_os_error(error)
     if os.environ.get("DISTILLNET_TRACEBACK"):
         return 1, "".join(traceback.format_exception(error)).rstrip()
     reason = (str(error).strip() or "no message").splitlines()[0]
@@ -60,9 +64,11 @@ def _explain_os_error(error: OSError) -> tuple[int, str]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # On the CPU, PyTorch has no type of its own for it.
     torch = sys.modules.get("torch")  # where it was not imported, it raised nothing
     ours = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, ours) or (
-        isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    if isinstance(error, ours):
+        return True
+    # On the CPU, PyTorch has no type of its own for it; libraries may fail to load for want of it.
+    return isinstance(error, RuntimeError | ImportError | OSError) and any(
+        said in str(error) for said in _NO_MEMORY
     )

@@ -17,10 +17,11 @@ from distillnet.cli.exporting import export_command
 from distillnet.cli.failures import explain
 from distillnet.cli.groups import OUTPUT, GroupedCommand
 from distillnet.cli.inspecting import inspect_command
-from distillnet.cli.memory import keep_freed_memory
+from distillnet.cli.memory import check_address_space, keep_freed_memory
 from distillnet.cli.options import JsonOpt, OverwriteOpt
 from distillnet.cli.output import print_line, progress, warn
 from distillnet.cli.signals import ended_like_ctrl_c
+from distillnet.cli.terminal import open_streams
 from distillnet.cli.training import train_command
 from distillnet.files import check_writable, new_folder
 from distillnet.files.results import DEMO
@@ -48,7 +49,8 @@ def _before_all(
         ),
     ] = False,
 ) -> None:
-    """What every command has: nothing but the version."""
+    """What every command has: the version, and memory to start with."""
+    check_address_space()
 
 
 @app.command(short_help="Try it out: train and distill a digits network.", cls=GroupedCommand)
@@ -88,6 +90,7 @@ def main() -> None:
 
     That is 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, as shells have it.
     """
+    open_streams()
     keep_freed_memory()
     ended_by: list[int] = []
     try:

@@ -11,7 +11,7 @@ from distillnet.classes import ClassTable, Mission
 from distillnet.cli.checks import asked_mission, check_file, check_folder
 from distillnet.cli.groups import IMAGES, MISSION, NETWORK, OUTPUT, SELDOM
 from distillnet.errors import InputError
-from distillnet.images.left_out import MAX_UNREADABLE_PERCENT
+from distillnet.images.left_out import MAX_PIXELS, MAX_UNREADABLE_PERCENT
 from distillnet.job.options import METHODS, SCORE_NAMES, SURGEON
 from distillnet.models.names import check_model, classes_before
 
@@ -33,6 +33,7 @@ __all__ = [
     "NetworkOptions",
     "OriginalOpt",
     "OverwriteOpt",
+    "PixelsOpt",
     "RunArg",
     "Runtime",
     "ScoreName",
@@ -118,6 +119,16 @@ SeedOpt = Annotated[
         max=2**32 - 1,
         metavar="N",
         help="Seed of all random choices.",
+        rich_help_panel=SELDOM,
+    ),
+]
+PixelsOpt = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=178_000_000,  # beyond it, Pillow refuses
+        metavar="N",
+        help="Width times height of the largest image that is decoded; others are left out.",
         rich_help_panel=SELDOM,
     ),
 ]
@@ -279,6 +290,8 @@ class ImageOptions:
         ),
     ] = None
 
+    max_pixels: PixelsOpt = MAX_PIXELS
+
     def check(self) -> None:
         """Raise InputError where a folder is not there; what is in it needs the classes."""
         for option, path in (("--data", self.data), ("--val", self.val), ("--search", self.search)):
@@ -287,20 +300,23 @@ class ImageOptions:
 
     def find(self, classes: str | Mission | None, table: ClassTable) -> Found:
         """The mission and its images; InputError where names or folders do not fit."""
-        from distillnet.images import open_images
-
         if self.data is None:
             raise InputError("there is no folder of images; pass one with --data")
         mission = classes
         if not isinstance(mission, Mission):
             mission = asked_mission(mission, self.data, table)
-        val = open_images(self.val, table, mission) if self.val else None
+        val = self._open(self.val, table, mission) if self.val else None
         return Found(
             mission,
-            open_images(self.data, table, mission),
+            self._open(self.data, table, mission),
             (val.val or val.train) if val else None,
-            open_images(self.search, table, mission).train if self.search else None,
+            self._open(self.search, table, mission).train if self.search else None,
         )
+
+    def _open(self, folder: Path, table: ClassTable, mission: Mission) -> "Folders":
+        from distillnet.images import open_images
+
+        return open_images(folder, table, mission, max_pixels=self.max_pixels)
 
     def split(self, found: Found, seed: int) -> "Images":
         """Statistics, search and val images of what was found."""

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from distillnet.cli.terminal import printable
 from distillnet.images.left_out import described
 
 __all__ = [
@@ -76,7 +77,7 @@ def console() -> Console:
 
 def warn(message: str) -> None:
     """A line on standard error."""
-    print(message, file=sys.stderr, flush=True)  # noqa: T201 - this is where it is done
+    print(printable(message), file=sys.stderr, flush=True)  # noqa: T201 - this is where it is done
 
 
 def warn_unreadable(messages: Sequence[str]) -> None:
@@ -176,18 +177,20 @@ def print_json(value: Any) -> None:
 
 def print_line(text: str) -> None:
     """A line on standard output, at once: a full disk or a closed pipe shall not wait for exit."""
-    print(text, flush=True)  # noqa: T201 - this is where it is done
+    print(printable(text), flush=True)  # noqa: T201 - this is where it is done
 
 
 def print_table(
     title: str, columns: list[str], rows: list[list[str]], numbers_from: int = 1
 ) -> None:
     """A plain table; columns from ``numbers_from`` on are numbers, right-aligned."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title=printable(title), title_justify="left", box=None, pad_edge=False, header_style="bold"
+    )
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i >= numbers_from else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console().print(table)
 
 
@@ -255,7 +258,7 @@ def print_result(result: Mapping[str, Any]) -> None:
     lines += [f"Note: {warning}" for warning in result["warnings"]]
     out = console()
     for line in lines:
-        out.print(line)
+        out.print(printable(line))
 
 
 def _enough_images(n: int, low: float, high: float, budget: float) -> str:

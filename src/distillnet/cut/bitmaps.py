@@ -4,12 +4,15 @@ Pure functions, Equations 7, 8 and 13 to 16 of the Distill-Net paper, with the m
 Legend: K classes, C channels, H and W the output map's sides; True is always *keep*.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from distillnet.errors import InputError
 
 __all__ = [
     "bitmap",
@@ -133,12 +136,35 @@ def pack(keep: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The keep maps that ``pack`` packed."""
+    """The keep maps that ``pack`` packed.
+
+    Raises:
+        InputError: a shape is missing, or is not that of so many bytes.
+    """
     keep = {}
     for name, data in packed.items():
         if name.endswith("#shape"):
             continue
-        shape = tuple(packed[f"{name}#shape"].tolist())
-        bits = np.unpackbits(data.numpy(), count=int(np.prod(shape)))
+        shape = _shape(name, data, packed.get(f"{name}#shape"))
+        bits = np.unpackbits(data.numpy(), count=math.prod(shape))
         keep[name] = torch.from_numpy(bits).bool().reshape(shape)
     return keep
+
+
+def _shape(name: str, data: Tensor, shape: Tensor | None) -> tuple[int, ...]:
+    """The shape that a map says it has, which must be that of its bytes before any are unpacked."""
+    if shape is None or shape.dtype != torch.int64 or shape.ndim != 1 or not 1 <= len(shape) <= 3:
+        found = "none" if shape is None else f"{shape.dtype} {tuple(shape.shape)}"
+        raise InputError(
+            f"found no shape of the bitmap {name!r} ({found}); expected int64 of 1 to 3 numbers, "
+            "distill again"
+        )
+    sizes: tuple[int, ...] = tuple(shape.tolist())
+    n_bytes = -(-math.prod(sizes) // 8)
+    if data.dtype != torch.uint8 or data.ndim != 1 or min(sizes) < 1 or len(data) != n_bytes:
+        raise InputError(
+            f"found the bitmap {name!r} of shape {sizes} in {data.dtype} {tuple(data.shape)}; "
+            f"expected sizes of 1 or more, and one bit for each in uint8 ({n_bytes},). Distill "
+            "again"
+        )
+    return sizes

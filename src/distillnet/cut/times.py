@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import fmean
 
 from distillnet.errors import InputError
+from distillnet.files.regular import read_regular
 from distillnet.files.results import KIT
 
 __all__ = [
@@ -47,6 +48,7 @@ POOL = 0  # stands for a kernel: a maximum pool of 3 x 3 places, one by one
 _POOLS = 8
 _ALIKE = 1.02  # times that no measurement tells apart
 FORMAT = 1
+_AT_MOST = 2**20  # bytes of a table, which has 3,000
 KIT_MARKER = KIT.marker
 
 Chain = tuple[tuple[int, int, int], ...]  # layers: channels in, out, kernel or POOL
@@ -135,7 +137,7 @@ def read_times(path: Path) -> TimeTable:
         InputError: there is none, it is damaged, or not all of it is measured.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, _AT_MOST).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import numpy as np
 import torch
+from msgspec import Meta
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,12 +28,14 @@ from distillnet.engine import (
     Native,
     Program,
     build_native,
+    check_prefix,
     compiler,
     identifier,
     write_folder,
 )
 from distillnet.errors import DistillnetError, InputError
 from distillnet.evaluate import Evaluation
+from distillnet.files.documents import Document, Side, Text, read_document
 from distillnet.images import Batch
 from distillnet.job.runs import Run, evaluate_scores
 
@@ -46,6 +50,20 @@ __all__ = [
 ]
 
 _ABOUT = "about.json"
+_FORMAT = 1
+
+_Identifier = Annotated[str, Meta(pattern="^[A-Za-z][A-Za-z0-9_]{0,60}$")]
+_Channels = Annotated[int, Meta(ge=1, le=4096)]
+
+
+class _About(Document, frozen=True):
+    """``about.json``: what a program needs to know that compiles the folder and calls it."""
+
+    format: int
+    prefix: _Identifier
+    shape: tuple[_Channels, Side, Side]
+    missions: Annotated[dict[_Identifier, list[Text]], Meta(min_length=1)]
+    provenance: dict[Text, str]
 
 
 @dataclass(frozen=True)
@@ -152,6 +170,7 @@ def _write(
         scale=noise_scale(how),
     )
     about = {
+        "format": _FORMAT,
         "prefix": prefix,
         "shape": list(network.shape),
         "missions": {m.bits.name: list(m.bits.classes) for m in missions},
@@ -197,15 +216,15 @@ def open_c(folder: Path, work: Path) -> tuple[Native, Mapping[str, Sequence[str]
     Raises:
         InputError: there is no such folder, or no compiler.
     """
-    try:
-        about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-        prefix, shape, missions = about["prefix"], tuple(about["shape"]), about["missions"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    if not (folder / _ABOUT).is_file():
         raise InputError(
-            f"{folder} is not a folder of C ({type(error).__name__}: {error}); write it with "
-            "`distillnet export RUN --format c`"
-        ) from error
-    return build_native(folder, prefix, shape, work / f"{prefix}.so"), missions
+            f"{folder} is not a folder of C (it has no {_ABOUT}); write it with `distillnet export "
+            "RUN --format c`"
+        )
+    about = read_document(folder / _ABOUT, _About, "export it again", format_=_FORMAT)
+    check_prefix(about.prefix)
+    native = build_native(folder, about.prefix, about.shape, work / f"{about.prefix}.so")
+    return native, about.missions
 
 
 def c_scores(folder: Path, work: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:

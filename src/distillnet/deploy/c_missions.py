@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from distillnet.cut.bitmaps import unpack
@@ -26,6 +25,7 @@ from distillnet.engine import (
     noise_image,
 )
 from distillnet.errors import InputError
+from distillnet.files.tensors import read_tensors
 from distillnet.graph import Graph, GraphModule
 from distillnet.graph.capture import capture, capture_model
 from distillnet.graph.channels import analyse
@@ -67,7 +67,7 @@ def mission_name(run: Run, taken: Sequence[str] = ()) -> str:
 def _bitmaps(run: Run) -> dict[str, Tensor]:
     path = run.directory / "bitmaps.safetensors"
     try:
-        packed = load_file(path)
+        packed = read_tensors(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read ({error}); distill again") from error
     fused = {
@@ -75,7 +75,10 @@ def _bitmaps(run: Run) -> dict[str, Tensor]:
         for name, values in packed.items()
         if name.startswith("fused/")
     }
-    return unpack(fused)
+    try:
+        return unpack(fused)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def switchable_program(

@@ -177,7 +177,8 @@ def _scores_of(
     """A function from normalised images to an exported file's scores."""
     if form.format == "onnx":
         return onnx_scores(open_onnx(path), network.preprocessing)
-    program = torch.export.load(path).module()
+    with path.open("rb") as opened:  # not by its name, which torch wants in UTF-8
+        program = torch.export.load(opened).module()
 
     def scores(x_nchw: NDArray[Any]) -> NDArray[np.float32]:
         x = _pixels_or_not(x_nchw, form, network)

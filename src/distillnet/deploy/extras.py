@@ -14,6 +14,10 @@ def is_installed(*modules: str) -> bool:
     return all(find_spec(module) is not None for module in modules)
 
 
+def _nothing() -> None:
+    pass
+
+
 def need(module: str, extra: str) -> ModuleType:
     """Import a module of an optional dependency.
 
@@ -24,7 +28,10 @@ def need(module: str, extra: str) -> ModuleType:
     True
     """
     try:
-        return importlib.import_module(module)
+        imported = importlib.import_module(module)
+        # ONNX Runtime's builds for Windows report to its maker unless they are told not to.
+        getattr(imported, "disable_telemetry_events", _nothing)()
+        return imported
     except ModuleNotFoundError as error:
         if not module.startswith(str(error.name)):
             raise

@@ -12,7 +12,8 @@ from torch.export import ExportedProgram
 from distillnet.graph import GraphModule
 from distillnet.graph.capture import capture_model
 from distillnet.images.preprocessing import Preprocessing, Size
-from distillnet.job.runs import Run, model_name
+from distillnet.job.results import model_name
+from distillnet.job.runs import Run
 from distillnet.models import Model, load_model, random_model
 from distillnet.models.programs import load_program
 
@@ -93,7 +94,7 @@ def original_model(run: Run, size: Size | None = None, named: str | None = None)
     Raises:
         InputError: the weights or the user's file are not where they were; the run names Python.
     """
-    spec, how = named or str(run.result["model"]), run.preprocessing
+    spec, how = named or _spec(run), run.preprocessing
     height, width = size or run.result["baseline"]["input_size"]
     weights = run.sources.get("weights")
     return load_model(
@@ -114,7 +115,7 @@ def original_network(run: Run, named: str | None = None) -> tuple[Deployable, bo
     Args:
         named: the model as the user names it now, see ``original_model``.
     """
-    spec = named or str(run.result["model"])
+    spec = named or _spec(run)
     height, width = run.result["baseline"]["input_size"]
     weights = run.sources.get("weights")
     own = _is_file(spec) or (weights is not None and Path(weights).exists())
@@ -126,6 +127,13 @@ def original_network(run: Run, named: str | None = None) -> tuple[Deployable, bo
     how = model.preprocessing.with_input_size((height, width))
     provenance = {"model": model_name(spec), "weights_sha256": model.weights_sha256}
     return _deployable("original", module, how, tuple(model.classes.names), provenance), own
+
+
+def _spec(run: Run) -> str:
+    """The MODEL of a run; a user's file by where it lies now."""
+    name, file = str(run.result["model"]), run.sources.get("model")
+    part, colon, function = name.rpartition(":") if ".py:" in name else (name, "", "")
+    return f"{file}{colon}{function}" if file and Path(file).name == part else name
 
 
 def _is_file(spec: str) -> bool:

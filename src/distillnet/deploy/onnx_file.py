@@ -1,11 +1,11 @@
 """Writing networks as ONNX, and running them in ONNX Runtime."""
 
-import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -143,5 +143,16 @@ def open_onnx(
 
 
 def class_names(file: OnnxFile) -> tuple[str, ...]:
-    """The names of the scores; empty in a file that does not tell."""
-    return tuple(json.loads(file.metadata.get("class_names", "[]")))
+    """The names of the scores; empty in a file that does not tell.
+
+    Raises:
+        InputError: what it tells are no names.
+    """
+    told = file.metadata.get("class_names", "[]")
+    try:
+        return msgspec.json.decode(told, type=tuple[str, ...])
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InputError(
+            f"{file.path} holds class names that cannot be read ({error}); expected a JSON list of "
+            "strings, export it again"
+        ) from error

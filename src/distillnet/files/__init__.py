@@ -1,4 +1,4 @@
-"""Writing so that nothing half-written ever stands under a final name, and nothing is lost.
+"""Writing so that nothing half-written stands under a final name; reading what anybody wrote.
 
 | module | does |
 |---|---|
@@ -9,6 +9,9 @@
 | ``disk`` | exchanging, and waiting until what is written would survive a power cut |
 | ``results`` | the files of runs, atlases and folders of C |
 | ``tensors`` | safetensors files |
+| ``regular`` | reading: regular files only, no more of them than is expected |
+| ``documents`` | JSON against a schema |
+| ``manifest`` | hashes of what a command wrote |
 
 A result is made in a hidden workplace beside its final name. When it is whole and on the disk, and
 the user's files in the folder that stands there have been linked into it, both change places in one

@@ -5,7 +5,7 @@ from distillnet.files.layout import Layout
 __all__ = ["ATLAS", "C_FOLDER", "DEMO", "KIT", "RUN"]
 
 _NUMBER = "[0-9]*"
-_STATISTICS = ("atlas.json", f"{_NUMBER}.safetensors")
+_STATISTICS = ("atlas.json", "manifest.json", f"{_NUMBER}.safetensors")
 _NETWORK = ("result.json", "model.pt2", "bitmaps.safetensors")
 _C = (
     *("about.json", "CMakeLists.txt", "Makefile", "README.md", "missions/*.c", "model.c"),
@@ -30,7 +30,7 @@ KIT = Layout(
 RUN = Layout(
     "mission.json",
     (
-        *("images.safetensors", "mission.json", "times.json"),
+        *("images.safetensors", "manifest.json", "mission.json", "times.json"),
         *_NETWORK,
         *_in("atlas", _STATISTICS),
         *_in(f"front/{_NUMBER}", _NETWORK),

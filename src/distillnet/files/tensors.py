@@ -6,10 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
-__all__ = ["write_tensors"]
+from distillnet.files.regular import read_regular
+
+__all__ = ["read_tensors", "write_tensors"]
+
+_AT_MOST = 2**32
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, of any name; OSError or SafetensorError where it fails."""
+    # The library opens only paths that are UTF-8.
+    return load(read_regular(path, _AT_MOST))
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

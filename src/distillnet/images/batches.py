@@ -180,12 +180,16 @@ class _Chunks(Dataset[_Chunk]):
     def __len__(self) -> int:
         return math.ceil(len(self.images) / _CHUNK)
 
+    def _read(self, ref: ImageRef) -> np.ndarray:
+        image = read_image(ref, self.files, self.images.max_pixels)
+        return preprocess(image, self.how).numpy()
+
     def __getitem__(self, number: int) -> _Chunk:
         arrays: list[np.ndarray] = []
         failures: list[str | None] = []
         for ref in self.images.refs[number * _CHUNK : (number + 1) * _CHUNK]:
             try:
-                arrays.append(preprocess(read_image(ref, self.files), self.how).numpy())
+                arrays.append(self._read(ref))
                 failures.append(None)
             except UnreadableImage as error:
                 failures.append(str(error))

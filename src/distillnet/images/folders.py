@@ -5,13 +5,13 @@ import random
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from distillnet.classes import ClassTable, Mission
 from distillnet.errors import ImageError, InputError, as_path, expect
 from distillnet.images.files import ImageRef, read_idx
-from distillnet.images.left_out import OTHER_SUFFIXES, described
+from distillnet.images.left_out import MAX_PIXELS, OTHER_SUFFIXES, described
 from distillnet.images.missing import shortened, what_is_missing
 
 __all__ = ["Folders", "ImageSet", "class_folders", "limit", "open_images", "split"]
@@ -26,9 +26,13 @@ _IDX_TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images sorted by class, in the order the classes were asked for, then by path."""
+    """Images sorted by class, in the order the classes were asked for, then by path.
+
+    One that has more than ``max_pixels`` counts as unreadable.
+    """
 
     refs: tuple[ImageRef, ...] = field(repr=False)
+    max_pixels: int = MAX_PIXELS
 
     def __repr__(self) -> str:
         counts = self.counts()
@@ -45,7 +49,7 @@ class ImageSet:
 
     def select(self, classes: Sequence[int]) -> "ImageSet":
         """The images of ``classes``, in that order; a class without images adds none."""
-        return _sorted_set(self.refs, classes)
+        return replace(self, refs=_sorted_set(self.refs, classes).refs)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,11 @@ class Folders:
 
 
 def open_images(
-    directory: str | Path, table: ClassTable, classes: Mission | Sequence[int] | None = None
+    directory: str | Path,
+    table: ClassTable,
+    classes: Mission | Sequence[int] | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
 ) -> Folders:
     """Find the images of ``classes`` (None: of all classes there are) in ``directory``.
 
@@ -81,9 +89,9 @@ def open_images(
         sets = [_image_set(source, table, classes) for source in _sources(directory, table)]
     except OSError as error:
         raise _not_readable(directory, error) from error
-    (train, _), *val = sets
+    train, *val = (replace(images, max_pixels=max_pixels) for images, _ in sets)
     left_out = sum((others for _, others in sets), Counter())
-    return Folders(train, val[0][0] if val else None, dict(sorted(left_out.items())))
+    return Folders(train, val[0] if val else None, dict(sorted(left_out.items())))
 
 
 def class_folders(directory: str | Path, table: ClassTable) -> tuple[str, ...]:
@@ -127,8 +135,8 @@ def split(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Image
         n = round(fraction * len(refs))
         first.update(refs[: min(max(n, 1), len(refs) - 1) if len(refs) > 1 else n])
     return (
-        ImageSet(tuple(ref for ref in images.refs if ref in first)),
-        ImageSet(tuple(ref for ref in images.refs if ref not in first)),
+        replace(images, refs=tuple(ref for ref in images.refs if ref in first)),
+        replace(images, refs=tuple(ref for ref in images.refs if ref not in first)),
     )
 
 
@@ -137,7 +145,7 @@ def limit(images: ImageSet, per_class: int, seed: int) -> ImageSet:
     if per_class < 1:
         raise InputError(f"cannot take {per_class} images per class; expected at least 1")
     kept = {ref for refs in _shuffled(images, seed) for ref in refs[:per_class]}
-    return ImageSet(tuple(ref for ref in images.refs if ref in kept))
+    return replace(images, refs=tuple(ref for ref in images.refs if ref in kept))
 
 
 def _shuffled(images: ImageSet, seed: int) -> Iterator[list[ImageRef]]:
@@ -249,7 +257,9 @@ def _zip_members(source: Path) -> dict[str, tuple[str, ...]]:
     try:
         with zipfile.ZipFile(source) as opened:
             members = [info.filename for info in opened.infolist() if not info.is_dir()]
-    except (OSError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # what it raises depends on where the damage is
         raise ImageError(f"{source} cannot be read as a zip ({error}); get it anew") from error
     return {member: PurePosixPath(member).parts for member in members}
 

@@ -72,5 +72,5 @@ def run_demo(
     (directory / "atlas").mkdir()
     options = Options(seen=False)  # the network was trained on the other half
     done = distill(model, mission, images, directory / "atlas", options, on_progress=on_progress)
-    write_run(done, directory, {"data": "data", "weights": weights.name})
+    write_run(done, directory, {"data": data, "weights": weights})
     return done

@@ -108,6 +108,7 @@ def check_atlas(
         ("weights", atlas.weights_sha256, model.weights_sha256),
         ("input size", atlas.input_size, graph.input.shape[1:]),
         ("sites", atlas.sites, channels.sites),
+        ("shapes", atlas.shapes, {site: graph[site].shape for site in channels.sites}),
     ):
         if found != expected:
             raise InputError(

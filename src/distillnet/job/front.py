@@ -1,6 +1,5 @@
 """Taking another network from the front that a run keeps, without a search and without images."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -8,13 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from distillnet.errors import InputError
-from distillnet.job.layout import TIMES
+from distillnet.files.documents import encode, read_document
+from distillnet.files.manifest import check_sealed, read_manifest
+from distillnet.job.documents import FORMAT, MissionDocument
+from distillnet.job.layout import FRONT, RUN_MARKER, TIMES
 from distillnet.job.provenance import PROVENANCE
-from distillnet.job.results import budget_json
-from distillnet.job.runs import FRONT, RUN_MARKER, Run, write_json
+from distillnet.job.results import budget_json, finite_json
+from distillnet.job.runs import Run, read_result, seal_run, write_json
+from distillnet.job.sources import relative_sources
 from distillnet.search import Budget, Verdict, estimate, is_within
 
 __all__ = ["take_from_front"]
+
+_COPIED = ("model.pt2", "bitmaps.safetensors")
 
 
 def take_from_front(opened: Run, budget: Budget, directory: Path) -> dict[str, Any]:
@@ -29,13 +34,15 @@ def take_from_front(opened: Run, budget: Budget, directory: Path) -> dict[str, A
     """
     points = []
     for path in sorted((opened.directory / FRONT).glob("*/result.json")):
-        points.append((path.parent, json.loads(path.read_text(encoding="utf-8"))))
+        points.append((path.parent, read_result(path.parent)))
     if not points:
         raise InputError(
             f"{opened.directory} has no front of networks to choose from; expected a run of method "
             "best, distill again without --from"
         )
     folder, result = _fitting(opened, points, budget)
+    taken = [f"{FRONT}/{folder.name}/{name}" for name in (*_COPIED, "result.json")]
+    check_sealed(opened.directory, read_manifest(opened.directory), taken)
     result["stopped_by"] = (
         "the ratio that was to be reached"
         if budget.target_macs or budget.target_params
@@ -43,20 +50,28 @@ def take_from_front(opened: Run, budget: Budget, directory: Path) -> dict[str, A
     )
     result["budget"] = budget_json(budget)
     result["search"]["budget_met"] = True
-    for name in ("model.pt2", "bitmaps.safetensors"):
+    for name in _COPIED:
         shutil.copyfile(folder / name, directory / name)
-    for name in (PROVENANCE, TIMES):  # it is made of the same images, and for the same times
-        if (opened.directory / name).exists():
-            shutil.copyfile(opened.directory / name, directory / name)
+    # It is made of the same images, and for the same times.
+    kept = [name for name in (PROVENANCE, TIMES) if (opened.directory / name).exists()]
+    check_sealed(opened.directory, read_manifest(opened.directory), kept)
+    for name in kept:
+        shutil.copyfile(opened.directory / name, directory / name)
     write_json(result, directory / "result.json")
-    mission = json.loads((opened.directory / RUN_MARKER).read_text(encoding="utf-8"))
+    mission = encode(
+        read_document(
+            opened.directory / RUN_MARKER, MissionDocument, "distill again", format_=FORMAT
+        )
+    )
     mission["options"]["budget"] = asdict(budget)
     height, width = result["distilled"]["input_size"]
     how = opened.preprocessing.with_input_size((height, width))
     mission["preprocessing"] = asdict(how)
     # As they are found from here: those beside the other run do not lie beside this one.
-    mission["sources"] = {**opened.sources, "from": str(opened.directory)}
-    write_json(mission, directory / RUN_MARKER)
+    sources = {**opened.sources, "from": opened.directory}
+    mission["sources"] = relative_sources(sources, directory)
+    write_json(finite_json(mission), directory / RUN_MARKER)
+    seal_run(directory)
     return dict(result)
 
 

@@ -1,7 +1,7 @@
 """Who sees which image: statistics, search and report never share one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from distillnet.atlas import Atlas, image_key
 from distillnet.errors import ImageError, InputError
@@ -55,11 +55,11 @@ def split_images(
         val, rest = split(rest, 0.2, seed)
     if atlas is not None:
         if search is None:
-            others = (ref for ref in rest.refs if image_key(ref) not in atlas.images)
-            search = ImageSet(tuple(others))
+            others = (ref for ref in rest.refs if not atlas.has_seen(ref))
+            search = replace(rest, refs=tuple(others))
         everything = (ref for part in (rest, val, search) for ref in part.refs)
-        seen = {ref: None for ref in everything if image_key(ref) in atlas.images}
-        statistics = ImageSet(tuple(seen))
+        seen = {ref: None for ref in everything if atlas.has_seen(ref)}
+        statistics = replace(rest, refs=tuple(seen))
     elif search is None:
         statistics, search = split(rest, 0.5, seed)
     else:
@@ -98,16 +98,16 @@ def _check_readable(name: str, images: ImageSet) -> None:
     for ref in images.refs:
         by_label.setdefault(ref.label, []).append(ref)
     for label, refs in by_label.items():
-        if len(refs) <= _FEW and not any(map(_is_readable, refs)):
+        if len(refs) <= _FEW and not any(_is_readable(ref, images.max_pixels) for ref in refs):
             raise ImageError(
                 f"no {name} image of class {label} can be read, such as {refs[0]}; replace or "
                 "remove damaged files, or add images"
             )
 
 
-def _is_readable(ref: ImageRef) -> bool:
+def _is_readable(ref: ImageRef, max_pixels: int) -> bool:
     try:
-        read_image(ref)
+        read_image(ref, max_pixels=max_pixels)
     except ImageError:
         return False
     return True

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from distillnet.classes import ClassTable, Mission
 from distillnet.errors import ImageError, InputError
-from distillnet.files.tensors import write_tensors
-from distillnet.images import ImageRef, ImageSet, OpenFiles, image_digest, open_images
+from distillnet.files.manifest import check_sealed, read_manifest
+from distillnet.files.tensors import read_tensors, write_tensors
+from distillnet.images import MAX_PIXELS, ImageRef, ImageSet, OpenFiles, image_digest, open_images
 from distillnet.job.partition import Images
 
 __all__ = [
@@ -54,7 +54,7 @@ def _digests(images: ImageSet) -> list[bytes | None]:
     """A digest of each image's content; None of those that cannot be read."""
     files = OpenFiles()
     try:
-        return [image_digest(ref, files) for ref in images.refs]
+        return [image_digest(ref, files, images.max_pixels) for ref in images.refs]
     finally:
         files.close()
 
@@ -79,8 +79,9 @@ def read_provenance(directory: Path) -> Provenance | None:
     path = directory / PROVENANCE
     if not path.exists():
         return None
+    check_sealed(directory, read_manifest(directory), [PROVENANCE])
     try:
-        tensors = load_file(path)
+        tensors = read_tensors(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read ({error}); distill again") from error
     parts = {}
@@ -95,7 +96,12 @@ def read_provenance(directory: Path) -> Provenance | None:
 
 
 def held_out(
-    directory: Path, source: str | None, classes: ClassTable, mission: Mission
+    directory: Path,
+    source: str | None,
+    classes: ClassTable,
+    mission: Mission,
+    *,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[ImageSet, int]:
     """The images that the figures of a run are of, found again; and how many are gone.
 
@@ -108,11 +114,11 @@ def held_out(
     """
     known = read_provenance(directory)
     if known is None or source is None or not Path(source).is_dir():
-        where = f"are not in {source} any more" if known and source else "are not noted there"
+        where = "are not where they were" if known and source else "are not noted there"
         raise ImageError(
             f"the images that the figures of {directory} are of {where}; pass images with --data"
         )
-    folders = open_images(source, classes, mission.indices)
+    folders = open_images(source, classes, mission.indices, max_pixels=max_pixels)
     found: dict[bytes, ImageRef] = {}
     for images in (folders.val, folders.train):
         for ref, digest in zip(images.refs, _digests(images), strict=True) if images else ():
@@ -123,5 +129,5 @@ def held_out(
             f"none of the {len(known.val)} images that the figures of {directory} are of is in "
             f"{source} any more; pass images with --data"
         )
-    images = ImageSet(tuple(found.values())).select(mission.indices)
+    images = ImageSet(tuple(found.values()), max_pixels).select(mission.indices)
     return images, len(known.val) - len(found)

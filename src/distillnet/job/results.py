@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from distillnet.cut.cost import Cost
@@ -12,7 +13,14 @@ from distillnet.images import described
 from distillnet.job.distillation import Distillation
 from distillnet.search import Budget
 
-__all__ = ["allowed_loss_pp", "budget_json", "finite_json", "result_json", "warnings_of"]
+__all__ = [
+    "allowed_loss_pp",
+    "budget_json",
+    "finite_json",
+    "model_name",
+    "result_json",
+    "warnings_of",
+]
 
 _FEW = 20  # images of a class
 _SLIGHT = 0.2  # of what lies between chance and all right: Cohen's kappa that is called slight
@@ -21,7 +29,7 @@ _SLIGHT = 0.2  # of what lies between chance and all right: Cohen's kappa that i
 def result_json(done: Distillation) -> dict[str, Any]:
     """The content of ``result.json``."""
     values = {
-        "model": done.model.name,
+        "model": model_name(done.model.name),
         "method": done.options.method,
         "score": done.options.score_name,
         "classes": [
@@ -54,7 +62,7 @@ def result_json(done: Distillation) -> dict[str, Any]:
             "budget_met": done.found.met,
         },
         "layers": [asdict(layer) for layer in done.layers],
-        "unreadable": list(done.unreadable),
+        "unreadable": [_without_folders(message) for message in done.unreadable],
     }
     finite: dict[str, Any] = finite_json(values)
     return finite
@@ -137,10 +145,35 @@ def _network(graph: Graph, cost: Cost, result: Evaluation) -> dict[str, Any]:
     }
 
 
+def model_name(spec: str) -> str:
+    """A MODEL as files tell it that go elsewhere: of a user's file its name, without folders.
+
+    >>> model_name("timm:resnet18"), model_name("/home/me/nets/small.py:Net")
+    ('timm:resnet18', 'small.py:Net')
+    """
+    return Path(spec).name
+
+
+def _without_folders(message: str) -> str:
+    """A message that begins with an image's path, of which its class and its name stay.
+
+    >>> _without_folders("/home/me/photos/cat/1.jpg: the file is empty")
+    'cat/1.jpg: the file is empty'
+    """
+    path, colon, reason = message.partition(": ")
+    return "/".join(Path(path).parts[-2:]) + colon + reason
+
+
 def finite_json(value: Any) -> Any:
-    """A value without infinity, which JSON has not; a threshold that removes nothing is null."""
+    """A value without what JSON has not.
+
+    Infinity, the threshold that removes nothing, is null; bytes of file names that are no UTF-8 are
+    spelled out.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
-        return {key: finite_json(item) for key, item in value.items()}
+        return {finite_json(key): finite_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite_json(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,6 +10,9 @@
 | ``images.safetensors`` | which images it was made of, by their content (``provenance``) |
 | ``atlas/`` | the statistics |
 | ``front/NN/`` | ``result.json``, bitmaps and ``model.pt2`` of the networks for other budgets |
+| ``manifest.json`` | the hashes of all these but the statistics, which have their own |
+
+Nothing in it names a folder of the machine that made it: see ``sources``.
 """
 
 import json
@@ -26,16 +29,20 @@ from distillnet.classes import ClassTable, Mission
 from distillnet.cut.bitmaps import pack
 from distillnet.errors import InputError, as_path, expect
 from distillnet.evaluate import Evaluation, Scores, evaluation
+from distillnet.files.documents import encode, read_document
+from distillnet.files.manifest import check_sealed, read_manifest, seal
 from distillnet.files.tensors import write_tensors
 from distillnet.graph import Graph, GraphModule
 from distillnet.graph.saving import write_program
 from distillnet.images import Batch, Folders, ImageSet, load_batches, open_images
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
+from distillnet.job.documents import FORMAT, NOT_NOTED, MissionDocument, ResultDocument
 from distillnet.job.figures import Figures
 from distillnet.job.layout import FRONT, RUN_MARKER, TIMES
-from distillnet.job.provenance import held_out, write_provenance
-from distillnet.job.results import finite_json, result_json
+from distillnet.job.provenance import PROVENANCE, held_out, write_provenance
+from distillnet.job.results import finite_json, model_name, result_json
+from distillnet.job.sources import file_of, place_of, relative_sources
 from distillnet.models.programs import load_program
 
 __all__ = [
@@ -44,14 +51,16 @@ __all__ = [
     "Run",
     "evaluate_run",
     "evaluate_scores",
-    "model_name",
     "open_run",
+    "read_result",
     "save_program",
+    "seal_run",
     "write_json",
     "write_run",
 ]
 
-_FORMAT = 3
+# Of a run, and of each network on its front.
+_NETWORK = ("result.json", "bitmaps.safetensors", "model.pt2")
 _VERSIONS = ("distillnet", "torch", "torchvision", "numpy", "pillow")
 
 
@@ -68,15 +77,6 @@ def save_program(graph: Graph, path: str | Path, about: Mapping[str, Any] | None
     write_program(program, as_path(path, "the programme's file"), about or {})
 
 
-def model_name(spec: str) -> str:
-    """A MODEL as files tell it that go elsewhere: of a user's file its name, without folders.
-
-    >>> model_name("timm:resnet18"), model_name("/home/me/nets/small.py:Net")
-    ('timm:resnet18', 'small.py:Net')
-    """
-    return Path(spec).name
-
-
 def write_json(value: dict[str, Any], path: Path) -> None:
     """Write JSON as all files of a run hold it."""
     path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -85,9 +85,9 @@ def write_json(value: dict[str, Any], path: Path) -> None:
 def _mission_json(done: Distillation, sources: Mapping[str, str | None]) -> dict[str, Any]:
     table = done.mission.named(done.model.classes)
     values = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "versions": {name: version(name) for name in _VERSIONS},
-        "model": done.model.name,
+        "model": model_name(done.model.name),
         "weights_sha256": done.model.weights_sha256,
         "n_classes": len(table),
         "classes": [
@@ -95,7 +95,7 @@ def _mission_json(done: Distillation, sources: Mapping[str, str | None]) -> dict
             for i in done.mission.indices
         ],
         "preprocessing": asdict(done.preprocessing),
-        "options": {k: v for k, v in asdict(done.options).items() if k != "times"},
+        "options": {k: v for k, v in asdict(done.options).items() if k not in NOT_NOTED},
         "seed": done.options.seed,
         "thresholds": dict(done.found.thresholds),
         "sources": dict(sources),
@@ -107,11 +107,12 @@ def _mission_json(done: Distillation, sources: Mapping[str, str | None]) -> dict
 def write_run(
     done: Distillation,
     directory: str | Path,
-    sources: Mapping[str, str | None] | None = None,
+    sources: Mapping[str, str | Path | None] | None = None,
 ) -> "Run":
     """Write a run into ``directory`` and open it; the folder may be there without a run in it.
 
-    ``sources`` is kept in ``mission.json`` as it is: where weights and images came from.
+    ``sources`` says where weights and images came from; kept is what ``relative_sources`` makes
+    of it.
     """
     expect(done, Distillation, "a result", "what distillnet.distill gives")
     directory = as_path(directory, "the run's folder")
@@ -127,8 +128,17 @@ def write_run(
         (directory / TIMES).write_text(done.options.times.dumps(), encoding="utf-8")
     write_provenance(done.provenance, directory)
     known = done.sources if sources is None else sources
-    write_json(_mission_json(done, known), directory / RUN_MARKER)
+    places = relative_sources({"model": file_of(done.model.name), **known}, directory)
+    write_json(_mission_json(done, places), directory / RUN_MARKER)
+    seal_run(directory, len(done.front))
     return open_run(directory)
+
+
+def seal_run(directory: Path, front: int = 0) -> None:
+    """Write the manifest of a run with so many networks on its front."""
+    points = [f"{FRONT}/{i:02}/{name}" for i in range(front) for name in _NETWORK]
+    beside = [name for name in (PROVENANCE, TIMES) if (directory / name).exists()]
+    seal(directory, [*_NETWORK, RUN_MARKER, *beside, *points])
 
 
 def _write_network(done: Distillation, directory: Path) -> None:
@@ -200,50 +210,45 @@ class Run:
 
 
 def open_run(directory: str | Path) -> Run:
-    """Read a run folder; InputError where there is none, or one of another version."""
+    """Read a run folder; InputError where there is none, or one that is damaged or too old."""
     directory = as_path(directory, "the run's folder")
-    try:
-        mission = json.loads((directory / RUN_MARKER).read_text(encoding="utf-8"))
-        result = json.loads((directory / "result.json").read_text(encoding="utf-8"))
-        if mission["format"] != _FORMAT:
-            raise InputError(
-                f"{directory} is a run of format {mission['format']}, this version reads "
-                f"{_FORMAT}; distill again"
-            )
-        n_classes = int(mission["n_classes"])
-        names = [str(i) for i in range(n_classes)]
-        aliases: list[tuple[str, ...]] = [()] * n_classes
-        indices = []
-        for entry in mission["classes"]:
-            index = int(entry["index"])
-            names[index] = str(entry["name"])
-            aliases[index] = tuple(map(str, entry["aliases"]))
-            indices.append(index)
-        how = dict(mission["preprocessing"])
-        for key in ("input_size", "mean", "std"):
-            how[key] = tuple(how[key])
-        return Run(
-            directory,
-            result,
-            Mission(tuple(indices), tuple(names[i] for i in indices)),
-            ClassTable(tuple(names), tuple(aliases)),
-            Preprocessing(**how),
-            str(mission["weights_sha256"]),
-            int(mission["seed"]),
-            dict(mission["options"]),
-            {name: _beside(directory, path) for name, path in mission["sources"].items()},
-        )
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    if not (directory / RUN_MARKER).is_file():
         raise InputError(
-            f"{directory} is not a run folder ({type(error).__name__}: {error}); expected a folder "
-            "that `distillnet distill` wrote"
-        ) from error
+            f"{directory} is not a run folder (it has no {RUN_MARKER}); expected a folder that "
+            "`distillnet distill` wrote"
+        )
+    mission = read_document(
+        directory / RUN_MARKER, MissionDocument, "distill again", format_=FORMAT
+    )
+    check_sealed(directory, read_manifest(directory), (RUN_MARKER, *_NETWORK))
+    result = read_result(directory)
+    named = {c.index: c for c in mission.classes}
+    rest = range(mission.n_classes)
+    indices = tuple(named)
+    if indices != tuple(c["index"] for c in result["classes"]):
+        raise InputError(
+            f"{directory} has other classes in {RUN_MARKER} than in result.json; expected the same "
+            "in both, distill again"
+        )
+    return Run(
+        directory,
+        result,
+        Mission(indices, tuple(c.name for c in mission.classes)),
+        ClassTable(
+            tuple(named[i].name if i in named else str(i) for i in rest),
+            tuple(tuple(named[i].aliases) if i in named else () for i in rest),
+        ),
+        mission.preprocessing.preprocessing(),
+        mission.weights_sha256,
+        mission.seed,
+        encode(mission.options),
+        {name: place_of(directory, path) for name, path in mission.sources.items()},
+    )
 
 
-def _beside(directory: Path, path: str | None) -> str | None:
-    """A source that lies in the run's own folder, as the demo's do, wherever that was moved to."""
-    inside = directory / path if path else directory
-    return str(inside) if path and inside.exists() else path
+def read_result(directory: Path) -> dict[str, Any]:
+    """The figures of a run, or of a network on its front; InputError where they are damaged."""
+    return encode(read_document(directory / "result.json", ResultDocument, "distill again"))
 
 
 def evaluate_run(

@@ -13,12 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from distillnet.cut.plan import Plan
 from distillnet.errors import InputError
-from distillnet.files.tensors import write_tensors
+from distillnet.files.tensors import read_tensors, write_tensors
 from distillnet.files.writing import replace_file
 from distillnet.graph import Graph
 from distillnet.images.preprocessing import Size
@@ -91,7 +90,7 @@ class Store:
     def _read(self, key: str) -> dict[str, Tensor]:
         assert self.folder is not None
         try:
-            tensors = load_file(self.folder / f"{key}.safetensors")
+            tensors = read_tensors(self.folder / f"{key}.safetensors")
         except (OSError, SafetensorError) as error:
             raise self._damaged(str(error)) from error
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):

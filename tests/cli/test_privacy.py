@@ -1,0 +1,89 @@
+"""Nothing that a command writes names a folder of the machine that it ran on."""
+
+import getpass
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import distillnet
+from distillnet.deploy import extras
+from invocations import DISTILL, OPTIONS, Cli
+
+
+def _telling(home: Path) -> dict[str, bytes]:
+    """What would tell whose machine it was."""
+    telling = {
+        "the folder of the data": str(home),
+        "the package": str(Path(distillnet.__file__).parent),
+        "the libraries": str(Path(os.__file__).parent),
+        "the environment": sys.prefix,
+        "the user's folder": str(Path.home()) + "/",
+        "the user": f"/{getpass.getuser()}/",
+    }
+    return {what: text.encode() for what, text in telling.items()}
+
+
+def test_no_file_names_a_folder_of_this_machine(home: Path, cli: Cli) -> None:
+    absolute = [
+        str(home / word) if word in ("photos", "many", "run", "atlas") else word for word in DISTILL
+    ]
+    absolute[1] = f"{home / 'net.py'}:net"
+    collect = ("collect", absolute[1], *OPTIONS, "--data", str(home / "many"), "--out", "atlas")
+    assert cli(*absolute, "--val", str(home / "many")).status == 0
+    assert cli(*collect).status == 0
+    run = str(home / "run")
+    for words in (
+        ("--format", "c"), ("--format", "pt2"), ("--format", "onnx"), ("--fp16",),
+        ("--with-preprocessing", "--out", str(home / "run" / "p.onnx")),
+    ):  # fmt: skip
+        done = cli("export", run, *words)
+        assert done.status == 0, done.err
+    assert (
+        cli("distill", "--from", run, "--max-loss", "100", "--out", str(home / "taken")).status == 0
+    )
+    seen = 0
+    for folder in ("run", "atlas", "taken"):
+        for path in (home / folder).rglob("*.[!p]*"):  # model.pt2 is looked at where it is written
+            data = path.read_bytes() if path.is_file() else b""
+            for what, text in _telling(home).items():
+                assert text not in data, f"{path} names {what}"
+            seen += path.is_file()
+    assert seen > 25
+
+
+def test_images_that_are_not_found_again_are_not_replaced_by_others(home: Path, cli: Cli) -> None:
+    """Of the validation images that are gone, those of the search must not take the place."""
+    shutil.copytree(home / "photos" / "val", home / "apart")
+    assert cli(*DISTILL, "--val", "apart").status == 0
+    assert json.loads(cli("export", "run", "--json").out)["real_images"]
+    shutil.rmtree(home / "apart")
+    done = cli("export", "run", "--json")
+    assert "comparing on noise" in done.err
+    assert not json.loads(done.out)["real_images"]
+
+
+def test_what_lies_elsewhere_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distillnet.job.runs import relative_sources
+
+    users = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(users / "me"))
+    run, beside, other = (users / name for name in ("me/runs/a", "me/photos", "you/photos"))
+    for folder in (run, beside, other):
+        folder.mkdir(parents=True)
+    sources = {"data": beside, "val": other, "search": "/data/birds", "weights": None}
+    kept = relative_sources(sources, run)
+    assert kept == {
+        "data": "../../photos", "val": "(elsewhere)", "search": "(elsewhere)", "weights": None,
+    }  # fmt: skip
+
+
+def test_telemetry_is_off_before_a_session_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    told = []
+    monkeypatch.setattr(runtime, "disable_telemetry_events", lambda: told.append("off"))
+    extras.need("onnxruntime", "onnx")
+    assert told == ["off"]
