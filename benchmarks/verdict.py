@@ -147,6 +147,8 @@ def compare(cache: Path, budget: Budget) -> None:
     ]
     for part in ("develop", "report"):
         mine = [(case, mission) for case, mission in missions if half(case) == part]
+        if not mine:
+            continue
         print(f"\n### {part}: {len(mine)} missions\n")
         print("| mission | " + " | ".join(RULES) + " |")
         print("|---" * (1 + len(RULES)) + "|")
