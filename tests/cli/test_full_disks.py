@@ -64,7 +64,7 @@ def test_folders_made_for_a_run_that_fails_go_again(cli: Cli, home: Path) -> Non
     words = (*distill_words(data="damaged"), "--max-unreadable", "0", "--optimise", "macs")
     done = cli(*words, "--out", "deep/deeper/run")
     assert_refused(done)
-    assert drop_unfinished(home / "deep" / "deeper" / "run")
+    drop_unfinished(home / "deep" / "deeper" / "run")
     assert tree(home) == before
     assert cli(*DISTILL, "--out", "deep/deeper/run").status == 0
     assert (home / "deep" / "deeper" / "run" / "result.json").exists()

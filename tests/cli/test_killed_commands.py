@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -81,6 +82,12 @@ def _files(out: Path) -> dict[str, bytes]:
     return {path: text for path, text in found.items() if not path.startswith(".")}
 
 
+def _place(name: str) -> tuple[ModuleType, str]:
+    """The module that a function is in, and its name there."""
+    module, _, function = f"distillnet.{name}".rpartition(".")
+    return importlib.import_module(module), function
+
+
 class _Copied:
     """A command whose work is copied from what it did the first time."""
 
@@ -93,13 +100,14 @@ class _Copied:
         else:
             with pytest.MonkeyPatch.context() as recording:
                 for name in command.work:
-                    module, _, function = f"distillnet.{name}".rpartition(".")
-                    real = getattr(importlib.import_module(module), function)
-                    recording.setattr(f"distillnet.{name}", self._recorded(name, real))
+                    module, function = _place(name)
+                    recording.setattr(
+                        module, function, self._recorded(name, getattr(module, function))
+                    )
                 _run(command.words)
             self.files = _files(Path(command.out))
         for name in command.work:
-            patch.setattr(f"distillnet.{name}", self._replayed(name))
+            patch.setattr(*_place(name), self._replayed(name))
 
     def _recorded(self, name: str, function: Callable[..., object]) -> Callable[..., object]:
         def call(*args: object, **options: object) -> object:

@@ -17,6 +17,7 @@ from distillnet.cut.times import (
     times_cache,
 )
 from distillnet.errors import InputError
+from distillnet.job.options import Options
 
 
 def _table(per_mac: float, per_pooled: float, block: int = 1, machine: str = "m") -> TimeTable:
@@ -96,3 +97,18 @@ def test_noise_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "times.json").write_bytes(content)
     with pytest.raises(InputError):
         read_times(tmp_path / "times.json")
+
+
+@pytest.mark.parametrize(
+    ("asked", "widths", "multiple"),
+    [
+        ({}, [64, 64, 128, 16], 16),  # the built-in table's
+        ({}, [8, 8, 12, 16, 10], 2),  # blocks would leave nothing to remove
+        ({}, [3], 1),
+        ({"round_to": 8}, [8, 8, 12], 8),  # the user's own
+        ({"optimise": "macs"}, [64, 64], 1),
+    ],
+)
+def test_narrow_networks_are_rounded_to_less(asked: dict, widths: list[int], multiple: int) -> None:
+    assert built_in_times().multiple == 16
+    assert Options(**asked).multiple_for(widths) == multiple

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
@@ -33,6 +33,7 @@ __all__ = [
     "TimeTable",
     "built_in_times",
     "chain_name",
+    "fitting_multiple",
     "known_times",
     "machine",
     "read_times",
@@ -46,6 +47,7 @@ _REPEATED = 3  # layers of one width
 _USUAL = 64  # channels
 POOL = 0  # stands for a kernel: a maximum pool of 3 x 3 places, one by one
 _POOLS = 8
+_BLOCKS = 4  # that a layer should have
 _ALIKE = 1.02  # times that no measurement tells apart
 FORMAT = 1
 _AT_MOST = 2**20  # bytes of a table, which has 3,000
@@ -128,6 +130,19 @@ class TimeTable:
     def dumps(self) -> str:
         """As JSON."""
         return json.dumps({"format": FORMAT, "side": SIDE} | asdict(self), indent=1) + "\n"
+
+
+def fitting_multiple(multiple: int, widths: Sequence[int]) -> int:
+    """A multiple for layers of such widths: halved until half of them hold four of it.
+
+    Where layers are narrow, whole blocks would leave nothing to remove.
+
+    >>> fitting_multiple(16, [64, 128, 16]), fitting_multiple(16, [8, 24, 24])
+    (16, 4)
+    """
+    while multiple > 1 and 2 * sum(width >= _BLOCKS * multiple for width in widths) < len(widths):
+        multiple //= 2
+    return multiple
 
 
 def read_times(path: Path) -> TimeTable:

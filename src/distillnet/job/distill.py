@@ -295,7 +295,7 @@ def _search_best(
         labels_statistics_n=pictures.labels_statistics(),
         importance=None if options.score_name == SURGEON else importance,
         split=options.split,
-        round_to=options.round_to,
+        round_to=options.multiple_for(pictures.widths()),
         param_weight=options.param_weight,
         element=options.element_cost,
         graphs=pictures.graphs,

@@ -1,10 +1,10 @@
 """What a distillation is asked for; checked without importing what does it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from distillnet.cut.times import TimeTable, built_in_times
+from distillnet.cut.times import TimeTable, built_in_times, fitting_multiple
 from distillnet.errors import InputError
 from distillnet.images.left_out import MAX_UNREADABLE_PERCENT
 from distillnet.search.budget import Budget
@@ -107,6 +107,15 @@ class Options:
             on_image=on_image,
             max_unreadable_percent=self.max_unreadable_percent,
         )
+
+    def multiple_for(self, widths: Sequence[int]) -> int:
+        """What channels are rounded to in a network of layers of such widths.
+
+        The table's multiple only as far as layers hold several of it; the user's own as it is.
+        """
+        if self.times is None or self.round_to != self.times.multiple:
+            return self.round_to
+        return fitting_multiple(self.round_to, widths)
 
     @property
     def score_name(self) -> str:

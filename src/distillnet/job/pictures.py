@@ -10,6 +10,7 @@ from distillnet.errors import ImageError, UnsupportedError
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import analyse
+from distillnet.graph.operators import LAYERS
 from distillnet.images import MAX_UNREADABLE_PERCENT, ImageRef, ImageSet, Loaded, limit, load_all
 from distillnet.images.preprocessing import Size
 from distillnet.job.partition import Images
@@ -84,6 +85,11 @@ class Pictures:
         except UnsupportedError:
             return False
         return True
+
+    def widths(self) -> list[int]:
+        """How many channels each layer of the network has."""
+        graph = self.sized(self.own_size).graph
+        return [node.shape[0] for node in graph.nodes if node.op in LAYERS]
 
     def sized(self, size: Size) -> Sized:
         """The network and its images at an input size; the original's and the latest are kept."""

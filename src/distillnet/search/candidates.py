@@ -43,7 +43,7 @@ __all__ = ["Candidate", "Importance", "Sized", "Workshop"]
 _FOLDS = 5  # of a cross-validation
 _CROSSED_IMAGES = 400  # that are enough to tell by how much the others are flattered
 _BYTES = 10**9  # of the teacher's answers, and of values kept between layers twice that
-_BYTES_OF_SIZES = 3 * 10**9  # of the teacher's answers for all input sizes
+_BYTES_OF_SIZES = 2 * 10**9  # of the teacher's answers for all input sizes
 
 Importance = Callable[[Evidence], NDArray[np.float64]]
 
