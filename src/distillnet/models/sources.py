@@ -5,6 +5,7 @@ A source knows how to build its network and where the weights are, and has done 
 
 import importlib.util
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -136,6 +137,7 @@ def _rename_densenet(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _timm(name: str) -> Source:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when timm imports its hub
     import timm
     import timm.data
 
