@@ -203,7 +203,7 @@ def test_wrong_bitmaps(
         bitmaps[f"{name}#shape"] = shape
     save_file(bitmaps, path)
     _sealed_again(run_folder)
-    done = cli("export", "run", "--format", "c", "--switchable")
+    done = cli("export", "run", "--format", "c", "--switchable", "--model", "net.py:net")
     assert_refused(done)
     assert message in done.err
     assert "distill again" in done.err.lower()
