@@ -10,7 +10,7 @@ import pytest
 
 from commands import run_command
 from distillnet.deploy.peak import peak_mb
-from distillnet.job.runs import seal_run
+from distillnet.files.manifest import read_manifest, seal
 from untrained_run import SIDE, net_of, refused
 
 # What a run could name instead of its network; `{}` is a file that leaves a trace.
@@ -32,7 +32,7 @@ def _name(run: Path, model: str) -> None:
     for file in ("result.json", "mission.json"):
         told = json.loads((run / file).read_text())
         (run / file).write_text(json.dumps(told | {"model": model}))
-    seal_run(run)  # as somebody does who means it
+    seal(run, read_manifest(run).files)  # as whoever wants it to be believed would
 
 
 @pytest.mark.parametrize("named", NAMED)
