@@ -297,7 +297,7 @@ def selective_kernels(m: nn.Module, x: Tensor) -> Tensor:
     x = F.relu(m.stem(x))
     x = torch.stack([F.relu(m.a(x)), F.relu(m.b(x))], 1)
     gate = m.up(F.relu(m.down(x.sum(1).mean((2, 3), keepdim=True))))
-    gate = gate.view(len(x), 2, -1, 1, 1).softmax(1)
+    gate = gate.view(x.shape[0], 2, -1, 1, 1).softmax(1)  # len(x) would fix the batch
     return F.relu(m.c((x * gate).sum(1)))
 
 

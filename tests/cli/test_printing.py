@@ -71,6 +71,7 @@ def test_no_option_is_without_a_heading() -> None:
     ("words", "offered"),
     [
         ("distillnet dis", ["distill"]),
+        ("distillnet distill --max-c", ["--max-class-loss"]),
         ("distillnet distill --max-l", ["--max-loss"]),
         ("distillnet distill --method ", ["best", "paper"]),
     ],

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from distillnet.classes import Mission, numbered_table
 from distillnet.errors import ImageError, InputError
+from distillnet.files.manifest import seal
 from distillnet.images import ImageSet, open_images
 from distillnet.job.partition import Images, split_images
 from distillnet.job.provenance import (
@@ -39,6 +40,7 @@ def run(photos: Path, tmp_path: Path) -> tuple[Path, Images]:
     images = split_images(open_images(photos, TABLE, MISSION.indices))
     (tmp_path / "run").mkdir()
     write_provenance(provenance_of(images), tmp_path / "run")
+    seal(tmp_path / "run", [PROVENANCE])
     return tmp_path / "run", images
 
 
@@ -76,7 +78,7 @@ def test_held_out_images_are_found_and_those_that_are_gone_counted(
         ref.path.rename(ref.path.with_suffix(".txt"))
     with pytest.raises(ImageError, match=r"none of the 4 images .* --data"):
         held_out(folder, str(photos), TABLE, MISSION)
-    with pytest.raises(ImageError, match=r"not in .*nowhere any more; .* --data"):
+    with pytest.raises(ImageError, match=r"are not where they were; .* --data"):
         held_out(folder, str(photos / "nowhere"), TABLE, MISSION)
 
 
@@ -88,8 +90,12 @@ def test_a_run_without_notes_or_with_damaged_ones(tmp_path: Path) -> None:
     whole = dict.fromkeys(("statistics", "search", "val"), digests)
     for damaged in ({}, whole | {"val": digests[0].clone()}, whole | {"search": digests.float()}):
         save_file({k: v.clone() for k, v in damaged.items()}, tmp_path / PROVENANCE)
+        seal(tmp_path, [PROVENANCE])
         with pytest.raises(InputError, match="uint8"):
             read_provenance(tmp_path)
     (tmp_path / PROVENANCE).write_bytes(b"cut")
+    with pytest.raises(InputError, match="not the file that was written"):
+        read_provenance(tmp_path)
+    seal(tmp_path, [PROVENANCE])
     with pytest.raises(InputError, match="cannot be read"):
         read_provenance(tmp_path)
