@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("mission.json", "report.html"):
         (out / name).write_text("of an earlier run")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        run_command(monkeypatch, "demo", "--out", str(out))
+        run_command(monkeypatch, "demo", "--out", str(out), "--overwrite")
     return out
 
 
