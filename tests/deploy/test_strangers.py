@@ -95,6 +95,7 @@ def test_names_in_a_run_do_not_leave_the_comments_of_its_c(
     mission = json.loads((odd / "mission.json").read_text())
     mission["classes"][0]["name"] = bad
     (odd / "mission.json").write_text(json.dumps(mission))
+    seal(odd, read_manifest(odd).files)
     run_command(monkeypatch, "export", odd.name, "--format", "c", "--out", "c")
     for name, word in (("Makefile", "$(shell touch"), ("CMakeLists.txt", "set(evil")):
         lines = (tmp_path / "c" / name).read_text().splitlines()
