@@ -1,0 +1,82 @@
+"""What a short distillation wins back of a candidate, on images that nothing else saw.
+
+    python benchmarks/tuning.py MISSION --side 144 --ratio 6 --data DATA
+
+MISSION is the name of one of the yardstick's (``verdict_cases.CASES``), of the half that rules are
+developed on: settings chosen by its report images must not be reported of them.
+"""
+
+import argparse
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from distillnet.cut.cost import cost
+from distillnet.cut.surgery import compact
+from distillnet.graph import Graph
+from distillnet.graph.capture import capture_model
+from distillnet.graph.channels import analyse
+from distillnet.graph.replay import masked_scores
+from distillnet.job.pictures import Pictures
+from distillnet.refit.tune import TuneSettings, tune
+from distillnet.search.candidates import Workshop
+from distillnet.search.judge import Judge
+from verdict_cases import CASES, half, load, load_report, open_case
+
+HELD_OUT = 5  # every fifth image, as job.tuning has it
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("mission", choices=[c.name for c in CASES if half(c) == "develop"])
+    default = os.environ.get("DISTILLNET_DATA", Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--side", type=int, required=True)
+    parser.add_argument("--ratio", type=float, required=True, help="of MACs")
+    parser.add_argument("--step", type=float, default=TuneSettings.step)
+    parser.add_argument("--temperature", type=float, default=TuneSettings.temperature)
+    parser.add_argument("--epochs", type=int, default=TuneSettings.epochs)
+    args = parser.parse_args()
+    case = next(case for case in CASES if case.name == args.mission)
+    model = load(case.network, args.data)
+    mission, images = open_case(case, model, args.data)
+    graph, size = capture_model(model), (args.side, args.side)
+    macs = cost(graph, analyse(graph)).macs
+    pictures = Pictures(model, mission, images, macs=macs, device=torch.device("cpu"))
+    labels_n = torch.cat([pictures.labels_statistics(), pictures.labels()])
+    workshop = Workshop(pictures.sized, pictures.own_size, mission, labels_n, param_weight=0.1)
+    workshop.go_to(size)
+    workshop.choose_teacher()
+    own_x, report_labels = load_report(model, images.val, mission, pictures.own_size)
+    here_x, _ = load_report(model, images.val, mission, size)
+    judge = Judge(masked_scores(graph, own_x, {}), report_labels, mission)
+
+    def say(name: str, network: Graph) -> None:
+        verdict = judge.verdict(masked_scores(network, here_x, {}))
+        print(f"{name}: {verdict.expected_loss_pp:+.2f} / {verdict.loss_pp:+.2f}", flush=True)
+
+    candidate = workshop.make(lambda cut: workshop.work_left(cut) <= workshop.work / args.ratio)
+    if candidate is None or candidate.graph is None:
+        parser.error(f"found no network of {args.ratio}x at {args.side}; choose a smaller --ratio")
+    whole = replace(candidate.plan, outputs=None)
+    x_nchw = workshop.here.x_nchw
+    held_out_n = torch.arange(len(x_nchw)) % HELD_OUT == 0
+    without = workshop.refit_without(candidate, held_out_n)
+    student = compact(without, analyse(without), whole)
+    say("refitted on all images", compact(candidate.graph, analyse(candidate.graph), whole))
+    say("without those held out", student)
+    start = time.perf_counter()
+    settings = TuneSettings(epochs=args.epochs, step=args.step, temperature=args.temperature)
+    original = workshop.original
+    done = tune(
+        student, original.graph, x_nchw, original.x_nchw, mission.indices, held_out_n, settings
+    )
+    held = f"held out {done.before.total:.4f} -> {done.after.total:.4f}"
+    say(f"tuned for {done.epochs} epochs, {time.perf_counter() - start:.0f} s, {held}", done.graph)
+
+
+if __name__ == "__main__":
+    main()
