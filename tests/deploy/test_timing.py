@@ -114,6 +114,14 @@ def test_weights_that_were_downloaded_are_not_downloaded_for_their_time(
     assert original.module(torch.rand(1, 3, SIDE, SIDE)).shape == (1, 1000)
 
 
+def test_a_users_network_is_timed_without_its_weights_where_they_are_not_at_hand(run: Path) -> None:
+    opened = dn.open_run(run)
+    gone = replace(opened, sources={**opened.sources, "weights": "(elsewhere)"})
+    original, own = original_network(gone, net_of(run))
+    assert not own
+    assert original.module(torch.rand(1, 3, SIDE, SIDE)).shape == (1, 4)
+
+
 def test_many_threads_leave_out_the_runtime_that_has_one(run: Path, tmp_path: Path) -> None:
     assert "torch" in available_runtimes(2)
     assert "c" not in available_runtimes(2)

@@ -1,7 +1,7 @@
 """The two networks of a run, as modules with what a device has to know of them."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -118,9 +118,12 @@ def original_network(run: Run, named: str | None = None) -> tuple[Deployable, bo
     spec = named or _spec(run)
     height, width = run.result["baseline"]["input_size"]
     weights = run.sources.get("weights")
-    own = _is_file(spec) or (weights is not None and Path(weights).exists())
+    at_hand = weights is not None and Path(weights).exists()
+    own = at_hand or (_is_file(spec) and weights is None)
     if own:
         model = original_model(run, named=named)
+    elif _is_file(spec):
+        model = original_model(replace(run, sources={**run.sources, "weights": None}), named=named)
     else:
         model = random_model(spec, input_size=height, run_code=named is not None)
     module = GraphModule(capture_model(model, (height, width))).eval()
