@@ -4,7 +4,7 @@ READY := .venv/.ready
 # Each worker begins with a part of the rooms, so that what a room's tests share is made once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: demo test quick lint bench bench-methods format fuzz
+.PHONY: readme demo test quick lint bench bench-methods format fuzz
 
 demo: $(READY)
 	$(BIN)/distillnet demo
@@ -31,6 +31,10 @@ fuzz: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The table of results in README.md, from docs/results.md.
+readme: $(READY)
+	$(BIN)/python scripts/readme.py
 
 # What collecting statistics costs over plain inference: time as a ratio, and memory.
 bench: $(READY)

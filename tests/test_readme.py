@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -145,3 +146,12 @@ def test_the_recipe_for_a_device_runs_without_torch(
     assert said.pop(broken.name).startswith("cannot be read")
     assert {name: line.split(",")[0] for name, line in said.items()} == want
     assert {path.name for path in Path("inbox").iterdir()} == {broken.name, *want}
+
+
+def test_the_table_of_results_is_the_one_in_docs() -> None:
+    script = README.parent / "scripts" / "readme.py"
+    with_results = runpy.run_path(str(script))["with_results"]
+    readme = README.read_text(encoding="utf-8")
+    results = (README.parent / "docs" / "results.md").read_text(encoding="utf-8")
+    assert with_results(readme, results) == readme, "run `make readme`"
+    assert with_results(readme, results.replace("| input |", "| side |")) != readme
