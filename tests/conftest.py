@@ -29,11 +29,13 @@ def data_dir() -> Path:
 
 
 @pytest.fixture
-def ctrl_c_is_heard() -> Iterator[None]:
-    """Processes that a test starts hear Ctrl-C, even where this one was started deaf to it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def signals_are_heard() -> Iterator[None]:
+    """A test and what it starts hear Ctrl-C and SIGHUP, even where this was started deaf to them."""
+    hears = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, how) for number, how in hears.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, how in before.items():
+        signal.signal(number, how)
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_ctrl_c_in_each_command(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ctrl_c_is_heard")
+@pytest.mark.usefixtures("signals_are_heard")
 @pytest.mark.parametrize(
     ("number", "status", "word"),
     [
@@ -117,6 +117,7 @@ def test_a_signal_from_outside(number: int, status: int, word: str, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("signals_are_heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_in_this_process(
     number: int, cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch

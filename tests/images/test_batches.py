@@ -140,7 +140,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal to a process group")
-@pytest.mark.usefixtures("ctrl_c_is_heard")
+@pytest.mark.usefixtures("signals_are_heard")
 def test_interrupt_with_workers(tmp_path):
     path = save(tmp_path / "x.png")
     process = subprocess.Popen(
