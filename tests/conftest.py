@@ -30,7 +30,7 @@ def data_dir() -> Path:
 
 @pytest.fixture
 def signals_are_heard() -> Iterator[None]:
-    """A test and what it starts hear Ctrl-C and SIGHUP, even where this was started deaf to them."""
+    """A test and what it starts hear Ctrl-C and SIGHUP, even where pytest is deaf to them."""
     hears = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
     before = {number: signal.signal(number, how) for number, how in hears.items()}
     yield
