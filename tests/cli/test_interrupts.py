@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from distillnet.cli.process.signals import ended_like_ctrl_c
 from invocations import COLLECT, DISTILL, SEARCH, Cli, assert_refused, drop_unfinished, tree
 
 cli_distill = importlib.import_module("distillnet.cli.distilling")
@@ -115,6 +116,15 @@ def test_a_signal_from_outside(number: int, status: int, word: str, tmp_path: Pa
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (status, "", f"{word}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_that_a_library_lost_can_be_sent_again() -> None:
+    with ended_like_ctrl_c() as received:
+        for _ in range(2):
+            with contextlib.suppress(KeyboardInterrupt):  # as a library may
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(10)
+    assert received == [signal.SIGTERM] * 2
 
 
 @pytest.mark.usefixtures("signals_are_heard")

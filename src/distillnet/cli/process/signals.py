@@ -1,6 +1,7 @@
 """What ends a process from outside ends it as Ctrl-C does: nothing half-written stays behind."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,16 +12,26 @@ __all__ = ["ENDING", "ended_like_ctrl_c"]
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
+def _is_being_interrupted() -> bool:
+    """Whether what is running now is there because of a KeyboardInterrupt."""
+    cause = sys.exception()
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__context__
+    return cause is not None
+
+
 @contextmanager
 def ended_like_ctrl_c() -> Iterator[list[int]]:
-    """Within, SIGTERM and SIGHUP raise KeyboardInterrupt, once; the list gets the signal's number.
+    """Within, SIGTERM and SIGHUP raise KeyboardInterrupt; the list gets the signals' numbers.
 
+    What comes while everything is put in order changes nothing. An interrupt that a library lost,
+    as Python's own is lost in a ``__del__``, does not make the process deaf to the next signal.
     Those that are ignored stay so, as ``nohup`` wants it.
     """
     received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if not received:  # what comes while everything is put in order changes nothing
+        if not _is_being_interrupted():
             received.append(number)
             raise KeyboardInterrupt
 
