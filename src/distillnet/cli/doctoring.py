@@ -9,6 +9,7 @@ from typing import Any
 
 from distillnet.cli.options import JsonOpt
 from distillnet.cli.output import print_json, print_table
+from distillnet.cut.times import processor, usable_cores
 
 __all__ = ["doctor_command"]
 
@@ -44,9 +45,9 @@ def _findings() -> dict[str, dict[str, Any]]:
         "runtimes": {name: _runtime(*needs) for name, needs in _RUNTIMES.items()},
         "machine": {
             "system": platform.platform(),
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
-            "cores_usable": _usable_cores(),
+            "cores_usable": usable_cores(),
             "memory_gb": _memory_gb(),
             "nvidia_driver": Path("/proc/driver/nvidia/version").exists()
             or shutil.which("nvidia-smi") is not None,
@@ -75,19 +76,6 @@ def _runtime(distributions: tuple[str, ...], programs: tuple[str, ...]) -> str |
         return None
     parts = [f"{name} {number}" for name, number in zip(distributions, found, strict=True)]
     return ", ".join([*parts, *([program] if program else [])])
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
-
-
-def _usable_cores() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _memory_gb() -> float | None:

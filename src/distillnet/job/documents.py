@@ -23,7 +23,14 @@ from distillnet.job.distillation import Options
 from distillnet.job.layer_report import LayerReport
 from distillnet.search import Budget, Verdict
 
-__all__ = ["FORMAT", "NOT_NOTED", "Figures", "MissionDocument", "NamedClass", "ResultDocument"]
+__all__ = [
+    "FORMAT",
+    "NOT_NOTED",
+    "MissionDocument",
+    "NamedClass",
+    "NetworkFigures",
+    "ResultDocument",
+]
 
 FORMAT = 4
 NOT_NOTED = ("times",)  # options that lie in a file of their own
@@ -99,7 +106,7 @@ def _check_classes(classes: list[_Class] | list[NamedClass], n_classes: int) -> 
             raise ValueError(f"class {c.index} of {n_classes}, expected 0 to {n_classes - 1}")
 
 
-class Figures(Document, frozen=True):
+class NetworkFigures(Document, frozen=True):
     """What a network costs and how often it is right."""
 
     input_size: _Size
@@ -133,8 +140,8 @@ class ResultDocument(Document, frozen=True):
     classes: Annotated[list[NamedClass], Meta(min_length=1)]
     n_classes: _NClasses
     budget: _Budget
-    baseline: Figures
-    distilled: Figures
+    baseline: NetworkFigures
+    distilled: NetworkFigures
     mac_ratio: Positive
     mac_ratio_with_partial: Positive | None
     inception_mac_ratio: Positive | None

@@ -87,6 +87,7 @@ def in_c(name, flags):
 
 
 def main():
+    """Measure what is not measured yet, network by network."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runtime", choices=("onnx", "c"), default="onnx")
     parser.add_argument("--threads", type=int, default=1, help="for ONNX Runtime")
