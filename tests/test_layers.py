@@ -62,7 +62,7 @@ def test_the_package_is_the_rooms_in_order() -> None:
     found = {name for name in found if (ROOT / name).is_dir() or (ROOT / f"{name}.py").exists()}
     assert found - {"__init__"} == set(ORDER)
     listed = {path.stem for path in ROOT.iterdir() if path.name != "__pycache__"}
-    assert len(listed) <= 18, "a reader should take the package in at a glance"
+    assert len(listed) <= 21, "a reader should take the package in at a glance"
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p != ROOT / "__init__.py"], ids=_name)

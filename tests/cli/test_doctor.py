@@ -42,7 +42,7 @@ def test_the_doctor_prints_no_name_of_a_user(
 
 
 def test_the_doctor_says_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distillnet.cli.doctoring.shutil.which", lambda name: None)
+    monkeypatch.setattr("distillnet.cli.commands.doctoring.shutil.which", lambda name: None)
     found = json.loads(cli("doctor", "--json").out)
     assert found["runtimes"]["c"] is None
     assert found["runtimes"]["compiled"] is None

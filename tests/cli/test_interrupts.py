@@ -15,7 +15,7 @@ import pytest
 from distillnet.cli.process.signals import ended_like_ctrl_c
 from invocations import COLLECT, DISTILL, SEARCH, Cli, assert_refused, drop_unfinished, tree
 
-cli_distill = importlib.import_module("distillnet.cli.distilling")
+cli_distill = importlib.import_module("distillnet.cli.commands.distilling")
 
 
 def _interrupted_at(wanted: str) -> Callable[[], contextlib.AbstractContextManager[object]]:

@@ -7,22 +7,22 @@ from typing import Annotated
 
 import typer
 
-from distillnet.cli.benching import bench_command, timings_command
-from distillnet.cli.collecting import collect_command
+from distillnet.cli.commands.benching import bench_command, timings_command
+from distillnet.cli.commands.collecting import collect_command
+from distillnet.cli.commands.distilling import distill_command
+from distillnet.cli.commands.doctoring import doctor_command
+from distillnet.cli.commands.evaluating import evaluate_command
+from distillnet.cli.commands.exporting import export_command
+from distillnet.cli.commands.inspecting import inspect_command
+from distillnet.cli.commands.training import train_command
 from distillnet.cli.common import print_run
-from distillnet.cli.distilling import distill_command
-from distillnet.cli.doctoring import doctor_command
-from distillnet.cli.evaluating import evaluate_command
-from distillnet.cli.exporting import export_command
 from distillnet.cli.groups import OUTPUT, GroupedCommand
-from distillnet.cli.inspecting import inspect_command
 from distillnet.cli.options import JsonOpt, OverwriteOpt
 from distillnet.cli.output import print_line, progress, warn
 from distillnet.cli.process.failures import explain
 from distillnet.cli.process.memory import check_address_space, keep_freed_memory
 from distillnet.cli.process.signals import ended_like_ctrl_c
 from distillnet.cli.process.terminal import open_streams
-from distillnet.cli.training import train_command
 from distillnet.files import check_writable, new_folder
 from distillnet.files.results import DEMO
 
