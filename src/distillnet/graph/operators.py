@@ -138,8 +138,8 @@ def _lrn(node: Node, p: Params, x: Tensor) -> Tensor:
     band = x.new_full(offset.shape, a["alpha"] / a["size"]) * inside
     base = F.conv2d(x * x, band[:, :, None, None], x.new_full((len(here),), a["k"]))
     if a["beta"] == 0.75:  # what every published network uses; roots are faster than powers
-        root = base.rsqrt()
-        return x * (root * root.sqrt())
+        root = base.sqrt()
+        return x / (root * root.sqrt())
     return x * base.pow(-a["beta"])
 
 

@@ -7,6 +7,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -170,40 +171,49 @@ class _Chunk:
 
 
 class _Chunks(Dataset[_Chunk]):
-    """The chunks of a set by number; files are opened by the process that reads them."""
+    """The chunks of a set by number; files are opened by the process that reads them.
 
-    def __init__(self, images: ImageSet, how: Preprocessing) -> None:
+    With ``threads`` the images of a chunk are read side by side: decoders leave Python meanwhile.
+    """
+
+    def __init__(
+        self, images: ImageSet, how: Preprocessing, threads: Executor | None = None
+    ) -> None:
         self.images = images
         self.how = how
         self.files = OpenFiles()
+        self.threads = threads
 
     def __len__(self) -> int:
         return math.ceil(len(self.images) / _CHUNK)
 
-    def _read(self, ref: ImageRef) -> np.ndarray:
-        image = read_image(ref, self.files, self.images.max_pixels)
+    def _read(self, ref: ImageRef) -> np.ndarray | str:
+        """The image, or why it cannot be read."""
+        try:
+            image = read_image(ref, self.files, self.images.max_pixels)
+        except UnreadableImage as error:
+            return str(error)
         return preprocess(image, self.how).numpy()
 
     def __getitem__(self, number: int) -> _Chunk:
-        arrays: list[np.ndarray] = []
-        failures: list[str | None] = []
-        for ref in self.images.refs[number * _CHUNK : (number + 1) * _CHUNK]:
-            try:
-                arrays.append(self._read(ref))
-                failures.append(None)
-            except UnreadableImage as error:
-                failures.append(str(error))
-        return _Chunk(np.stack(arrays) if arrays else np.empty(0), tuple(failures))
+        refs = self.images.refs[number * _CHUNK : (number + 1) * _CHUNK]
+        read = list((self.threads.map if self.threads else map)(self._read, refs))
+        arrays = [one for one in read if not isinstance(one, str)]
+        failures = tuple(one if isinstance(one, str) else None for one in read)
+        return _Chunk(np.stack(arrays) if arrays else np.empty(0), failures)
 
 
 def _read_chunks(
     images: ImageSet, how: Preprocessing, batch_size: int, workers: int
 ) -> Generator[_Chunk]:
-    chunks = _Chunks(images, how)
     if workers == 0:
-        with closing(chunks.files):
-            yield from (chunks[number] for number in range(len(chunks)))
+        n_threads = min(_CHUNK, torch.get_num_threads())
+        with ThreadPoolExecutor(n_threads) as threads:
+            chunks = _Chunks(images, how, threads if n_threads > 1 else None)
+            with closing(chunks.files):
+                yield from (chunks[number] for number in range(len(chunks)))
         return
+    chunks = _Chunks(images, how)
     loader = DataLoader(
         chunks,
         batch_size=None,  # a chunk is what the data set's own __getitem__ gives

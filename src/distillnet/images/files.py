@@ -3,6 +3,7 @@
 import hashlib
 import io
 import struct
+import threading
 import zipfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -57,26 +58,33 @@ class ImageRef:
 class OpenFiles:
     """The zip and IDX files that stay open from one image to the next.
 
-    Belongs to one process: two that share a file descriptor move each other's read position.
+    Belongs to one process: two that share a file descriptor move each other's read position. Its
+    threads may share it.
     """
 
     def __init__(self) -> None:
+        self._opening = threading.Lock()
         self._zips: dict[Path, zipfile.ZipFile] = {}
         self._idx: dict[Path, np.ndarray] = {}
         self._stack = ExitStack()
 
+    def __reduce__(self) -> tuple[type["OpenFiles"], tuple[()]]:
+        return OpenFiles, ()  # another process opens its own
+
     def zip(self, path: Path) -> zipfile.ZipFile:
         """The zip file, open."""
-        if path not in self._zips:
-            opened = self._stack.enter_context(open_regular(path))
-            self._zips[path] = self._stack.enter_context(zipfile.ZipFile(opened))
-        return self._zips[path]
+        with self._opening:
+            if path not in self._zips:
+                opened = self._stack.enter_context(open_regular(path))
+                self._zips[path] = self._stack.enter_context(zipfile.ZipFile(opened))
+            return self._zips[path]
 
     def idx(self, path: Path) -> np.ndarray:
         """The IDX file's array, mapped into memory."""
-        if path not in self._idx:
-            self._idx[path] = read_idx(path)
-        return self._idx[path]
+        with self._opening:
+            if path not in self._idx:
+                self._idx[path] = read_idx(path)
+            return self._idx[path]
 
     def close(self) -> None:
         """Close all files; the next use opens them anew."""

@@ -75,10 +75,18 @@ def teach_all(
     n = len(x_nchw)
     places = {
         size: {
-            layer: choose_places(student[layer].shape, n, per_image, seed)
+            # Where the values are: to bring each part of them there would halt a GPU each time.
+            layer: choose_places(student[layer].shape, n, per_image, seed).to(x_nchw.device)
             for layer, per_image in _per_image(student, n, max_bytes).items()
         }
         for size, student in students.items()
+    }
+    there = {
+        size: {
+            layer: same_places(of_student, students[size][layer].shape, original[layer].shape)
+            for layer, of_student in mine.items()
+        }
+        for size, mine in places.items()
     }
     rows: dict[Size, dict[str, list[Tensor]]] = {
         size: {layer: [] for layer in mine} for size, mine in places.items()
@@ -86,11 +94,10 @@ def teach_all(
     start = 0
 
     def observe(name: str, y: Tensor) -> None:
-        for size, student in students.items():
+        for size in students:
             if name in rows[size]:
-                mine = places[size][name][start : start + len(y)]
-                there = same_places(mine, student[name].shape, original[name].shape)
-                rows[size][name].append(outputs_at(y, there))
+                part = there[size][name][start : start + len(y)]
+                rows[size][name].append(outputs_at(y, part))
 
     with torch.inference_mode():
         for part in x_nchw.split(batch_size):

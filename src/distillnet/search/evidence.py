@@ -78,7 +78,8 @@ def measure_evidence(
         members.setdefault(_view_key(graph, layer), []).append(layer)
     sums = {key: _Covariance(graph, group[0]) for key, group in members.items()}
     places = {
-        layer.name: choose_places(layer.shape, len(x_nchw), _PLACES, seed) for layer in layers
+        layer.name: choose_places(layer.shape, len(x_nchw), _PLACES, seed).to(x_nchw.device)
+        for layer in layers
     }
     like = next(iter(graph.params.values()))
     needs = {layer.name: like.new_zeros(*[layer.shape[0]] * 2) for layer in layers}
