@@ -21,7 +21,7 @@ from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import analyse
 from distillnet.graph.replay import masked_scores
 from distillnet.job.pictures import Pictures
-from distillnet.refit.tune import TuneSettings, tune
+from distillnet.refit.tune import TuneSettings, prepare, tune
 from distillnet.search.candidates import Workshop
 from distillnet.search.judge import Judge
 from verdict_cases import CASES, half, load, load_report, open_case
@@ -38,7 +38,8 @@ def main() -> None:
     parser.add_argument("--ratio", type=float, required=True, help="of MACs")
     parser.add_argument("--step", type=float, default=TuneSettings.step)
     parser.add_argument("--temperature", type=float, default=TuneSettings.temperature)
-    parser.add_argument("--epochs", type=int, default=TuneSettings.epochs)
+    parser.add_argument("--steps", type=int, default=TuneSettings.steps)
+    parser.add_argument("--crops", type=int, default=TuneSettings.crops)
     args = parser.parse_args()
     case = next(case for case in CASES if case.name == args.mission)
     model = load(case.network, args.data)
@@ -69,13 +70,13 @@ def main() -> None:
     say("refitted on all images", compact(candidate.graph, analyse(candidate.graph), whole))
     say("without those held out", student)
     start = time.perf_counter()
-    settings = TuneSettings(epochs=args.epochs, step=args.step, temperature=args.temperature)
-    original = workshop.original
-    done = tune(
-        student, original.graph, x_nchw, original.x_nchw, mission.indices, held_out_n, settings
+    settings = TuneSettings(
+        steps=args.steps, step=args.step, temperature=args.temperature, crops=args.crops
     )
-    held = f"held out {done.before.total:.4f} -> {done.after.total:.4f}"
-    say(f"tuned for {done.epochs} epochs, {time.perf_counter() - start:.0f} s, {held}", done.graph)
+    original = workshop.original
+    lessons = prepare(original.graph, original.x_nchw, mission.indices, settings)
+    done = tune(student, lessons, x_nchw, torch.nonzero(~held_out_n)[:, 0])
+    say(f"tuned without those held out, {time.perf_counter() - start:.0f} s", done)
 
 
 if __name__ == "__main__":

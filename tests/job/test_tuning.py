@@ -99,7 +99,9 @@ def test_a_tuned_run_is_what_its_figures_say(
     assert result["tuned"]
     assert opened.options["tune"]
     assert result["seconds"]["tune"] > 0
-    assert [s for s in stages if s[0] == "tune"][-1] == ("tune", 60, 60)
+    told = [(n, of) for stage, n, of in stages if stage == "tune"]
+    assert told == sorted(told, key=lambda pair: pair[0] / pair[1])
+    assert told[-1] == (1, 1)
     assert result["mac_ratio"] >= 12
     # The programme holds the tuned weights: scores and figures are those of the tuned graph.
     val = load_all(images.val, opened.preprocessing)
@@ -159,17 +161,33 @@ def test_the_smallest_network_that_tuning_brings_within_the_budget(
 ) -> None:
     asked = []
 
-    def tune(point: Found, pictures: object, budget: dn.Budget, *others: object) -> Found:
+    def promised(point: Found, school: object, budget: dn.Budget) -> Found:
         asked.append(point.verdict.estimate_pp)
         verdict = replace(point.verdict, estimate_pp=left * point.verdict.estimate_pp)
         return replace(point, verdict=verdict, met=verdict.estimate_pp <= 1)
 
-    monkeypatch.setattr(tuning, "_tuned", tune)
+    trained = []
+
+    class School:
+        def __init__(self, *others: object) -> None:
+            pass
+
+        def tuned(self, point: Found) -> Graph:
+            trained.append(point)
+            return point.graph
+
+        def finish(self) -> None:
+            pass
+
+    monkeypatch.setattr(tuning, "_promised", promised)
+    monkeypatch.setattr(tuning, "_School", School)
     front = _front(graph, *losses)
     found = replace(front[losses.index(3.0)], front=front)
     result = tune_found(found, None, dn.Budget(1.0))
     assert asked == tuned
     assert result.met == (returned is not None)
+    assert [point.plan for point in trained] == [result.plan], "only what is returned"
+    assert [p.plan for p in result.front if p.tuned] == [result.plan]
     if returned is not None:
         assert result.plan is front[losses.index(returned)].plan
     assert [p.plan for p in result.front] == [p.plan for p in front]
@@ -186,7 +204,7 @@ def test_where_nothing_was_removed_nothing_is_tuned(graph: Graph) -> None:
     assert result.stopped_by == "it"
 
 
-@pytest.mark.parametrize(("met", "spent"), [((True,), [2.5]), ((False, True), [2.5, 1.0])])
+@pytest.mark.parametrize(("met", "spent"), [((True,), [3.0]), ((False, True), [3.0, 1.0])])
 def test_a_search_within_the_budget_follows_where_the_wider_one_leads_nowhere(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, met: tuple[bool, ...], spent: list[float]
 ) -> None:

@@ -15,7 +15,7 @@ from distillnet.graph import Graph
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
 from distillnet.refit import tune as tune_module
-from distillnet.refit.tune import Tuned, TuneSettings, tune
+from distillnet.refit.tune import TuneSettings, prepare, tune
 from plans import random_plan, scores
 
 OUTPUTS = (4, 0, 2)
@@ -55,12 +55,11 @@ def _images(n: int = 200) -> Tensor:
     return random(n, 3, 16, 16).float() + 2 * random(n, 3, 1, 1, seed=1).float()
 
 
-def _tune(student: Graph, teacher: Graph, *, n: int = 200, **settings: object) -> Tuned:
+def _tune(student: Graph, teacher: Graph, *, n: int = 200, **settings: object) -> Graph:
     x = _images(n)
     here = nn.functional.interpolate(x, student.input.shape[1:], mode="area")
-    held_out = torch.arange(n) % 5 == 0
-    how = TuneSettings(**{"epochs": 6, "step": 0.03, **settings})
-    return tune(student, teacher, here, x, OUTPUTS, held_out, how)
+    how = TuneSettings(**{"steps": 30, "step": 0.03, **settings})
+    return tune(student, prepare(teacher, x, OUTPUTS, how), here, torch.arange(n))
 
 
 def _divergence(teacher: Graph, student: Graph) -> float:
@@ -77,37 +76,40 @@ def _divergence(teacher: Graph, student: Graph) -> float:
 @pytest.mark.parametrize("size", [SIZE, SMALL])
 def test_a_network_of_random_weights_comes_nearer_to_its_teacher(teacher: Graph, size) -> None:
     student = _network(1, size)
-    done = _tune(student, teacher, epochs=20)
-    assert done.kept
-    assert 1 <= done.epochs <= 20
-    assert done.after.divergence < 0.5 * done.before.divergence
-    assert done.after.disagreement < done.before.disagreement
-    assert _divergence(teacher, done.graph) < 0.5 * _divergence(teacher, student)
+    done = _tune(student, teacher, steps=100)
+    assert _divergence(teacher, done) < 0.5 * _divergence(teacher, student)
 
 
-@pytest.mark.parametrize("step", [1e-4, 0.03, 3.0])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_held_out_images_never_speak_against_it(teacher: Graph, step: float, seed: int) -> None:
-    """Whatever the step does, and one of 3 does harm."""
-    student = _network(seed)
-    done = _tune(student, teacher, step=step, epochs=2)
-    assert done.after.divergence <= done.before.divergence
-    assert done.after.disagreement <= done.before.disagreement
-    assert (done.graph is student) == (not done.kept) == (done.epochs == 0)
+def test_where_nothing_can_be_gained_little_is_lost(teacher: Graph) -> None:
+    assert _divergence(teacher, _tune(teacher, teacher, step=0.001)) < 1e-3
 
 
-def test_where_nothing_can_be_gained_the_network_comes_back(teacher: Graph) -> None:
-    done = _tune(teacher, teacher)
-    assert not done.kept
-    assert done.graph is teacher
-    assert done.after == done.before
-    assert done.before.divergence == pytest.approx(0, abs=1e-6)
+def test_weights_beyond_all_numbers_are_not_taken(teacher: Graph) -> None:
+    student = _network(1)
+    assert _tune(student, teacher, step=1e30) is student
+
+
+def test_only_the_images_of_the_training_count(teacher: Graph) -> None:
+    """What is left out of it changes nothing, whatever it shows."""
+    student, how = _network(1), TuneSettings(steps=4, step=0.03)
+    first, x = torch.arange(100), _images()
+    tuned = []
+    for others in (x[100:], -3 * x[100:]):
+        images = torch.cat([x[:100], others])
+        tuned.append(tune(student, prepare(teacher, images, OUTPUTS, how), images, first))
+    for name, tensor in tuned[0].params.items():
+        assert torch.equal(tensor, tuned[1].params[name])
+
+
+@pytest.mark.parametrize(("n", "epochs"), [(1, 600), (32, 600), (160, 120), (2000, 10), (9999, 10)])
+def test_trainings_are_as_long_of_few_images_as_of_many(n: int, epochs: int) -> None:
+    assert TuneSettings(steps=600).epochs(n) == epochs
 
 
 def test_the_same_seed_gives_the_same_bytes(teacher: Graph) -> None:
     student = _network(1)
     state = torch.get_rng_state()
-    first, again, other = (_tune(student, teacher, seed=seed).graph for seed in (3, 3, 4))
+    first, again, other = (_tune(student, teacher, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.is_grad_enabled()
     for name, tensor in first.params.items():
@@ -126,11 +128,10 @@ def test_a_cut_network_keeps_its_structure(teacher: Graph, style: str) -> None:
     student = split(student, layer, Split(2))
     before = {name: tensor.clone() for name, tensor in student.params.items()}
     done = _tune(student, teacher)
-    assert done.kept
-    assert done.graph.nodes == student.nodes
-    assert cost(done.graph, analyse(done.graph)) == cost(student, analyse(student))
+    assert done.nodes == student.nodes
+    assert cost(done, analyse(done)) == cost(student, analyse(student))
     changed = set()
-    for name, tensor in done.graph.params.items():
+    for name, tensor in done.params.items():
         assert (tensor.shape, tensor.dtype) == (before[name].shape, before[name].dtype)
         assert torch.equal(student.params[name], before[name]), "the one that was given"
         if not torch.equal(tensor, before[name]):
@@ -143,7 +144,7 @@ def test_scores_beside_the_mission_keep_their_weights(teacher: Graph) -> None:
     student = _network(1)
     done = _tune(student, teacher)
     for name in student[student.output].params.values():
-        same = done.graph.params[name].reshape(5, -1) == student.params[name].reshape(5, -1)
+        same = done.params[name].reshape(5, -1) == student.params[name].reshape(5, -1)
         assert [bool(row.all()) for row in same] == [c not in OUTPUTS for c in range(5)]
 
 

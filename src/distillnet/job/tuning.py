@@ -6,13 +6,13 @@ images tell what that has changed. Where the network is within the real budget t
 else a larger one on the search's front is tuned, the first that seems to get there by as much as
 was won before; and at last the first that needs no tuning for it.
 
-*The estimate* of a tuned network is twofold. That of the search, on all images, and the change on
-the held-out ones, with and without tuning, is precise where little changes. What the held-out
-images say of the tuned network alone is precise where little is lost. Both are mixed by their
+*The estimate* of a tuned network comes from cross-validation: for some fifths of the images the
+network is fitted and tuned without them, and they judge. It is twofold. That of the search, on all
+images, and the change that tuning makes on those left out, is precise where little changes. What
+they say of the tuned network alone is precise where little is lost. Both are mixed by their
 precision. They are not independent, and images that spoke against the network before tuning make
-the change look better and the search's estimate worse: the interval is rather too wide. The
-held-out images have fitted no weight of the network that is trained, before or while it is; they
-only choose the epoch.
+the change look better and the search's estimate worse: the interval is rather too wide. The network
+that is returned is tuned on all images.
 """
 
 import math
@@ -26,16 +26,17 @@ from torch import Tensor
 from distillnet.graph import Graph
 from distillnet.graph.replay import masked_scores
 from distillnet.job.pictures import Pictures
-from distillnet.refit.tune import TuneSettings, tune
+from distillnet.refit.tune import Lessons, TuneSettings, prepare, tune
 from distillnet.search import Budget, Found, Judge, Verdict, is_within
 from distillnet.search.judge import objection
 from distillnet.search.known import misled_pp
 
 __all__ = ["provisional", "search_and_tune", "tune_found"]
 
-_BUDGETS = 2.5  # that the search may spend where tuning follows
+_BUDGETS = 3.0  # that the search may spend where tuning follows
 _MOST_TUNED = 3  # networks
-_HELD_OUT = 5  # every fifth image
+_FOLDS = 5
+_CROSSED_IMAGES, _MOST_CROSSED = 200, 3  # images that are enough to judge by; folds at most
 _LEAST_PP = 0.01
 
 
@@ -43,7 +44,7 @@ def provisional(budget: Budget) -> Budget:
     """What a search may spend that tuning follows.
 
     >>> provisional(Budget(1.0)).max_loss_pp, provisional(Budget(1.0)).class_limit_pp
-    (2.5, 7.5)
+    (3.0, 9.0)
     """
     if budget.target_macs or budget.target_params:
         return budget
@@ -93,28 +94,27 @@ def tune_found(
         found: of a search with a ``provisional`` budget; what it returned is the smallest to try.
         budget: the real one.
     """
-    settings = TuneSettings(seed=seed)
     aims = budget.target_macs or budget.target_params
     front = [replace(point, met=_is_met(budget, point)) for point in found.front]
     points = front or [found]
     at = next(i for i, point in enumerate(points) if point.plan is found.plan)
     if not points[at].plan.keep:  # nothing was removed
         return replace(points[at], front=tuple(front), stopped_by=found.stopped_by)
+    school = _School(pictures, TuneSettings(seed=seed), on_progress)
     why = found.stopped_by
     for attempt in range(_MOST_TUNED):
         before = points[at]
-
-        def report(done: int, of: int, past: int = attempt) -> None:
-            on_progress(past * of + done, _MOST_TUNED * of)
-
-        points[at] = _tuned(before, pictures, budget, settings, report)
+        points[at] = _promised(before, school, budget)
         if aims or points[at].met:
             break
         if (after := _next(points, at, before, budget, last=attempt + 2 == _MOST_TUNED)) is None:
             break
         why = f"a smaller network, tuned: {objection(budget, points[at].verdict)}"
+        points[at] = before  # its weights are not those that the verdict was on
         at = after
-    on_progress(_MOST_TUNED * settings.epochs, _MOST_TUNED * settings.epochs)
+    if points[at].verdict is not before.verdict:
+        points[at] = replace(points[at], tuned=school.tuned(points[at]))
+    school.finish()
     met = found.met if aims else points[at].met
     points[at] = replace(points[at], met=met, stopped_by=why)
     return replace(points[at], front=tuple(points) if front else ())
@@ -143,56 +143,79 @@ def _next(points: list[Found], at: int, before: Found, budget: Budget, *, last: 
     return None
 
 
-def _tuned(
-    point: Found,
-    pictures: Pictures,
-    budget: Budget,
-    settings: TuneSettings,
-    on_epoch: Callable[[int, int], None],
-) -> Found:
-    """A found network, tuned and judged; as it was where the held-out images do not speak for it.
-
-    The training begins with weights that were fitted without the held-out images.
+def _promised(point: Found, school: "_School", budget: Budget) -> Found:
+    """A network with the verdict on what tuning will make of it; as it was where that is no better.
 
     Nor where it is within the budget and, for all that is known, would not be after tuning.
     """
-    own, here = pictures.sized(pictures.own_size), pictures.sized(pictures.size_of(point))
-    labels_n, statistics = pictures.labels(), pictures.labels_statistics()
-    n, first = len(here.x_nchw), here.n_statistics
-    if statistics is not None:
-        labels_n, first = torch.cat([statistics, labels_n]), 0
-    held_out = torch.arange(first, n)[::_HELD_OUT]
-    is_held_out = torch.zeros(n, dtype=torch.bool)
-    is_held_out[held_out] = True
-    student = point.compact_without(is_held_out)
-    done = tune(
-        student,
-        own.graph,
-        here.x_nchw,
-        own.x_nchw,
-        pictures.mission.indices,
-        is_held_out,
-        settings,
-        on_epoch,
-    )
-    if not done.kept:
-        return point
-
-    def scores(graph: Graph) -> Tensor:
-        return masked_scores(graph, here.x_nchw[held_out], {}).cpu()
-
-    labels_n = labels_n[held_out - first]
-    after = scores(done.graph)
-    change = Judge(scores(student), labels_n, pictures.mission).verdict(after)
-    original = masked_scores(own.graph, own.x_nchw[held_out], {}).cpu()
-    alone = Judge(original, labels_n, pictures.mission).verdict(after)
-    if point.seen:  # as in the search
-        alone = alone.less_certain(misled_pp(here.x_nchw[0].numel() / own.x_nchw[0].numel()))
+    change, alone = school.cross_validate(point)
     verdict = _together(_changed(point.verdict, change), alone)
     met = is_within(budget, verdict)
-    if change.estimate_pp > 0 or (point.met and not met):
+    if verdict.estimate_pp >= point.verdict.estimate_pp or (point.met and not met):
         return point
-    return replace(point, tuned=done.graph, verdict=verdict, met=met)
+    return replace(point, verdict=verdict, met=met)
+
+
+class _School:
+    """Tunes networks, and judges what comes of it by images that were left out."""
+
+    def __init__(
+        self, pictures: Pictures, settings: TuneSettings, on_progress: Callable[[int, int], None]
+    ) -> None:
+        self.pictures, self.settings, self.on_progress = pictures, settings, on_progress
+        self.own = pictures.sized(pictures.own_size)
+        self.n = len(self.own.x_nchw)
+        self.lessons: Lessons | None = None  # which take the longest, and are the same for all
+        labels_n, statistics = pictures.labels(), pictures.labels_statistics()
+        self.first = self.own.n_statistics if statistics is None else 0  # that has a say
+        self.labels_n = labels_n if statistics is None else torch.cat([statistics, labels_n])
+        wanted = math.ceil(_FOLDS * _CROSSED_IMAGES / len(self.labels_n))
+        self.crossed = min(wanted, _MOST_CROSSED, len(self.labels_n))
+        self.trained, self.trainings = 0, _MOST_TUNED * self.crossed + 1
+
+    def cross_validate(self, point: Found) -> tuple[Verdict, Verdict]:
+        """What tuning changes, and what is lost beside the original, on images left out of it."""
+        here = self.pictures.sized(self.pictures.size_of(point))
+        held_out, before, after = [], [], []
+        for fold in range(self.crossed):
+            images = torch.arange(self.first + fold, self.n, _FOLDS)
+            is_held_out = torch.zeros(self.n, dtype=torch.bool)
+            is_held_out[images] = True
+            student = point.compact_without(is_held_out)
+            tuned = self._tune(student, here.x_nchw, torch.nonzero(~is_held_out)[:, 0])
+            before.append(masked_scores(student, here.x_nchw[images], {}).cpu())
+            after.append(masked_scores(tuned, here.x_nchw[images], {}).cpu())
+            held_out.append(images)
+        images, now = torch.cat(held_out), torch.cat(after)
+        labels_n, mission = self.labels_n[images - self.first], self.pictures.mission
+        original = masked_scores(self.own.graph, self.own.x_nchw[images], {}).cpu()
+        change = Judge(torch.cat(before), labels_n, mission).verdict(now)
+        alone = Judge(original, labels_n, mission).verdict(now)
+        if point.seen:  # as in the search
+            pixels = here.x_nchw[0].numel() / self.own.x_nchw[0].numel()
+            alone = alone.less_certain(misled_pp(pixels))
+        return change, alone
+
+    def tuned(self, point: Found) -> Graph:
+        """The compact network of a point, with all scores, tuned on all images."""
+        here = self.pictures.sized(self.pictures.size_of(point))
+        self.trained = self.trainings - 1
+        return self._tune(point.compact(all_scores=True), here.x_nchw, torch.arange(self.n))
+
+    def finish(self) -> None:
+        """Tell that all is done."""
+        self.on_progress(1, 1)
+
+    def _tune(self, student: Graph, x_nchw: Tensor, images: Tensor) -> Graph:
+        if self.lessons is None:
+            own, outputs = self.own, self.pictures.mission.indices
+            self.lessons = prepare(own.graph, own.x_nchw, outputs, self.settings)
+        past, self.trained = self.trained, self.trained + 1
+
+        def report(done: int, of: int) -> None:
+            self.on_progress(past * of + done, self.trainings * of)
+
+        return tune(student, self.lessons, x_nchw, images, report)
 
 
 def _changed(verdict: Verdict, change: Verdict) -> Verdict:
