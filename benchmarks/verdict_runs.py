@@ -1,0 +1,190 @@
+"""Whole runs of the yardstick's missions, by one state of the project beside another.
+
+    python benchmarks/verdict_runs.py run time --data DATA --cache CACHE [--at-once 1]
+    python benchmarks/verdict_runs.py run tune --data DATA --cache CACHE -- --tune
+    python benchmarks/verdict_runs.py run before --source OLD/src --data DATA --cache CACHE
+    python benchmarks/verdict_runs.py table --cache CACHE --against before
+
+``run`` distills each mission of ``verdict_cases.CASES`` by the command line, with the options after
+``--``, and keeps each result.json under a label; it goes on where it was stopped. ``--source`` lets
+another state do it, as ``git worktree add OLD 1500d87`` makes one. The search images lie in a
+folder ``train``, the report images in ``val``, as a user would have them. ``table`` prints what
+each label saves, what its losses are beside those expected, and geometric means.
+"""
+
+import argparse
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+from verdict_cases import CASES, Case, half, load, open_case
+
+_OPTIONS = {
+    "SqueezeNet": ("torchvision:squeezenet1_0", "--weights", "weights/squeezenet1_0.safetensors"),
+    "GoogLeNet": ("zoo:bvlc_googlenet", "--weights", "weights/bvlc_googlenet.safetensors"),
+    "MobileNet": (
+        "models/mobilenet_v1.py:build", "--weights", "models/mobilenet_v1_075.safetensors",
+        "--input-size", "224", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5",
+        "--class-names", "imagenet_classes.tsv",
+    ),
+}  # fmt: skip
+_DEFAULT_SOURCE = Path(__file__).parents[1] / "src"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("label", nargs="?", default="")
+    default = os.environ.get("DISTILLNET_DATA", Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--source", type=Path, default=_DEFAULT_SOURCE)
+    parser.add_argument("--half", choices=["develop", "report"], default="report")
+    parser.add_argument("--only", default="", help="part of a mission's name")
+    parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--against", default="", help="the label that others are compared with")
+    args, options = parser.parse_known_args()
+    options = [option for option in options if option != "--"]
+    cases = [case for case in CASES if half(case) == args.half and args.only in case.name]
+    if args.what == "table":
+        print_table(args.cache, cases, args.against)
+        return
+    if not args.label:
+        parser.error("expected a label, such as time, under which results are kept")
+    (args.cache / args.label).mkdir(parents=True, exist_ok=True)
+    left = [case for case in cases if not (args.cache / args.label / f"{case.name}.json").exists()]
+    folders = {case.name: write_folder(case, args.data, args.cache) for case in left}
+    with ThreadPoolExecutor(args.at_once) as pool:
+        jobs = [pool.submit(distill, case, folders[case.name], args, options) for case in left]
+        for job in jobs:
+            job.result()
+
+
+def write_folder(case: Case, data: Path, cache: Path) -> Path:
+    """The mission's images as a user would have them."""
+    root = cache / "images" / case.name
+    if not root.exists():
+        model = load(case.network, data)
+        _, images = open_case(case, model, data)
+        parts = {"train": (*images.statistics.refs, *images.search.refs), "val": images.val.refs}
+        for part, refs in parts.items():
+            for ref in refs:
+                to = root / part / ref.path.parent.name / ref.path.name
+                to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ref.path, to)
+    return root
+
+
+def distill(case: Case, images: Path, args: argparse.Namespace, options: Sequence[str]) -> None:
+    """One run, whose result is kept."""
+    words = [
+        str(args.data / word.partition(":")[0]) + "".join(word.partition(":")[1:])
+        if (args.data / word.partition(":")[0]).is_file()
+        else word
+        for word in _OPTIONS[case.network]
+    ]
+    classes = ",".join(sorted(folder.name for folder in (images / "train").iterdir()))
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = [
+            *(sys.executable, "-m", "distillnet", "distill", *words, "--data", str(images)),
+            *("--classes", classes, "--out", str(out), *options),
+        ]
+        path = f"{args.source}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        done = subprocess.run(
+            command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+        )
+        if done.returncode:
+            print(f"{case.name}: {done.stderr.strip()[-500:]}", file=sys.stderr)
+            return
+        shutil.copyfile(out / "result.json", args.cache / args.label / f"{case.name}.json")
+        print(f"{args.label} {case.name}", flush=True)
+
+
+def print_table(cache: Path, cases: Sequence[Case], against: str) -> None:
+    """What each label saves of each mission, and means over the missions that all of them have."""
+    labels = sorted(path.name for path in cache.iterdir() if any(path.glob("*.json")))
+    found: dict[str, dict[str, dict[str, Any]]] = {label: {} for label in labels}
+    for label in labels:
+        for case in cases:
+            path = cache / label / f"{case.name}.json"
+            if path.exists():
+                found[label][case.name] = json.loads(path.read_text())
+    labels = [label for label in labels if found[label]]
+    print("| mission | " + " | ".join(labels) + " |")
+    print("|---" * (1 + len(labels)) + "|")
+    for case in cases:
+        cells = [_cell(found[label].get(case.name)) for label in labels]
+        print(f"| {case.name} | " + " | ".join(cells) + " |")
+    common = [c.name for c in cases if all(c.name in found[label] for label in labels)]
+    rows = {
+        "MACs, geometric mean": lambda mine, base: f"{_mean(mine):.2f}x",
+        f"beside {against}": lambda mine, base: f"{_mean(mine) / _mean(base):.2f}" if base else "",
+        "found less expected, mean": lambda mine, base: _bias(mine),
+        "interval of the expected loss holds what is found": lambda mine, base: _count(
+            mine, _holds
+        ),
+        "beyond the budget by more than chance": lambda mine, base: _count(mine, _beyond),
+    }
+    for name, figure in rows.items():
+        cells = []
+        for label in labels:
+            mine = [found[label][name_] for name_ in common]
+            base = [found[against][name_] for name_ in common] if against in found else []
+            cells.append(figure(mine, base))
+        print(f"| **{name}**, {len(common)} missions | " + " | ".join(cells) + " |")
+
+
+def _cell(result: dict[str, Any] | None) -> str:
+    if result is None:
+        return ""
+    expected = f" (expected {result['expected_loss_pp']:+.1f})" if _expects(result) else ""
+    return f"{result['mac_ratio']:.2f}x, {result['loss_pp']:+.1f}{expected}"
+
+
+def _expects(result: dict[str, Any]) -> bool:
+    return result.get("expected_loss_pp") is not None
+
+
+def _mean(results: Sequence[dict[str, Any]]) -> float:
+    return geometric_mean(result["mac_ratio"] for result in results)
+
+
+def _bias(results: Sequence[dict[str, Any]]) -> str:
+    off = [r["loss_pp"] - r["expected_loss_pp"] for r in results if _expects(r)]
+    return f"{sum(off) / len(off):+.2f}" if off else ""
+
+
+def _half_width(interval: Sequence[float]) -> float:
+    return (interval[1] - interval[0]) / 2
+
+
+def _holds(result: dict[str, Any]) -> bool | None:
+    """Whether expected and found differ by no more than both intervals explain together."""
+    if not result.get("expected_ci95_pp"):
+        return None
+    wide = math.hypot(_half_width(result["expected_ci95_pp"]), _half_width(result["loss_ci95_pp"]))
+    return bool(abs(result["loss_pp"] - result["expected_loss_pp"]) <= wide)
+
+
+def _beyond(result: dict[str, Any]) -> bool | None:
+    """Whether a loss beyond the budget of one point is more than its interval explains."""
+    return bool(result["loss_ci95_pp"][0] > 1.0)
+
+
+def _count(results: Sequence[dict[str, Any]], of: Any) -> str:
+    known = [answer for result in results if (answer := of(result)) is not None]
+    return f"{sum(known)} of {len(known)}" if known else ""
+
+
+if __name__ == "__main__":
+    main()
