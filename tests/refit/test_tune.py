@@ -101,7 +101,7 @@ def test_only_the_images_of_the_training_count(teacher: Graph) -> None:
         assert torch.equal(tensor, tuned[1].params[name])
 
 
-@pytest.mark.parametrize(("n", "epochs"), [(1, 600), (32, 600), (160, 120), (2000, 10), (9999, 10)])
+@pytest.mark.parametrize(("n", "epochs"), [(1, 100), (64, 100), (320, 60), (2000, 10), (9999, 10)])
 def test_trainings_are_as_long_of_few_images_as_of_many(n: int, epochs: int) -> None:
     assert TuneSettings(steps=600).epochs(n) == epochs
 

@@ -36,6 +36,7 @@ __all__ = ["Lessons", "TuneSettings", "prepare", "tune"]
 _TRAINED_OPS = LAYERS | {"affine", "layer_norm", "group_norm"}  # batch norm is an affine node
 _TRAINED_ROLES = frozenset({"weight", "bias", "scale", "shift"})
 _LEAST_SIZE = 1e-3  # of a tensor that begins at zero, for its steps
+_KEPT_BYTES = 10**9  # of crops of the student's images
 _CHUNK = 32  # images computed at once where nothing is trained
 
 
@@ -46,6 +47,7 @@ class TuneSettings:
     Attributes:
         steps: of the training, about: whole epochs, in each of which every image is seen once, in
             one of its views.
+        most_epochs: however few the images are.
         step: the largest learning rate, as a share of a tensor's root mean square.
         temperature: by which scores are divided for the training: with few classes probabilities
             are next to 0 and 1, and say nothing of what else the original sees.
@@ -56,6 +58,7 @@ class TuneSettings:
     """
 
     steps: int = 600
+    most_epochs: int = 100
     step: float = 0.002
     warm_up: float = 0.1
     temperature: float = 4.0
@@ -67,10 +70,8 @@ class TuneSettings:
 
     def epochs(self, n_images: int) -> int:
         """How often so many images are seen."""
-        return max(1, round(self.steps / self._batches(n_images)))
-
-    def _batches(self, n_images: int) -> int:
-        return math.ceil(min(n_images, self.most_images) / self.batch_size)
+        n_batches = math.ceil(min(n_images, self.most_images) / self.batch_size)
+        return max(1, min(self.most_epochs, round(self.steps / n_batches)))
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,8 @@ class _Views:
         self.top = (1 - self.side) * torch.rand(shape, generator=generator)
         self.left = (1 - self.side) * torch.rand(shape, generator=generator)
         self.mirrored = torch.rand(shape, generator=generator) < 0.5
+        self.kept: dict[tuple[int, int], Tensor] = {}  # crops of the student, made once
+        self.most_kept = _KEPT_BYTES // (4 * x_student[0].numel())
 
     def of_student(self, views: Tensor, images: Tensor) -> Tensor:
         """(B, C, H, W) at the student's input size, of images by position."""
@@ -178,12 +181,25 @@ class _Views:
         size = whole.shape[2:]
         made = []
         for view, i in zip(views.tolist(), images.tolist(), strict=True):
-            x = whole[i] if view < 2 else self._crop(view - 2, i, size)
+            if view < 2:
+                x = whole[i]
+            elif whole is self.x_teacher:
+                x = self._crop(view - 2, i, size)
+            else:
+                x = self._kept_crop(view - 2, i, size)
             made.append(x.flip(-1) if self._is_mirrored(view, i) else x)
         return fast_layout(torch.stack(made))
 
     def _is_mirrored(self, view: int, i: int) -> bool:
         return view == 1 or (view > 1 and bool(self.mirrored[view - 2, i]))
+
+    def _kept_crop(self, crop: int, i: int, size: Sequence[int]) -> Tensor:
+        x = self.kept.get((crop, i))
+        if x is None:
+            x = self._crop(crop, i, size)
+            if len(self.kept) < self.most_kept:
+                self.kept[crop, i] = x
+        return x
 
     def _crop(self, crop: int, i: int, size: Sequence[int]) -> Tensor:
         x = self.x_teacher[i]
