@@ -166,6 +166,7 @@ def distill(
         model,
         mission,
         images,
+        graph=graph,
         macs=cost(graph, channels).macs,
         device=device,
         keep_input_size=options.keep_input_size,

@@ -39,6 +39,7 @@ class Pictures:
     """Statistics and search images as tensors, with the network captured at their size.
 
     Args:
+        graph: of the network at its own size, where it is known.
         macs: of the network at its own size; the more, the fewer images weights are fitted on.
         on_read: called with (done, of) while search images are read for the first time.
     """
@@ -51,6 +52,7 @@ class Pictures:
         *,
         macs: int,
         device: torch.device,
+        graph: Graph | None = None,
         keep_input_size: bool = False,
         seed: int = 0,
         workers: int = 0,
@@ -62,7 +64,7 @@ class Pictures:
         self.seed, self.workers, self.on_read = seed, workers, on_read
         self.max_unreadable_percent = max_unreadable_percent
         self.own_size = model.preprocessing.input_size
-        self.graphs: dict[Size, Graph] = {}
+        self.graphs: dict[Size, Graph] = {} if graph is None else {self.own_size: graph}
         self.loaded: dict[Size, tuple[Sized, Tensor, Tensor]] = {}
         self.read: dict[str, tuple[ImageRef, ...]] = {}
         self.unreadable: tuple[str, ...] = ()
@@ -81,10 +83,13 @@ class Pictures:
     def _can_capture(self, size: Size) -> bool:
         """Whether there is the network at a size: layers may count on their input's."""
         try:
-            self.graphs[size] = capture_model(self.model, size)
+            self.graphs[size] = self._captured(size)
         except UnsupportedError:
             return False
         return True
+
+    def _captured(self, size: Size) -> Graph:
+        return capture_model(self.model, size, like=next(iter(self.graphs.values()), None))
 
     def widths(self) -> list[int]:
         """How many channels each layer of the network has."""
@@ -118,7 +123,7 @@ class Pictures:
             for other in set(self.loaded) - {self.own_size}:
                 del self.loaded[other]
             if size not in self.graphs:
-                self.graphs[size] = capture_model(self.model, size)
+                self.graphs[size] = self._captured(size)
             graph = self.graphs[size].to(self.device)
             fitted_on = _to_fit_on(self.images.statistics, self.model, self.macs)
             statistics = self._read(fitted_on, size)

@@ -10,6 +10,7 @@ An operator that is not in the table is refused by name. Nothing is guessed.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, fx, nn
@@ -48,10 +49,18 @@ _WHOLE = frozenset(
 )
 
 
-def capture_model(model: Model, size: Size | None = None) -> Graph:
-    """The graph of a model at an input size (H, W), its own by default; raises as ``capture``."""
+def capture_model(model: Model, size: Size | None = None, *, like: Graph | None = None) -> Graph:
+    """The graph of a model at an input size (H, W), its own by default; raises as ``capture``.
+
+    Args:
+        like: the model's graph at another size, which makes it a matter of a moment for a network
+            that does the same at all sizes.
+    """
     how = model.preprocessing
-    return capture(model.module, size or how.input_size, channels=len(how.mean))
+    size = size or how.input_size
+    if like is not None and (graph := _at_size(model.module, like, size)) is not None:
+        return graph
+    return capture(model.module, size, channels=len(how.mean))
 
 
 def capture(module: nn.Module, input_size: Size, *, channels: int = 3) -> Graph:
@@ -74,8 +83,31 @@ def capture(module: nn.Module, input_size: Size, *, channels: int = 3) -> Graph:
         with torch.no_grad():
             graph = Builder(program, TABLE).build()
             graph = fold_batch_norm(graph)
-            _verify(module, graph, program)
+            _verify(module, graph, example_input(program))
     return graph
+
+
+def _at_size(module: nn.Module, graph: Graph, size: Size) -> Graph | None:
+    """A module's graph at another input size, its weights shared; None if it is not the same there.
+
+    It is, where it answers as the module does: one that pads or pools by its input's size does not.
+    """
+    first = next(iter(graph.params.values()))
+    x = torch.zeros(1, graph.input.shape[0], *size, dtype=first.dtype, device=first.device)
+    shapes = {graph.input.name: tuple(x.shape[1:])}
+
+    def observe(name: str, y: Tensor) -> None:
+        shapes[name] = tuple(y.shape[1:])
+
+    with _in_inference_mode(module), torch.no_grad():
+        try:
+            run(graph, {graph.input.name: x}, observe=observe)
+            nodes = tuple(replace(node, shape=shapes[node.name]) for node in graph.nodes)
+            resized = replace(graph, nodes=nodes)
+            _verify(module, resized, x)
+        except (RuntimeError, ValueError, IndexError, KeyError, UnsupportedError):
+            return None
+    return resized
 
 
 def missing_operators(module: nn.Module, input_size: Size, *, channels: int = 3) -> tuple[str, ...]:
@@ -140,9 +172,12 @@ def _export(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
     ) from failure
 
 
-def _verify(module: nn.Module, graph: Graph, program: ExportedProgram) -> None:
-    """Compare graph and module on noise: a translation that is off must never go unnoticed."""
-    example = example_input(program)
+def _verify(module: nn.Module, graph: Graph, example: Tensor) -> None:
+    """Compare graph and module on noise: a translation that is off must never go unnoticed.
+
+    Args:
+        example: an input, of whose shape the noise is.
+    """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(example.shape, generator=generator).to(example.device, example.dtype)
     want, got = module(x), run(graph, {graph.input.name: x})[graph.output]
