@@ -4,7 +4,7 @@ READY := .venv/.ready
 # Each worker begins with a part of the rooms, so that what a room's tests share is made once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: readme demo test quick lint bench bench-methods format fuzz
+.PHONY: readme demo test quick lint bench bench-methods format fuzz oldest sbom
 
 demo: $(READY)
 	$(BIN)/distillnet demo
@@ -21,12 +21,29 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Damaged files of every kind for SECONDS in all, and what was tried of each reader; guided by
-# coverage where atheris is installed.
+# Damaged files of every kind for SECONDS in all, and what was tried of each reader, guided by
+# coverage where atheris is installed; then random networks as C, under sanitizers.
 SECONDS ?= 1800
 fuzz: $(READY)
 	$(BIN)/pip install --quiet atheris || true
 	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python tests/fuzz/engine.py --seconds $(SECONDS)
+
+# The daily tests with the oldest versions that pyproject.toml allows, in an environment of 7 GB.
+OLDEST := .venv-oldest/bin
+oldest:
+	$(PYTHON) -m venv .venv-oldest
+	$(OLDEST)/pip install --quiet uv
+	$(OLDEST)/uv pip compile --quiet --resolution lowest-direct --extra dev pyproject.toml \
+		--output-file .venv-oldest/oldest.txt
+	$(OLDEST)/uv pip install --python $(OLDEST)/python --requirements .venv-oldest/oldest.txt
+	$(OLDEST)/uv pip install --python $(OLDEST)/python --no-deps --editable .
+	OMP_NUM_THREADS=1 $(OLDEST)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+# What a release stands on, with versions and licences: dist/sbom.json.
+sbom: $(READY)
+	$(BIN)/pip install --quiet cyclonedx-bom
+	$(BIN)/python scripts/sbom.py
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -141,7 +141,12 @@ class _Copied:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_killed_at_any_operation(
-    name: str, home: Path, run_folder: Path, made_once: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    home: Path,
+    run_folder: Path,
+    made_once: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
 ) -> None:
     command = COMMANDS[name]
     if not command.out.startswith("run/"):
@@ -165,5 +170,6 @@ def test_a_command_killed_at_any_operation(
         assert _files(out) == old, number
         assert [path for path in hidden(home) if "__pycache__" not in path] == []
         number += _EVERY
+    record_property("kills", len(seen) - 1)  # for --junitxml
     assert seen == sorted(seen)  # the old ones first
     assert set(seen) == {False, True}

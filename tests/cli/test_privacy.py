@@ -11,6 +11,7 @@ import pytest
 
 import distillnet
 from distillnet.deploy import extras
+from distillnet.search import candidates
 from invocations import DISTILL, OPTIONS, Cli
 
 
@@ -27,7 +28,13 @@ def _telling(home: Path) -> dict[str, bytes]:
     return {what: text.encode() for what, text in telling.items()}
 
 
-def test_no_file_names_a_folder_of_this_machine(home: Path, cli: Cli) -> None:
+def _interrupt(*args: object, **options: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_no_file_names_a_folder_of_this_machine(
+    home: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     absolute = [
         str(home / word) if word in ("photos", "many", "run", "atlas") else word for word in DISTILL
     ]
@@ -45,14 +52,17 @@ def test_no_file_names_a_folder_of_this_machine(home: Path, cli: Cli) -> None:
     assert (
         cli("distill", "--from", run, "--max-loss", "100", "--out", str(home / "taken")).status == 0
     )
-    seen = 0
-    for folder in ("run", "atlas", "taken"):
-        for path in (home / folder).rglob("*"):
-            data = path.read_bytes() if path.is_file() else b""
+    refits = iter([candidates.refit] * 3)
+    monkeypatch.setattr(candidates, "refit", lambda *a, **o: next(refits, _interrupt)(*a, **o))
+    assert cli(*absolute[:-1], str(home / "stopped")).status == 130
+    seen = set()
+    for folder in ("run", "atlas", "taken", "stopped"):
+        for path in filter(Path.is_file, (home / folder).rglob("*")):
             for what, text in _telling(home).items():
-                assert text not in data, f"{path} names {what}"
-            seen += path.is_file()
-    assert seen > 25
+                assert text not in path.read_bytes(), f"{path} names {what}"
+            seen.add(f"{folder}/{path.relative_to(home / folder)}")
+    assert len(seen) > 25
+    assert {"run/times.json", "run/images.safetensors", "stopped/unfinished/search.json"} <= seen
 
 
 def test_images_that_are_not_found_again_are_not_replaced_by_others(home: Path, cli: Cli) -> None:

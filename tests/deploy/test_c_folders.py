@@ -27,6 +27,9 @@ def test_a_folder_of_c_says_what_torch_says(run: Path, monkeypatch, capsys, tmp_
     assert {path.name for path in (run / "c").iterdir()} == promised
     source = (run / "c" / "model.c").read_text()
     assert "--format c --prefix bird" in source
+    about = json.loads((run / "c" / "about.json").read_text())
+    assert "of the weights" in about["provenance"]["model_license"]
+    assert "Apache License 2.0" in (run / "c" / "README.md").read_text()
     assert "first_run" not in source
     values = []
     for runtime in ("torch", "c"):

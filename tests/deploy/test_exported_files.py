@@ -30,6 +30,7 @@ from distillnet.errors import InputError
 from distillnet.graph import GraphModule
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import analyse
+from distillnet.graph.saving import LICENCE
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.documents import FORMAT
 from plans import random_plan
@@ -95,6 +96,7 @@ def test_an_onnx_file_says_where_it_comes_from_and_nothing_of_this_machine(
     write_onnx(network, tmp_path / "m.onnx")
     told = open_onnx(tmp_path / "m.onnx").metadata
     assert json.loads(told["class_names"]) == list(CLASSES[:3])
+    assert told["model_license"] == LICENCE
     assert json.loads(told["input_size"]) == list(network.preprocessing.input_size)
     assert told["weights_sha256"] == dn.open_run(run).weights_sha256
     content = (tmp_path / "m.onnx").read_bytes()

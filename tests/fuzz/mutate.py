@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["in_bytes", "in_json", "in_safetensors", "in_text", "in_zip"]
+__all__ = ["changed", "in_bytes", "in_json", "in_safetensors", "in_text", "in_zip"]
 
 Mutator = Callable[[bytes, random.Random], bytes]
 
@@ -99,14 +99,14 @@ def in_json(data: bytes, draw: random.Random) -> bytes:
         deep = draw.choice((50, 5_000, 200_000))
         return data[:-2] + b',"x":' + b"[" * deep + b"]" * deep + b"}"
     for _ in range(draw.choice((1, 1, 2, 4))):
-        value = _changed(value, draw)
+        value = changed(value, draw)
     text = json.dumps(value)
     if draw.random() < 0.05:
         text = text.replace("0.", draw.choice(("NaN", "1e999", "-Infinity", "00.")), 1)
     return text.encode("utf-8", "surrogatepass")
 
 
-def _changed(value: Any, draw: random.Random) -> Any:
+def changed(value: Any, draw: random.Random) -> Any:
     """The value with one change somewhere in it."""
     if isinstance(value, dict) and value and draw.random() < 0.9:
         key = draw.choice(list(value))
@@ -115,7 +115,7 @@ def _changed(value: Any, draw: random.Random) -> Any:
             return {k: v for k, v in value.items() if k != key}
         if kind == 1:
             return {**value, draw.choice(("x", "", "..", str(draw.choice(_NUMBERS)))): value[key]}
-        return {**value, key: _changed(value[key], draw)}
+        return {**value, key: changed(value[key], draw)}
     if isinstance(value, list) and value and draw.random() < 0.85:
         at = draw.randrange(len(value))
         kind = draw.randrange(6)
@@ -123,7 +123,7 @@ def _changed(value: Any, draw: random.Random) -> Any:
             return value[:at] + value[at + 1 :]
         if kind == 1:
             return [*value, value[at]] if draw.random() < 0.9 else value * 200
-        return [*value[:at], _changed(value[at], draw), *value[at + 1 :]]
+        return [*value[:at], changed(value[at], draw), *value[at + 1 :]]
     if isinstance(value, int | float) and not isinstance(value, bool) and draw.random() < 0.5:
         return draw.choice((-value, value + 1, value * 1000, value - 1, float(value), value / 3))
     return draw.choice(_VALUES)

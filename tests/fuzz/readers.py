@@ -6,10 +6,7 @@ A reader may do what it promises, or raise DistillnetError; all else is a findin
 import contextlib
 import io
 import json
-import shutil
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,84 +16,24 @@ from PIL import Image
 from safetensors.torch import save
 
 import mutate
-from distillnet.atlas import open_atlas
 from distillnet.classes import parse_mission, read_class_table
 from distillnet.cut.bitmaps import pack, unpack
 from distillnet.deploy.c_folder import _About
 from distillnet.errors import DistillnetError, InputError
 from distillnet.files.documents import read_document
-from distillnet.files.manifest import MANIFEST, read_manifest, seal
 from distillnet.files.tensors import read_tensors
 from distillnet.images import ImageRef, open_images, read_image
 from distillnet.images.files import OpenFiles, read_idx
-from distillnet.job.front import take_from_front
-from distillnet.job.runs import open_run
 from distillnet.models.programs import load_program
 from distillnet.models.weights import read_weights
-from distillnet.search import Budget
+from graphs import documents, in_graph, read_graph
+from kinds import Reader
+from results import RESULTS, fuzz_folder
 
 __all__ = ["READERS", "Reader", "allowed", "fuzz_folder"]
 
 allowed = DistillnetError
 _MAX_PIXELS = 2_000_000
-_SIDE = 16
-_NET = f"""
-import torch
-from torch import nn
-def net():
-    torch.manual_seed(0)
-    head = nn.Linear(6 * {_SIDE - 2} ** 2, 4)
-    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), head)
-"""
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A reader of bytes.
-
-    Attributes:
-        seeds: what is right, made in a folder.
-        damage: seeds in, something else out.
-        read: reads bytes by way of a folder that belongs to it alone.
-        cost: of one execution, roughly, in seconds.
-    """
-
-    seeds: Callable[[Path], list[bytes]]
-    damage: mutate.Mutator
-    read: Callable[[bytes, Path], object]
-    cost: float = 1e-3
-
-
-def fuzz_folder(parent: Path) -> Path:
-    """A folder with a run and an atlas of a tiny network, which readers damage and mend."""
-    folder = parent / "fuzz"
-    if folder.exists():
-        return folder
-    folder.mkdir(parents=True)
-    (folder / "net.py").write_text(_NET)
-    draw = np.random.default_rng(0)
-    for c in "012":
-        (folder / "photos" / c).mkdir(parents=True)
-        for i in range(10):
-            pixels = draw.integers(0, 256, (_SIDE, _SIDE, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / "photos" / c / f"{i}.png")
-    how = ["--input-size", str(_SIDE), "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"]
-    words = [f"{folder / 'net.py'}:net", *how, "--data", str(folder / "photos")]
-    _command("distill", *words, "--classes", "0,1,2", "--out", str(folder / "run"))
-    return folder
-
-
-def _command(*words: str) -> None:
-    from distillnet.cli import main
-
-    before, sys.argv = sys.argv, ["distillnet", *words]
-    try:
-        main()
-    except SystemExit as leaving:
-        if leaving.code:
-            raise
-    finally:
-        sys.argv = before
 
 
 def _file(name: str, read: Callable[[Path], object], data: bytes, folder: Path) -> object:
@@ -202,58 +139,7 @@ def _programmes(folder: Path) -> list[bytes]:
     return [(folder / "run" / "model.pt2").read_bytes()]
 
 
-# Runs and atlases -----------------------------------------------------------------------------
-
-
-def _one_of(name: str, folder: Path) -> list[bytes]:
-    return [(folder / name).read_bytes()]
-
-
-def _mended(
-    where: str, name: str, read: Callable[[Path], object], data: bytes, folder: Path
-) -> object:
-    """Read a result of which one file is another, and listed as if it had always been so."""
-    result = folder / where
-    path, manifest = result / name, result / MANIFEST
-    before, listed = path.read_bytes(), manifest.read_bytes()
-    try:
-        path.write_bytes(data)
-        if name != MANIFEST:
-            seal(result, read_manifest(result).files)
-        return read(result)
-    finally:
-        path.write_bytes(before)
-        manifest.write_bytes(listed)
-
-
-def _read_atlas(path: Path) -> None:
-    atlas = open_atlas(path)
-    for site in atlas.sites:
-        atlas.heat(site, list(atlas.counts))
-        atlas.variance(site, list(atlas.counts))
-
-
-def _take(path: Path) -> None:
-    taken = path.parent / "taken"
-    shutil.rmtree(taken, ignore_errors=True)
-    taken.mkdir()
-    take_from_front(open_run(path), Budget(max_loss_pp=100.0), taken)
-    open_run(taken)
-
-
-def _run_reader(name: str, read: Callable[[Path], object], damage: mutate.Mutator) -> Reader:
-    return Reader(
-        partial(_one_of, f"run/{name}"), damage, partial(_mended, "run", name, read), 3e-3
-    )
-
-
-def _atlas_reader(name: str, damage: mutate.Mutator) -> Reader:
-    return Reader(
-        partial(_one_of, f"run/atlas/{name}"),
-        damage,
-        partial(_mended, "run/atlas", name, _read_atlas),
-        3e-3,
-    )
+# Files that stand alone --------------------------------------------------------------------------
 
 
 def _bitmaps(folder: Path) -> list[bytes]:
@@ -299,24 +185,20 @@ READERS: Mapping[str, Reader] = {
         partial(_file, "w.pt", read_weights),
     ),
     "programme": Reader(
-        _programmes, mutate.in_zip, partial(_file, "net.pt2", load_program), 5e-2
+        _programmes, mutate.in_zip, partial(_file, "net.pt2", load_program), 5e-3, 0.1
     ),
-    "mission.json": _run_reader("mission.json", open_run, mutate.in_json),
-    "result.json": _run_reader("result.json", open_run, mutate.in_json),
-    "manifest.json": _run_reader("manifest.json", open_run, mutate.in_json),
-    "front": _run_reader("front/00/result.json", _take, mutate.in_json),
+    "graph": Reader(documents, in_graph, read_graph, 7e-3, 0.1),
     "bitmaps": Reader(
         _bitmaps,
         mutate.in_safetensors,
         partial(_file, "bits.safetensors", lambda path: unpack(load_bitmaps(path))),
     ),
-    "atlas.json": _atlas_reader("atlas.json", mutate.in_json),
-    "statistics": _atlas_reader("0.safetensors", mutate.in_safetensors),
     "about.json": Reader(
         _about,
         mutate.in_json,
         partial(_file, "about.json", lambda p: read_document(p, _About, "x", format_=1)),
     ),
+    **RESULTS,
 }  # fmt: skip
 
 

@@ -227,3 +227,20 @@ def test_a_failed_download_is_never_random_weights(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     with pytest.raises(InputError, match=r"unreachable.*--weights"):
         load_model("torchvision:resnet18")
+
+
+def test_what_timm_downloads_is_compared_with_its_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = pytest.importorskip("timm.models._builder")
+    asked = []
+
+    def fail(*_: object, **options: object) -> None:
+        asked.append(options["check_hash"])
+        raise OSError("unreachable")
+
+    for name in ("load_state_dict_from_url", "download_cached_file", "load_state_dict_from_hf"):
+        monkeypatch.setattr(builder, name, fail, raising=False)
+    monkeypatch.setattr(builder, "has_hf_hub", lambda *_, **__: False)
+    monkeypatch.setattr(builder, "_CHECK_HASH", False)
+    with pytest.raises(InputError, match=r"unreachable.*--weights"):
+        load_model("timm:resnet18.tv_in1k")  # by its address
+    assert asked == [True]

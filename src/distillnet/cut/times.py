@@ -9,18 +9,20 @@ with the package stands in until then.
 """
 
 import json
-import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 from statistics import fmean
+from typing import Annotated
+
+from msgspec import Meta
 
 from distillnet.errors import InputError
-from distillnet.files.regular import read_regular
+from distillnet.files.documents import Count, Document, Text, read_document
 from distillnet.files.results import KIT
 
 __all__ = [
@@ -54,6 +56,7 @@ _ALIKE = 1.02  # times that no measurement tells apart
 FORMAT = 1
 _AT_MOST = 2**20  # bytes of a table, which has 3,000
 KIT_MARKER = KIT.marker
+_REMEDY = "measure again with `distillnet timings`, or with a new kit"
 
 Chain = tuple[tuple[int, int, int], ...]  # layers: channels in, out, kernel or POOL
 
@@ -147,55 +150,43 @@ def fitting_multiple(multiple: int, widths: Sequence[int]) -> int:
     return multiple
 
 
+class _Document(Document, frozen=True):
+    """A file of times; a kit that was stopped has written some of them."""
+
+    format: int
+    side: Annotated[int, Meta(ge=SIDE, le=SIDE)]
+    machine: Text
+    runtime: Text
+    threads: Count
+    seconds: dict[Text, float]
+
+
 def read_times(path: Path) -> TimeTable:
     """A table from a file that ``timings`` or its kit wrote.
 
     Raises:
         InputError: there is none, it is damaged, or not all of it is measured.
     """
-    try:
-        text = read_regular(path, _AT_MOST).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+    found = read_document(path, _Document, _REMEDY, format_=FORMAT, at_most=_AT_MOST)
+    if missing := [name for name in CHAINS if name not in found.seconds]:
         raise InputError(
-            f"cannot read the timings {path} ({reason}); expected a file that `distillnet timings` "
-            "or measure.py of its kit wrote"
-        ) from error
-    return _parsed(text, str(path))
-
-
-def _parsed(text: str, where: str) -> TimeTable:
-    try:
-        found = json.loads(text)
-        if found["format"] != FORMAT or found["side"] != SIDE:
-            raise ValueError("another format")
-        machine, runtime, threads = found["machine"], found["runtime"], found["threads"]
-        if not (isinstance(machine, str) and isinstance(runtime, str) and type(threads) is int):
-            raise TypeError("a wrong type")
-        seconds = {str(name): float(time) for name, time in found["seconds"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"{where} holds no timings that this version reads ({error}); measure them again with "
-            "`distillnet timings`, or with a new kit"
-        ) from error
-    if missing := [name for name in CHAINS if name not in seconds]:
-        raise InputError(
-            f"{where} holds the times of {len(CHAINS) - len(missing)} networks; expected all of "
+            f"{path} holds the times of {len(CHAINS) - len(missing)} networks; expected all of "
             f"{len(CHAINS)}. Run measure.py again: it goes on where it stopped"
         )
-    if wrong := [n for n in CHAINS if not 0 < seconds[n] < math.inf]:
+    seconds = {name: found.seconds[name] for name in CHAINS}
+    if wrong := [name for name in CHAINS if not seconds[name] > 0]:
         raise InputError(
-            f"{where} says that the network {wrong[0]} takes {seconds[wrong[0]]} s; expected more "
+            f"{path} says that the network {wrong[0]} takes {seconds[wrong[0]]} s; expected more "
             "than 0. Measure again"
         )
-    return TimeTable(machine, runtime, threads, {name: seconds[name] for name in CHAINS})
+    return TimeTable(found.machine, found.runtime, found.threads, seconds)
 
 
 @cache
 def built_in_times() -> TimeTable:
     """The table that comes with the package: ONNX Runtime on one core of a server."""
-    text = files("distillnet.cut").joinpath("times.json").read_text(encoding="utf-8")
-    return _parsed(text, "times.json of the package")
+    with as_file(files("distillnet.cut").joinpath("times.json")) as path:
+        return read_times(path)
 
 
 def times_cache() -> Path:

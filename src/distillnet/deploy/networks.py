@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 
 from distillnet.graph import GraphModule
 from distillnet.graph.capture import capture_model
+from distillnet.graph.saving import LICENCE
 from distillnet.images.preprocessing import Preprocessing, Size
 from distillnet.job.results import model_name
 from distillnet.job.runs import Run
@@ -154,6 +155,7 @@ def _deployable(
     common = {
         "network": name,
         "producer": f"distillnet {version('distillnet')}",
+        "model_license": LICENCE,  # a key that ONNX has a meaning for
         "class_names": json.dumps(list(classes)),
         "input_size": json.dumps(list(how.input_size)),
         "preprocessing": json.dumps(asdict(how)),

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-__all__ = ["ABOUT", "write_program"]
+__all__ = ["ABOUT", "LICENCE", "write_program"]
 
 ABOUT = "distillnet.json"  # the extra file that says what a programme is
+# What a written network says of itself; nothing tells distillnet under what its weights stand.
+LICENCE = "that of the weights which this network was made of; distillnet does not know it"
 # Of what a node carries, what an archive needs; the rest is for people at this machine: traces of
 # calls with the paths of its files.
 _KEPT = frozenset({"val", "tensor_meta", "nn_module_stack"})

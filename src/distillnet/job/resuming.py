@@ -14,6 +14,7 @@ from distillnet.images import ImageSet
 from distillnet.job.distillation import Options
 from distillnet.job.layout import UNFINISHED
 from distillnet.job.partition import Images
+from distillnet.job.results import model_name
 from distillnet.models import Model
 from distillnet.search.store import Store, open_store
 
@@ -55,7 +56,7 @@ def search_store(
         )
     fixed = {name: value for name, value in asdict(options).items() if name not in _FREE}
     settings: dict[str, Any] = {
-        "network": model.name,
+        "network": model_name(model.name),
         "weights": model.weights_sha256,
         "preprocessing": asdict(model.preprocessing),
         "classes": list(mission.indices),

@@ -33,7 +33,7 @@ from distillnet.files.documents import encode, read_document
 from distillnet.files.manifest import check_sealed, read_manifest, seal
 from distillnet.files.tensors import write_tensors
 from distillnet.graph import Graph, GraphModule
-from distillnet.graph.saving import write_program
+from distillnet.graph.saving import LICENCE, write_program
 from distillnet.images import Batch, Folders, ImageSet, load_batches, open_images
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
@@ -143,6 +143,7 @@ def seal_run(directory: Path, front: int = 0) -> None:
 def _write_network(done: Distillation, directory: Path) -> None:
     about = {
         "producer": f"distillnet {version('distillnet')}",
+        "model_license": LICENCE,
         "model": model_name(done.model.name),
         "weights_sha256": done.model.weights_sha256,
         "classes": list(done.mission.names),

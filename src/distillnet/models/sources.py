@@ -168,6 +168,9 @@ def _timm(name: str) -> Source:
 
 def _timm_weights(spec: str, create: Callable[..., nn.Module]) -> Mapping[str, Tensor]:
     # timm reads with weights_only=True. What it raises depends on its hub library's version.
+    import timm.models
+
+    timm.models.set_pretrained_check_hash()  # of files that name theirs; off by default
     try:
         return create(pretrained=True).state_dict()
     except Exception as error:

@@ -9,14 +9,16 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from safetensors import SafetensorError
 from torch import Tensor
 
 from distillnet.cut.plan import Plan
 from distillnet.errors import InputError
+from distillnet.files.documents import Document, read_document
 from distillnet.files.tensors import read_tensors, write_tensors
 from distillnet.files.writing import replace_file
 from distillnet.graph import Graph
@@ -26,6 +28,15 @@ __all__ = ["NOWHERE", "NotKnown", "Store", "key_of", "open_store"]
 
 _INDEX = "search.json"
 _FORMAT = 1
+_Key = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]  # of key_of; a file's name
+
+
+class _Index(Document, frozen=True):
+    """Which results a folder holds, and what all of them depend on."""
+
+    format: int
+    settings: dict[str, Any]
+    known: list[_Key]
 
 
 class NotKnown(Exception):  # noqa: N818 - not an error: it ends a search that is to compute nothing
@@ -131,18 +142,14 @@ def open_store(
     settings = json.loads(json.dumps(settings))
     if not resume:
         return Store(folder, settings)
-    try:
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        found, known = index["settings"], {str(key) for key in index["known"]}
-        if index["format"] != _FORMAT or not isinstance(found, dict):
-            raise ValueError(f"the format {index['format']!r}")
-    except FileNotFoundError as error:
+    if not (folder / _INDEX).exists():
         raise InputError(
             f"found no {folder / _INDEX}; expected what an interrupted search left there. Leave "
             "out --resume to search from the beginning"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Store(folder)._damaged(f"{_INDEX}: {error}") from error
+        )
+    remedy = "leave out --resume to search from the beginning"
+    index = read_document(folder / _INDEX, _Index, remedy, format_=_FORMAT)
+    found = index.settings
     for name in sorted({*found, *settings}):
         if found.get(name) != settings.get(name):
             raise InputError(
@@ -150,10 +157,8 @@ def open_store(
                 f"of {str(settings.get(name))[:100]}); give the same, or leave out --resume to "
                 "search from the beginning"
             )
-    store = Store(folder, settings, known, only_known)
-    for key in known:
-        if not key.isalnum():
-            raise store._damaged(f"the key {key[:40]!r}")
+    store = Store(folder, settings, set(index.known), only_known)
+    for key in index.known:
         store._read(key)  # now rather than after minutes
     return store
 

@@ -1,0 +1,13 @@
+"""Networks that nobody thought of, as the C engine computes them; ``make fuzz`` makes more."""
+
+from pathlib import Path
+
+import pytest
+
+from random_networks import check_random_network
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_the_code_of_a_random_network_stays_within_its_bounds(seed: int, tmp_path: Path) -> None:
+    check_random_network(seed, tmp_path)
