@@ -1,0 +1,1 @@
+"""The small-network playbook of the slides: families of networks, and what a change does to one."""
