@@ -4,12 +4,12 @@ The metaparameters are those of Iandola et al., "SqueezeNet", section 5.1; the d
 SqueezeNet 1.0. ``zoo.firenet`` builds what is described here.
 """
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from distillnet.errors import InputError
 
-__all__ = ["FIRENET", "FireDesign", "FireWidths", "read_design"]
+__all__ = ["FIRENET", "FireDesign", "FireWidths", "read_design", "read_metaparameter"]
 
 FIRENET = "firenet"
 _MOST_PARAMS = 200_000_000  # beyond it a number was mistyped, or a stranger's file wants memory
@@ -130,7 +130,7 @@ def read_design(text: str) -> FireDesign:
     (1, 3)
     """
     values: dict[str, Any] = {}
-    known = {field.name: field.default for field in fields(FireDesign)}
+    known = [field.name for field in fields(FireDesign)]
     for pair in text.split(",") if text else ():
         name, equals, value = pair.partition("=")
         if name not in known or not equals or name in values:
@@ -138,19 +138,24 @@ def read_design(text: str) -> FireDesign:
                 f"found {pair!r} in a FireNet's description, expected KEY=VALUE with commas"
                 f" between, each key once, of {', '.join(known)}"
             )
-        values[name] = _read(name, value, known[name])
+        values[name] = read_metaparameter(name, value)
     return FireDesign(**values)
 
 
-def _read(name: str, text: str, default: Any) -> Any:
-    assert default is not MISSING
+def read_metaparameter(name: str, text: str) -> Any:
+    """The value of one field of FireDesign, as it is written in a description or an option.
+
+    >>> read_metaparameter("pools", "1+3+5"), read_metaparameter("share_3x3", "1")
+    ((1, 3, 5), 1.0)
+    """
+    default = getattr(FireDesign, name)
     try:
         if isinstance(default, tuple):
             return tuple(int(part) for part in text.split("+")) if text else ()
         return type(default)(text)
     except ValueError:
-        kind = "whole numbers with + between" if isinstance(default, tuple) else "a number"
-        raise _wrong(name, text, kind if isinstance(default, float | tuple) else "a whole number")
+        kind = {tuple: "whole numbers with + between", float: "a number"}
+        raise _wrong(name, text, kind.get(type(default), "a whole number")) from None
 
 
 def _written(value: Any) -> str:
