@@ -22,11 +22,11 @@ def test_firenets_as_a_table_and_as_json(cli: Cli) -> None:
 def test_changes_that_were_asked_for_are_the_rows(cli: Cli) -> None:
     done = cli(
         "explore", "changes", "net.py:net", "--input-size", "16",
-        "--filters", "0=4", "--categories", "2", "--remove", "2", "--input-resolution", "0.25",
+        "--filters", "0=4", "--categories", "2", "--remove", "2", "--input-resolution", "0.05",
         "--json",
     )  # fmt: skip
     assert_refused(done)
-    assert "impossible" in done.err or "0.25x" in done.err  # too small a map for its kernels
+    assert "0.05x larger input data resolution' makes '3' impossible" in done.err
     words = ("explore", "changes", "net.py:net", "--input-size", "16", "--filters", "0=4")
     rows = json.loads(cli(*words, "--kernel", "3=4", "--stride", "0=2", "--json").out)["changes"]
     assert [row["modification"] for row in rows] == [
@@ -59,3 +59,45 @@ def test_wrong_changes_are_refused(args: tuple[str, ...], message: str, cli: Cli
     done = cli("explore", "changes", "zoo:tf_mnist", *args)
     assert_refused(done)
     assert message in done.err
+
+
+def test_scaling_as_a_table_and_as_json(cli: Cli) -> None:
+    words = ("explore", "scaling", "zoo:tf_mnist", "--image-ms", "2", "--workers", "1,16")
+    found = json.loads(cli(*words, "--latency", "0", "--json").out)
+    assert found["gradient_bytes"] == 4 * 3_274_634
+    server, tree, _ = (row["speedup"] for row in found["predictions"][3:])
+    step_s, transfer_s = 1024 * 0.002, 4 * 3_274_634 / 1.25e9
+    assert server == pytest.approx(step_s / (step_s / 16 + 30 * transfer_s))
+    assert tree == pytest.approx(step_s / (step_s / 16 + 8 * transfer_s))
+    assert found["measured"] == []
+    assert "reduction tree" in cli(*words).out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--workers", "0"), "whole numbers from 1"),
+        (("--workers", "two"), "whole numbers from 1"),
+        (("--workers", "65", "--measure"), "from 1 to 64"),
+        (("--bandwidth", "0"), "above 0"),
+        (("--image-ms", "-1"), "above 0"),
+    ],
+)
+def test_wrong_clusters_are_refused(args: tuple[str, ...], message: str, cli: Cli) -> None:
+    done = cli("explore", "scaling", "zoo:tf_mnist", *args)
+    assert_refused(done)
+    assert message in done.err
+
+
+@pytest.mark.slow
+def test_local_ranks_are_measured(cli: Cli) -> None:
+    found = json.loads(
+        cli(
+            "explore", "scaling", "zoo:tf_mnist", "--measure", "--workers", "2", "--batch", "8",
+            "--steps", "1", "--json",
+        ).out
+    )  # fmt: skip
+    exchanges = [row["exchange"] for row in found["measured"]]
+    assert exchanges == ["parameter server", "reduction tree", "DistributedDataParallel"]
+    assert all(row["step_s"] > 0 and row["predicted_step_s"] > 0 for row in found["measured"])
+    assert found["cluster"]["cores"] >= 1

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from commands import every_command
 from distillnet.cli import app
 from distillnet.cli.groups import HEADINGS
 from distillnet.cli.output import print_table
-from commands import every_command
 from invocations import COLLECT, DISTILL, OPTIONS, Cli, distill_words
 
 

@@ -43,7 +43,12 @@ def _start(home: Path, *args: str) -> tuple[int, set[str], str]:
 
 @pytest.mark.parametrize(
     "args",
-    [("--help",), ("--version",), ("doctor",), *((*command.split(), "--help") for command in COMMANDS)],
+    [
+        ("--help",),
+        ("--version",),
+        ("doctor",),
+        *((*command.split(), "--help") for command in COMMANDS),
+    ],
     ids=" ".join,
 )
 def test_help_imports_next_to_nothing(args: tuple[str, ...], home: Path) -> None:

@@ -24,9 +24,15 @@ from torch.nn import functional as F
 from distillnet.playbook.quantities import FLOAT32_BYTES
 from distillnet.playbook.scaling import Cluster, Job
 
-__all__ = ["DDP", "Measured", "local_cluster", "measure_ranks"]
+__all__ = ["PREDICTED_AS", "Measured", "local_cluster", "measure_ranks", "step_costs"]
 
-DDP = "DistributedDataParallel"
+_DDP = "DistributedDataParallel"
+# What is measured here -> by which of ``scaling.EXCHANGES`` it is predicted; gloo has a ring.
+PREDICTED_AS: Mapping[str, str] = {
+    "parameter server": "parameter server",
+    "reduction tree": "reduction tree",
+    _DDP: "ring",
+}
 _WARM_UP = 2
 
 
@@ -44,11 +50,11 @@ def measure_ranks(
 ) -> tuple[Measured, ...]:
     """Time steps of training ``module`` on noise (batch, *shape) with local ranks.
 
-    All exchanges take their turns in the same processes: those of ``scaling.EXCHANGES`` that are
-    written here, and ``DDP``.
+    All exchanges take their turns in the same processes: those that are written here, and
+    PyTorch's DistributedDataParallel, which is what ``train`` uses.
     """
     found = _spawned(_train_rank, workers, module, shape, batch, steps)
-    names = (*_EXCHANGES, DDP)
+    names = (*_EXCHANGES, _DDP)
     return tuple(Measured(workers, name, s) for name, s in zip(names, found, strict=True))
 
 
@@ -64,17 +70,37 @@ def local_cluster(
     whole_s, part_s, transfer_s, latency_s, add_s = _spawned(
         _calibrate_rank, 2, module, shape, batch, n_bytes, steps
     )
-    part = _part(batch)
-    image_s = (whole_s - part_s) / (batch - part) if batch > part else whole_s / batch
+    image_s, fixed_s = _split(batch, whole_s, part_s)
     cluster = Cluster(
         image_s=image_s,
-        fixed_s=max(0.0, whole_s - batch * image_s),
+        fixed_s=fixed_s,
         bandwidth=n_bytes / transfer_s,
         latency_s=latency_s,
         add_bytes_s=n_bytes / add_s,
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     )
     return Job(batch, n_bytes), cluster
+
+
+def step_costs(
+    module: nn.Module, shape: tuple[int, ...], batch: int, steps: int
+) -> tuple[float, float]:
+    """Seconds an image and seconds a step beside them, of training here on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        runs = [_Steps(copy.deepcopy(module), shape, n) for n in (batch, _part(batch))]
+        whole_s, part_s = (min(times[_WARM_UP:]) for times in _in_turns(runs, steps))
+    finally:
+        torch.set_num_threads(threads)
+    return _split(batch, whole_s, part_s)
+
+
+def _split(batch: int, whole_s: float, part_s: float) -> tuple[float, float]:
+    """Seconds an image, and a step beside them, of what a batch and a part of it took."""
+    part = _part(batch)
+    image_s = (whole_s - part_s) / (batch - part) if whole_s > part_s else whole_s / batch
+    return image_s, max(0.0, whole_s - batch * image_s)
 
 
 def _part(batch: int) -> int:

@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distillnet.cli.commands.scaling import scaling_command
 from distillnet.cli.groups import NETWORK, SEARCH, GroupedCommand, grouped
 from distillnet.cli.options import JsonOpt, ModelArg
 from distillnet.cli.output import print_json, print_line, print_table, progress
+from distillnet.cli.shapes import ShapeOptions
 from distillnet.errors import InputError
 from distillnet.models.designs import FireDesign, read_metaparameter
 from distillnet.models.names import check_model
 
 if TYPE_CHECKING:
-    from distillnet.graph import Graph
     from distillnet.playbook.changes import Change
     from distillnet.playbook.effects import Effect
     from distillnet.playbook.firenet import FirePoint
@@ -199,33 +200,6 @@ class ChangeOptions:
         return found
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShapeOptions:
-    """How a network is fed, of which only the sizes matter here: it needs no weights."""
-
-    input_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="PIXELS",
-            help="Side length of the network's square input.",
-            show_default="MODEL's own; required for FILE.py",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None
-
-    def capture(self, model: str) -> "Graph":
-        """The graph of a network with weights of no meaning."""
-        from distillnet.graph.capture import capture_model
-        from distillnet.models import random_model
-
-        own = model.rpartition(":")[0].endswith(".py") or model.endswith(".pt2")
-        of_no_matter = (0.5, 0.5, 0.5) if own else None
-        return capture_model(
-            random_model(model, input_size=self.input_size, mean=of_no_matter, std=of_no_matter)
-        )
-
-
 @grouped
 def changes_command(
     model: ModelArg,
@@ -240,10 +214,11 @@ def changes_command(
     """
     check_model(model)
     wanted = changes.rows()
+    from distillnet.graph.capture import capture_model
     from distillnet.playbook.effects import effects, slides_changes
 
     with progress():
-        graph = shape.capture(model)
+        graph = capture_model(shape.load(model))
         rows = effects(graph, wanted or slides_changes(graph))
     if as_json:
         print_json({"model": model, "changes": [_effect_json(row) for row in rows]})
@@ -318,4 +293,7 @@ explore.command("firenet", short_help="Costs over the FireNet family.", cls=Grou
 )
 explore.command("changes", short_help="What a change does to a network.", cls=GroupedCommand)(
     changes_command
+)
+explore.command("scaling", short_help="How training scales to many workers.", cls=GroupedCommand)(
+    scaling_command
 )
