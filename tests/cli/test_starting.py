@@ -19,6 +19,7 @@ IMAGE = {"numpy", "PIL"}
 COMMANDS = (
     *("demo", "distill", "evaluate", "export", "bench", "inspect", "collect", "train", "doctor"),
     *("explore", "explore firenet", "explore changes", "explore scaling"),
+    *("reproduce", "reproduce baselines"),
 )
 _REPORT = """
 import sys

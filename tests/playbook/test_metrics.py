@@ -1,4 +1,4 @@
-"""The slides' metrics: the paper's figures come out, and a machine's counter is read as it counts."""
+"""The paper's figures of energy come out, and a machine's counter is read as it counts."""
 
 import math
 from pathlib import Path

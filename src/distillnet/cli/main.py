@@ -15,6 +15,7 @@ from distillnet.cli.commands.evaluating import evaluate_command
 from distillnet.cli.commands.exploring import explore
 from distillnet.cli.commands.exporting import export_command
 from distillnet.cli.commands.inspecting import inspect_command
+from distillnet.cli.commands.reproducing import reproduce
 from distillnet.cli.commands.training import train_command
 from distillnet.cli.common import print_run
 from distillnet.cli.groups import OUTPUT, GroupedCommand
@@ -85,6 +86,7 @@ for name, does, command in (
 ):
     app.command(name, short_help=does, cls=GroupedCommand)(command)
 
+app.add_typer(reproduce, name="reproduce", short_help="Measure what the papers report.")
 app.add_typer(explore, name="explore", short_help="Design small networks: the slides' playbook.")
 
 
