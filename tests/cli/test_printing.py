@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from commands import every_command
 from distillnet.cli import app
 from distillnet.cli.groups import HEADINGS
 from distillnet.cli.output import print_table
@@ -28,9 +29,10 @@ def test_the_version_and_the_list_of_commands_are_whole(cli: Cli) -> None:
 def test_every_command_and_option_has_help_with_its_default(cli: Cli) -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     assert {"demo", "train", "inspect", "collect", "distill", "evaluate"} <= set(commands)
-    for name, command in commands.items():
+    for words, command in every_command():
+        name = " ".join(words)
         assert command.help, name
-        done = cli(name, "--help")
+        done = cli(*words, "--help")
         assert (done.status, done.err) == (0, "")
         # An option begins in the second column; what follows deeper belongs to it.
         text = re.sub(r"\n {4,}", " ", done.out)
@@ -60,11 +62,10 @@ def test_options_are_in_groups_everyday_ones_first(cli: Cli) -> None:
 
 
 def test_no_option_is_without_a_heading() -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    for name, command in commands.items():
+    for words, command in every_command():
         for param in command.params:
             if param.param_type_name == "option":
-                assert param.rich_help_panel in HEADINGS, f"{name}: {param.opts}"
+                assert param.rich_help_panel in HEADINGS, f"{words}: {param.opts}"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "safetensors", "
 IMAGE = {"numpy", "PIL"}
 COMMANDS = (
     *("demo", "distill", "evaluate", "export", "bench", "inspect", "collect", "train", "doctor"),
+    *("explore", "explore firenet", "explore changes", "explore scaling"),
+    *("reproduce", "reproduce baselines"),
 )
 _REPORT = """
 import sys
@@ -42,7 +44,12 @@ def _start(home: Path, *args: str) -> tuple[int, set[str], str]:
 
 @pytest.mark.parametrize(
     "args",
-    [("--help",), ("--version",), ("doctor",), *((command, "--help") for command in COMMANDS)],
+    [
+        ("--help",),
+        ("--version",),
+        ("doctor",),
+        *((*command.split(), "--help") for command in COMMANDS),
+    ],
     ids=" ".join,
 )
 def test_help_imports_next_to_nothing(args: tuple[str, ...], home: Path) -> None:
@@ -101,6 +108,9 @@ SQUEEZE = ("torchvision:squeezenet1_0", "--data", "photos", "--out", "new")
         (("export", "void"), "no mission.json"),
         (("export", "void", "--format", "c"), "void is not a run folder"),
         (("bench", "absent"), "no such folder"),
+        (("explore", "firenet", "--base", "many"), "base=many"),
+        (("explore", "changes", "zoo:nun"), "nin"),
+        (("explore", "changes", "zoo:firenet:base=0"), "base=0"),
         (("demo", "--out", "notes"), "notes holds other files"),
     ],
 )

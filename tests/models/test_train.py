@@ -12,6 +12,7 @@ from distillnet.classes import numbered_table
 from distillnet.errors import DistillnetError, InputError
 from distillnet.images import open_images
 from distillnet.models import train
+from distillnet.models.response_norm import BandedResponseNorm
 from distillnet.models.zoo import tf_cifar, tf_mnist
 from distillnet.models.zoo.tensorflow import TF_MNIST_PREPROCESSING
 
@@ -119,14 +120,14 @@ def test_quick_response_norm_equals_pytorchs(
     torch.manual_seed(0)
     x = 3 * torch.randn(2, channels, 4, 5, dtype=torch.float64)
     slow = nn.LocalResponseNorm(size, alpha, beta, k)
-    torch.testing.assert_close(train._BandedResponseNorm(slow)(x), slow(x))
+    torch.testing.assert_close(BandedResponseNorm(slow)(x), slow(x))
 
 
 @pytest.mark.parametrize("build", [tf_mnist, tf_cifar])
 def test_the_copy_to_train_has_the_keys_of_the_network(build: train.Callable) -> None:
     model = build()
     assert list(train._for_training(model).state_dict()) == list(model.state_dict())
-    assert not any(isinstance(m, train._BandedResponseNorm) for m in model.modules())
+    assert not any(isinstance(m, BandedResponseNorm) for m in model.modules())
 
 
 @pytest.mark.slow

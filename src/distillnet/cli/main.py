@@ -12,8 +12,10 @@ from distillnet.cli.commands.collecting import collect_command
 from distillnet.cli.commands.distilling import distill_command
 from distillnet.cli.commands.doctoring import doctor_command
 from distillnet.cli.commands.evaluating import evaluate_command
+from distillnet.cli.commands.exploring import explore
 from distillnet.cli.commands.exporting import export_command
 from distillnet.cli.commands.inspecting import inspect_command
+from distillnet.cli.commands.reproducing import reproduce
 from distillnet.cli.commands.training import train_command
 from distillnet.cli.common import print_run
 from distillnet.cli.groups import OUTPUT, GroupedCommand
@@ -83,6 +85,9 @@ for name, does, command in (
     ("doctor", "Show versions and paths for a bug report.", doctor_command),
 ):
     app.command(name, short_help=does, cls=GroupedCommand)(command)
+
+app.add_typer(reproduce, name="reproduce", short_help="Measure what the papers report.")
+app.add_typer(explore, name="explore", short_help="Design small networks: the slides' playbook.")
 
 
 def main() -> None:

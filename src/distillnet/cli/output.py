@@ -47,6 +47,7 @@ _LABELS = {
     "train": "Training",
     "bench": "Timing",
     "timings": "Timing layers",
+    "scaling": "Training on local ranks",
 }
 _UNITS = {
     "search": "candidates",
@@ -54,6 +55,7 @@ _UNITS = {
     "tune": "epochs",
     "bench": "pairs",
     "timings": "rounds",
+    "scaling": "numbers of ranks",
 }  # of the others, images
 # How many steps they take is known only when they are done: what is left would be a guess.
 _OPEN_ENDED = frozenset(("search",))

@@ -21,6 +21,7 @@ from distillnet.deploy.onnx_file import write_onnx
 from distillnet.deploy.peak import peak_mb
 from distillnet.deploy.pt2_file import write_pt2
 from distillnet.deploy.runtimes import file_format, open_runtime
+from distillnet.playbook.meters import joules_per_call, open_counter
 
 __all__ = ["Entry", "Settings", "Timing", "bench_json", "interleave", "time_networks"]
 
@@ -39,7 +40,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Entry:
-    """Times of one network in one runtime, in ms for a whole batch; ``bytes`` of its file."""
+    """Times of one network in one runtime, in ms for a whole batch; ``bytes`` of its file.
+
+    ``joules`` are those of the whole machine for a frame, where it counts them.
+    """
 
     network: str
     runtime: str
@@ -50,6 +54,7 @@ class Entry:
     runs: int
     bytes: int
     peak_mb: float | None
+    joules: float | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ def time_networks(
     entries: list[Entry] = []
     ratios: dict[str, float] = {}
     batches = tuple(dict.fromkeys((1, settings.batch)))
-    done = 0
+    done, counter = 0, open_counter()
     for runtime in runtimes:
         paths = [
             _write_for(network, file_format(runtime, settings.threads), folder)
@@ -127,11 +132,12 @@ def time_networks(
             times = interleave(calls, settings.seconds, settings.least_runs)
             for i, (network, path) in enumerate(zip(networks, paths, strict=True)):
                 low, median, high = 1e3 * np.percentile(times[:, i], (5, 50, 95))
+                used = joules_per_call(calls[i], counter, min(1.0, settings.seconds))
                 peak = peak_mb(runtime, path, settings.threads, images[i].shape)
                 entries.append(
                     Entry(
                         network.name, runtime, batch, median, low, high, len(times),
-                        _bytes(path), peak,
+                        _bytes(path), peak, None if used is None else used / batch,
                     )
                 )  # fmt: skip
             if batch == 1:

@@ -13,14 +13,24 @@ from pathlib import Path
 
 from distillnet.classes import ClassTable, imagenet_table, numbered_table, read_class_table
 from distillnet.errors import InputError
+from distillnet.models.designs import FIRENET, FireDesign, read_design
 
-__all__ = ["ZOO_CLASSES", "check_model", "classes_before", "library_names", "unknown"]
+__all__ = [
+    "ZOO_CLASSES",
+    "check_model",
+    "classes_before",
+    "design_of",
+    "library_names",
+    "unknown",
+]
 
 _FORMS = "torchvision:NAME, timm:NAME, zoo:NAME, FILE.py:CALLABLE or FILE.pt2"
 
 # The networks of ``zoo`` and the names of their classes; None: the 1,000 of ImageNet.
 ZOO_CLASSES: Mapping[str, tuple[str, ...] | None] = {
     "bvlc_googlenet": None,
+    FIRENET: None,
+    "nin": None,
     "tf_mnist": tuple("0123456789"),
     "tf_cifar": (
         *("airplane", "automobile", "bird", "cat", "deer"),
@@ -50,7 +60,7 @@ def check_model(spec: str) -> None:
         if known and name.partition("." if library == "timm" else ":")[0] not in known:
             raise unknown(spec, name, known)
     elif library == "zoo":
-        if name not in ZOO_CLASSES:
+        if design_of(name) is None and name not in ZOO_CLASSES:
             raise unknown(spec, name, ZOO_CLASSES)
     elif spec.endswith(".pt2"):
         _check_file(Path(spec), "FILE.pt2, a torch.export programme")
@@ -71,11 +81,24 @@ def classes_before(spec: str, class_names: Path | None) -> ClassTable | None:
     library, _, name = spec.partition(":")
     own = ZOO_CLASSES.get(name) if library == "zoo" else None
     n_classes = len(own) if own else _IMAGENET if library in ("torchvision", "zoo") else None
+    design = design_of(name) if library == "zoo" else None
+    if design is not None and design.classes != _IMAGENET:
+        n_classes, own = design.classes, tuple(map(str, range(design.classes)))
     if class_names is not None:
         return read_class_table(class_names, n_classes)
     if n_classes is None:
         return None
     return numbered_table(n_classes, own) if own else imagenet_table()
+
+
+def design_of(name: str) -> FireDesign | None:
+    """The FireNet that ``firenet`` or ``firenet:KEY=VALUE,...`` names; None for other networks.
+
+    >>> design_of("firenet:base=64").base
+    64
+    """
+    family, _, described = name.partition(":")
+    return read_design(described) if family == FIRENET else None
 
 
 def unknown(spec: str, name: str, known: Iterable[str]) -> InputError:

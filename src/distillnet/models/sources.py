@@ -23,7 +23,7 @@ from distillnet.errors import InputError
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.models.names import check_model, unknown
 from distillnet.models.programs import load_program
-from distillnet.models.zoo import ZOO
+from distillnet.models.zoo import zoo_network
 
 __all__ = ["Source", "open_source"]
 
@@ -181,7 +181,7 @@ def _timm_weights(spec: str, create: Callable[..., nn.Module]) -> Mapping[str, T
 
 
 def _zoo(name: str) -> Source:
-    network = ZOO[name]
+    network = zoo_network(name)
 
     def fetch() -> None:
         raise InputError(f"zoo:{name} has no weights to download; {network.weights_hint}.")

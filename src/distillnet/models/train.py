@@ -5,6 +5,9 @@ one-cycle learning rate. Two things make it quick on a processor and change noth
 computed: channels-last memory, and local response normalisation written as a 1x1 convolution. A
 third, bfloat16 arithmetic where the processor has it, rounds; weights and test accuracy stay
 float32.
+
+Under torchrun several processes share each batch (``ranks``) and find the same weights but for
+rounding.
 """
 
 import copy
@@ -23,6 +26,8 @@ from torch.nn import functional as F
 from distillnet.errors import DistillnetError, InputError
 from distillnet.images import ImageSet, load_all
 from distillnet.images.preprocessing import Preprocessing
+from distillnet.models.ranks import ALONE, Ranks, SharedDropout
+from distillnet.models.response_norm import BandedResponseNorm
 from distillnet.models.zoo.tensorflow import (
     TF_CIFAR_PREPROCESSING,
     TF_MNIST_PREPROCESSING,
@@ -122,8 +127,11 @@ def train(
     seed: int = 0,
     workers: int = 0,
     on_epoch: Callable[[Epoch], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainResult:
     """Train ``zoo:tf_mnist`` or ``zoo:tf_cifar`` on images; ``epochs`` None is the recipe's.
+
+    Each of several ``ranks`` reads all images and computes its part of every batch.
 
     Raises InputError for any other network and for fewer than one epoch.
     """
@@ -144,6 +152,7 @@ def train(
         recipe,
         seed=seed,
         on_epoch=on_epoch,
+        ranks=ranks,
     )
     return replace(result, unreadable=train_set.unreadable + test_set.unreadable)
 
@@ -156,6 +165,7 @@ def train_on_tensors(
     *,
     seed: int = 0,
     on_epoch: Callable[[Epoch], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainResult:
     """Train what ``build`` returns on normalised images (N, C, H, W) with labels (N,).
 
@@ -175,11 +185,13 @@ def train_on_tensors(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build()
-        fast = _for_training(model)
-        _fit(fast, x_nchw, labels_n, recipe, start_s, on_epoch)
+        fast = _for_training(model, ranks)
+        _fit(fast, x_nchw, labels_n, recipe, ranks, start_s, on_epoch)
     model.load_state_dict(fast.state_dict())
     state = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-    return TrainResult(state, _accuracy(fast, test_set, recipe), time.perf_counter() - start_s)
+    return TrainResult(
+        state, _accuracy(fast, test_set, recipe, ranks), time.perf_counter() - start_s
+    )
 
 
 def _fit(
@@ -187,6 +199,7 @@ def _fit(
     x_nchw: Tensor,
     labels_n: Tensor,
     recipe: Recipe,
+    ranks: Ranks,
     start_s: float,
     on_epoch: Callable[[Epoch], None] | None,
 ) -> None:
@@ -202,22 +215,30 @@ def _fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, recipe.peak_lr, total_steps=recipe.epochs * n_batches, cycle_momentum=False
     )
-    model.train()
+    shared = [part for part in model.modules() if isinstance(part, SharedDropout)]
+    parallel = ranks.parallel(model.train())
     for number in range(1, recipe.epochs + 1):
         loss_sum = 0.0
         for picked in torch.randperm(len(x_nchw)).split(recipe.batch_size):
-            x = _augment(x_nchw[picked], recipe).contiguous(memory_format=torch.channels_last)
+            own = ranks.own(len(picked))
+            x = _augment(x_nchw[picked], recipe, own).contiguous(memory_format=torch.channels_last)
+            for part in shared:
+                part.batch = len(picked)
             with torch.autocast("cpu", torch.bfloat16, enabled=_has_fast_bfloat16()):
-                logits = model(x)
+                logits = parallel(x)
             loss = F.cross_entropy(
-                logits.float(), labels_n[picked], label_smoothing=recipe.label_smoothing
+                logits.float(),
+                labels_n[picked][own],
+                label_smoothing=recipe.label_smoothing,
+                reduction="sum",
             )
             optimiser.zero_grad()
-            loss.backward()
+            # The mean over all processes of this is the mean over the batch, however it is shared.
+            (loss * (ranks.count / len(picked))).backward()
             optimiser.step()
             schedule.step()
-            loss_sum += loss.item() * len(picked)
-        loss_mean = loss_sum / len(x_nchw)
+            loss_sum += loss.item()
+        loss_mean = ranks.total(loss_sum) / len(x_nchw)
         if not torch.isfinite(torch.tensor(loss_mean)):
             raise DistillnetError(
                 f"The training diverged in epoch {number} (loss {loss_mean}); lower the recipe's"
@@ -227,54 +248,45 @@ def _fit(
             on_epoch(Epoch(number, recipe.epochs, loss_mean, time.perf_counter() - start_s))
 
 
-def _augment(x_nchw: Tensor, recipe: Recipe) -> Tensor:
-    """A random view (N, C, side, side) of each image."""
+def _augment(x_nchw: Tensor, recipe: Recipe, own: slice = slice(None)) -> Tensor:
+    """A random view (N, C, side, side) of each image, drawn for all and made for ``own``."""
     n, side = len(x_nchw), recipe.side
+    x_nchw = x_nchw[own]
     if recipe.shift:
         x_nchw = F.pad(x_nchw, [recipe.shift] * 4, mode="replicate")
     # Every crop of every image as a view (N, C, tops, lefts, side, side); one of each is copied.
     crops = x_nchw.unfold(2, side, 1).unfold(3, side, 1)
-    tops_n, lefts_n = (torch.randint(crops.shape[dim], (n,)) for dim in (2, 3))
-    x_nchw = crops[torch.arange(n), :, tops_n, lefts_n]
+    tops_n, lefts_n = (torch.randint(crops.shape[dim], (n,))[own] for dim in (2, 3))
+    x_nchw = crops[torch.arange(len(crops)), :, tops_n, lefts_n]
     if recipe.flip:
-        x_nchw = torch.where(torch.rand(n, 1, 1, 1) < 0.5, x_nchw.flip(-1), x_nchw)
+        x_nchw = torch.where(torch.rand(n, 1, 1, 1)[own] < 0.5, x_nchw.flip(-1), x_nchw)
     if recipe.contrast:
-        x_nchw = x_nchw * (1 + recipe.contrast * (2 * torch.rand(n, 1, 1, 1) - 1))
+        x_nchw = x_nchw * (1 + recipe.contrast * (2 * torch.rand(n, 1, 1, 1)[own] - 1))
     return x_nchw
 
 
-def _accuracy(model: nn.Module, test_set: tuple[Tensor, Tensor], recipe: Recipe) -> float:
-    x_nchw, labels_n = test_set
+def _accuracy(
+    model: nn.Module, test_set: tuple[Tensor, Tensor], recipe: Recipe, ranks: Ranks
+) -> float:
+    n_images, own = len(test_set[0]), ranks.own(len(test_set[0]))
+    x_nchw, labels_n = test_set[0][own], test_set[1][own]
     top, left = ((length - recipe.side) // 2 for length in x_nchw.shape[2:])
     x_nchw = x_nchw[:, :, top : top + recipe.side, left : left + recipe.side]
     model.eval()
     with torch.inference_mode():
         best_n = torch.cat([model(x).argmax(1) for x in x_nchw.split(500)])
-    return (best_n == labels_n).double().mean().item()
+    return ranks.total((best_n == labels_n).sum().item()) / n_images
 
 
-def _for_training(model: nn.Module) -> nn.Module:
+def _for_training(model: nn.Module, ranks: Ranks = ALONE) -> nn.Module:
     """A copy of the model that computes the same faster; its state dict has the same keys."""
     fast = copy.deepcopy(model)
     for name, module in list(fast.named_modules()):
         if isinstance(module, nn.LocalResponseNorm):
-            fast.set_submodule(name, _BandedResponseNorm(module))
+            fast.set_submodule(name, BandedResponseNorm(module))
+        elif isinstance(module, nn.Dropout) and ranks.count > 1:
+            fast.set_submodule(name, SharedDropout(module.p, ranks))
     return fast.to(memory_format=torch.channels_last)
-
-
-class _BandedResponseNorm(nn.Module):
-    """nn.LocalResponseNorm with its sum over channels as a 1x1 convolution, 3x as fast."""
-
-    def __init__(self, norm: nn.LocalResponseNorm) -> None:
-        super().__init__()
-        self.norm = norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        size, channel_c = self.norm.size, torch.arange(x.shape[1])
-        ahead_cc = channel_c[None, :] - channel_c[:, None] + size // 2
-        band_cc = ((ahead_cc >= 0) & (ahead_cc < size)).to(x.dtype)
-        weight = band_cc[:, :, None, None] * (self.norm.alpha / size)
-        return x * (F.conv2d(x * x, weight) + self.norm.k) ** -self.norm.beta
 
 
 def _has_fast_bfloat16() -> bool:

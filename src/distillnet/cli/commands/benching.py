@@ -16,6 +16,7 @@ from distillnet.cut.times import times_cache
 from distillnet.files import check_writable, new_file, new_folder
 from distillnet.files.results import KIT
 from distillnet.models.names import check_model
+from distillnet.playbook.metrics import HIT_RATE
 
 if TYPE_CHECKING:
     from distillnet.deploy.profile import LayerTime
@@ -73,6 +74,17 @@ def bench_command(
             rich_help_panel=SELDOM,
         ),
     ] = 5.0,
+    hit_rate: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="Of the weights that are loaded, the share that the cache has: for the estimate "
+            "of energy.",
+            rich_help_panel=SELDOM,
+        ),
+    ] = HIT_RATE,
     profile: Annotated[
         bool,
         typer.Option(
@@ -104,6 +116,8 @@ def bench_command(
     from distillnet.deploy.profile import profile_onnx
     from distillnet.deploy.runtimes import file_format
     from distillnet.job.runs import open_run
+    from distillnet.playbook.meters import peak_macs_per_s
+    from distillnet.playbook.metrics import add_metrics
 
     opened = open_run(run)
     runtimes = [entry.value for entry in runtime or ()] or list(available_runtimes(threads))
@@ -119,6 +133,9 @@ def bench_command(
         folder = Path(name)
         timing = time_networks(networks, runtimes, folder, settings, on_progress)
         values = bench_json(timing, mac_ratio, settings)
+        macs = {"original": "baseline", "distilled": "distilled"}
+        macs_of = {name: int(opened.result[part]["macs"]) for name, part in macs.items()}
+        add_metrics(values, macs_of, peak_macs_per_s(threads), hit_rate)
         if profile and "onnx" in runtimes:
             before, after = (
                 profile_onnx(folder / f"{network.name}.onnx", folder, threads)
@@ -133,6 +150,7 @@ def bench_command(
         print_json(values)
         return
     _print_bench(values)
+    _print_metrics(values)
     for_time = opened.options.get("element_cost", 0) > 0 and opened.options.get("round_to", 1) > 1
     if min(values["realised"].values()) < _REALISED and not for_time:
         print_line(
@@ -215,6 +233,33 @@ def _layers_json(
 
     held = [{"name": name, "ms": ms} for name, ms in held_back(before, after, mac_ratio)]
     return {"original": listed(before), "distilled": listed(after), "held_back": held}
+
+
+def _print_metrics(values: dict[str, Any]) -> None:
+    estimate = values["energy"]["estimate_mj"]
+    print_table(
+        f"Frames, and the share of this machine's {values['peak_gmacs_per_s']:.0f} GMAC/s",
+        ["runtime", "network", "batch", "frames/s", "of the peak", "mJ estimated", "mJ measured"],
+        [
+            [
+                entry["runtime"],
+                entry["network"],
+                str(entry["batch"]),
+                f"{entry['frames_per_s']:,.1f}",
+                f"{100 * entry['share_of_peak']:.0f} %",
+                f"{estimate[entry['network']]:.2f}",
+                "-" if entry["joules"] is None else f"{1e3 * entry['joules']:.1f}",
+            ]
+            for entry in values["entries"]
+        ],
+        2,
+    )
+    print_line(
+        f"The peak is a float32 matrix product's. Energy is estimated for a chip, not for this "
+        f"machine: {values['energy']['assumptions']}; {100 * values['energy']['hit_rate']:g} % of "
+        "the operands in the cache (Eq. 11). Measured: the processor's own counter (RAPL), with "
+        "all else that runs."
+    )
 
 
 def _print_bench(values: dict[str, Any]) -> None:

@@ -45,7 +45,10 @@ def train_command(
     workers: WorkersOpt = 0,
     as_json: JsonOpt = False,
 ) -> None:
-    """Train one of the paper's two small reference networks from scratch."""
+    """Train one of the paper's two small reference networks from scratch.
+
+    Under torchrun its processes share the work: torchrun --nproc-per-node 2 -m distillnet train ...
+    """
     check_writable(out)
     classes = _trainable_classes(model)
     check_folder(data, "--data", "a folder with train/ and val/ or test/ in it")
@@ -58,13 +61,15 @@ def train_command(
             f"{data} has no test images; expected train/ and test/ or val/ (or .zip), or MNIST's "
             "files"
         )
+    from distillnet.models.ranks import joined_ranks
     from distillnet.models.train import save_weights
     from distillnet.models.train import train as train_network
 
-    with progress() as on_progress:
+    with joined_ranks() as ranks, progress() as on_progress:
 
         def report(epoch: "Epoch") -> None:
-            on_progress("train", epoch.number, epoch.of)
+            if ranks.first:
+                on_progress("train", epoch.number, epoch.of)
 
         result = train_network(
             model,
@@ -74,7 +79,10 @@ def train_command(
             seed=seed,
             workers=workers,
             on_epoch=report,
+            ranks=ranks,
         )
+    if not ranks.first:
+        return
     with new_file(out) as path:
         save_weights(path, result.state_dict)
     warn_unreadable(result.unreadable)
@@ -85,6 +93,7 @@ def train_command(
                 "accuracy": result.test_accuracy,
                 "unreadable": len(result.unreadable),
                 "seconds": result.seconds,
+                "processes": ranks.count,
                 "out": str(out),
             }
         )

@@ -1,17 +1,21 @@
-"""Networks of the paper that no library ships."""
+"""Networks of the paper and of the slides that no library ships."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
 from distillnet.images.preprocessing import Preprocessing
-from distillnet.models.names import ZOO_CLASSES
+from distillnet.models.designs import FireDesign
+from distillnet.models.names import ZOO_CLASSES, design_of
+from distillnet.models.zoo.firenet import FIRENET_PREPROCESSING, FireNet
 from distillnet.models.zoo.googlenet import (
     BVLC_GOOGLENET_PREPROCESSING,
     bvlc_googlenet,
     from_caffe_names,
 )
+from distillnet.models.zoo.nin import NIN_PREPROCESSING, from_caffe_nin, nin
 from distillnet.models.zoo.tensorflow import (
     TF_CIFAR_PREPROCESSING,
     TF_MNIST_PREPROCESSING,
@@ -19,7 +23,16 @@ from distillnet.models.zoo.tensorflow import (
     tf_mnist,
 )
 
-__all__ = ["ZOO", "ZooNetwork", "bvlc_googlenet", "tf_cifar", "tf_mnist"]
+__all__ = [
+    "ZOO",
+    "FireNet",
+    "ZooNetwork",
+    "bvlc_googlenet",
+    "nin",
+    "tf_cifar",
+    "tf_mnist",
+    "zoo_network",
+]
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,14 @@ ZOO: Mapping[str, ZooNetwork] = {
         " 'conv1/7x7_s2.weight', as --weights",
         from_caffe_names,
     ),
+    "nin": ZooNetwork(
+        nin,
+        NIN_PREPROCESSING,
+        ZOO_CLASSES["nin"],
+        "pass the Caffe weights, converted to safetensors with keys such as 'cccp1.weight', as"
+        " --weights",
+        from_caffe_nin,
+    ),
     "tf_mnist": ZooNetwork(
         tf_mnist,
         TF_MNIST_PREPROCESSING,
@@ -57,3 +78,19 @@ ZOO: Mapping[str, ZooNetwork] = {
         " --weights FILE",
     ),
 }
+
+
+def zoo_network(name: str) -> ZooNetwork:
+    """The network behind ``zoo:NAME``; KeyError for a name that ``check_model`` would refuse."""
+    design = design_of(name)
+    return ZOO[name] if design is None else _firenet(design)
+
+
+def _firenet(design: FireDesign) -> ZooNetwork:
+    return ZooNetwork(
+        partial(FireNet, design),
+        FIRENET_PREPROCESSING,
+        None if design.classes == 1000 else tuple(map(str, range(design.classes))),
+        "train it, then pass --weights FILE (torchvision's of squeezenet1_0 fit the one that no"
+        " KEY=VALUE changes)",
+    )

@@ -1,0 +1,3 @@
+"""Tables of the papers, measured."""
+
+__all__: list[str] = []
