@@ -68,8 +68,7 @@ def agreement(args: argparse.Namespace, folder: Path) -> None:
             program, mission = compile_compact(small, "m", names)
             where = folder / f"one{i}.{j}"
             where.mkdir()
-            write_folder(program, [mission], {"m": y}, where, "net", banner="benchmark",
-                         preprocessing="none", scale=2.0)  # fmt: skip
+            write_folder(program, [mission], {"m": y}, where, "net", banner="benchmark", scale=2.0)
             alone = build_native(where, "net", graph.input.shape)
             found.append(
                 [relative_difference(n.scores(n.mission(name), x)[0], y)

@@ -4,20 +4,22 @@
     python benchmarks/missions.py RUN [RUN ...]            times, in turns, one thread
     python benchmarks/missions.py RUN [RUN ...] --layers   and where each mission spends its own
 
-*Dense* is the whole network with all its scores. *Compact, whole* is the compact network without its
-masks: what any runtime gets of the mission. Ratios are medians of neighbouring calls, dense over
-mission.
+*Dense* is the whole network with all its scores. *Compact, whole* is the compact network without
+its masks: what any runtime gets of the mission. Ratios are medians of neighbouring calls, dense
+over mission, in the processor's time of this thread: other programs' turns do not count.
 """
 
 import argparse
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from distillnet.cut.plan import Plan
-from distillnet.deploy.bench import interleave
 from distillnet.deploy.c_missions import plans_of_runs
 from distillnet.deploy.networks import distilled_network
 from distillnet.engine import (
@@ -53,10 +55,22 @@ def compiled(
     """A program as a library; nothing is compared here, which ``export`` does."""
     folder.mkdir()
     nothing = {m.name: np.zeros(len(m.outputs), np.float32) for m in missions}
-    write_folder(program, missions, nothing, folder, "net", banner="benchmark",
-                 preprocessing="none")  # fmt: skip
+    write_folder(program, missions, nothing, folder, "net", banner="benchmark")
     shape = program.places[program.input].shape
     return build_native(folder, "net", shape, flags=["-march=native", *flags])
+
+
+def in_turns(calls: list[Callable[[], object]], seconds: float) -> NDArray[np.float64]:
+    """Seconds (rounds, calls) of processor time, which other programs' turns do not count in."""
+    rows = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(rows) < 20:
+        row = [time.thread_time()]
+        for call in calls:
+            call()
+            row.append(time.thread_time())
+        rows.append(np.diff(row))
+    return np.array(rows[2:])
 
 
 def main() -> None:
@@ -95,7 +109,7 @@ def _measure(runs: list[Run], folder: Path, seconds: float, layers: bool) -> Non
         lambda native=native, bound=native.mission(name): native.scores(bound, x)
         for native, name, _ in cases.values()
     ]
-    times = interleave(calls, seconds, 20)
+    times = in_turns(calls, seconds)
     for run in runs:
         r = run.result
         print(
@@ -105,7 +119,9 @@ def _measure(runs: list[Run], folder: Path, seconds: float, layers: bool) -> Non
         )
     for i, name in enumerate(cases):
         ratio = np.median(times[:, 0] / times[:, i])
-        print(f"{name:40} {1e3 * np.median(times[:, i]):8.3f} ms, ratio {ratio:.3f}")
+        least = np.percentile(times, 10, axis=0)
+        print(f"{name:40} {1e3 * np.median(times[:, i]):8.3f} ms, ratio {ratio:.3f}, of the "
+              f"quickest tenth {least[0] / least[i]:.3f}")  # fmt: skip
     if not layers:
         return
     for name, (native, mission, program) in cases.items():

@@ -155,10 +155,6 @@ def _write(
     how = network.preprocessing
     image = noise_batch(network).numpy()
     expected = {m.bits.name: torch_scores(m.reference, image)[0] for m in missions}
-    words = (
-        f"{how.channels} of size {how.input_size[0]} x {how.input_size[1]}, values 0 to 255 over "
-        f"{how.divisor:g}, minus {list(how.mean)}, over {list(how.std)}"
-    )
     write_folder(
         program,
         [m.bits for m in missions],
@@ -166,8 +162,9 @@ def _write(
         folder,
         prefix,
         banner=banner or f"Written by {network.provenance['producer']}",
-        preprocessing=words,
+        preprocessing=how,
         scale=noise_scale(how),
+        version=network.provenance["producer"],
     )
     about = {
         "format": _FORMAT,

@@ -269,7 +269,8 @@ def _search_paper(
         own.x_search,
         pictures.labels(),
         options.budget,
-        complete_only_plan=options.complete_only, in_blocks=options.partial == "blocks",
+        complete_only_plan=options.complete_only,
+        in_blocks=options.partial == "blocks",
         on_progress=lambda done, total: on_progress("search", done, total),
     )
 

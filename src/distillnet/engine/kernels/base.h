@@ -147,6 +147,8 @@ INLINE void keep_bits(float *p, uint32_t bits, ptrdiff_t n)
 /* Zeros for n channels of pixels x0..x1 of a row. */
 INLINE void clear(float *row, ptrdiff_t x0, ptrdiff_t x1, ptrdiff_t pixel, ptrdiff_t n)
 {
+    const vec zero = splat(0.0f);
     for (ptrdiff_t x = x0; x < x1; x++)
-        memset(row + x * pixel, 0, (size_t)n * sizeof(float));
+        for (ptrdiff_t c = 0; c < n; c += LANES)
+            store_some(row + x * pixel + c, zero, n - c);
 }
