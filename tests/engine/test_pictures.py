@@ -1,6 +1,7 @@
 """Preprocessing in C gives the bits that it gives in Python; damaged weights are refused."""
 
 import ctypes
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,40 @@ def test_a_picture_becomes_the_same_bits_in_c(case: str, tmp_path: Path) -> None
         assert call(size=size - 1) == call(stride=3 * width - 1) == 6
         assert call(out=found.ctypes.data + 2) == 4
     assert library.net_preprocess_bytes(0, 5) == library.net_preprocess_bytes(5, 20_000) == 0
+
+
+_PICTURES = """
+#include <stdlib.h>
+#include <string.h>
+#include "model.h"
+int main(void)
+{
+    static const int32_t sides[][2] = {SIDES};
+    for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) {
+        const int32_t w = sides[i][0], h = sides[i][1];
+        const size_t bytes = net_preprocess_bytes(w, h), pixels = 3 * (size_t)w * (size_t)h;
+        uint8_t *rgb = malloc(pixels), *work = malloc(bytes);
+        float *out = malloc(sizeof(float) * NET_CHANNELS * NET_HEIGHT * NET_WIDTH);
+        memset(rgb, 255, pixels);
+        if (net_preprocess(rgb, w, h, 3 * (size_t)w, work, bytes, out) != NET_OK)
+            return 1;
+        free(rgb), free(work), free(out);
+    }
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("case", ["imagenet", "smaller than the crop", "grey", "nearest"])
+def test_nothing_is_read_or_written_beyond_a_picture(case: str, tmp_path: Path) -> None:
+    _native(_CASES[case], tmp_path / "c", "-O0")
+    sides = ", ".join(f"{{{width}, {height}}}" for width, height in _SIZES)
+    (tmp_path / "c" / "main.c").write_text(_PICTURES.replace("SIDES", sides))
+    command = ["cc", "-std=c11", "-O1", "-fsanitize=address,undefined",
+               "-fno-sanitize-recover=all", "main.c", "preprocess.c", "-o", "main"]  # fmt: skip
+    subprocess.run(command, cwd=tmp_path / "c", check=True)
+    done = subprocess.run(["./main"], cwd=tmp_path / "c", capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()[:2000]
 
 
 def test_addresses_between_numbers_and_damaged_weights_are_refused(tmp_path: Path) -> None:
