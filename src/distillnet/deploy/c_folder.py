@@ -72,9 +72,9 @@ class CMission:
     """A mission in a folder, and how far its scores lie from PyTorch's on an image of noise.
 
     ``difference`` is a share of the scores' range; None where no compiler is there to tell.
-    ``mac_ratio`` is what the original carries out over what this mission does, in this folder: several
-    missions share one order of channels, and each may save less than alone; None where older runs
-    do not tell.
+    ``mac_ratio`` is what the original carries out over what this mission does, in this folder:
+    several missions share one order of channels, and each may save less than alone; None where
+    older runs do not tell.
     """
 
     name: str
