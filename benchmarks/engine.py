@@ -25,7 +25,7 @@ from distillnet.cut.cost import cost
 from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import compact, mask
 from distillnet.deploy.bench import interleave, machine
-from distillnet.engine import build_native, compile_compact, emit, write_folder
+from distillnet.engine import build_native, compile_compact, spans, write_folder
 from distillnet.engine.spans import active_strips
 from distillnet.graph import GraphModule, run
 from distillnet.graph.channels import analyse
@@ -68,8 +68,7 @@ def agreement(args: argparse.Namespace, folder: Path) -> None:
             program, mission = compile_compact(small, "m", names)
             where = folder / f"one{i}.{j}"
             where.mkdir()
-            write_folder(program, [mission], {"m": y}, where, "net", banner="benchmark",
-                         preprocessing="none", scale=2.0)  # fmt: skip
+            write_folder(program, [mission], {"m": y}, where, "net", banner="benchmark", scale=2.0)
             alone = build_native(where, "net", graph.input.shape)
             found.append(
                 [relative_difference(n.scores(n.mission(name), x)[0], y)
@@ -186,7 +185,7 @@ def broken_up(args: argparse.Namespace, folder: Path) -> None:
             for way, close in (("spans", 0), ("whole", 10**6)):
                 close_all = functools.partial(active_strips, close=close)
                 with mock.patch.object(
-                    emit, "active_strips", lambda strips, keep, _, do=close_all: do(strips, keep)
+                    spans, "active_strips", lambda strips, keep, _, do=close_all: do(strips, keep)
                 ):
                     native, program, x = build(graph, [Plan(keep)], folder / f"{way}{i}.{j}", flags)
                 convs = [n for n, s in enumerate(program.steps) if s.kernel == "conv"]

@@ -116,8 +116,7 @@ def build(
         expected[name] = y
     program, missions = compile_switchable(graph, wanted)
     folder.mkdir()
-    write_folder(program, missions, expected, folder, "net", banner="benchmark",
-                 preprocessing="none", scale=2.0)  # fmt: skip
+    write_folder(program, missions, expected, folder, "net", banner="benchmark", scale=2.0)
     if flags:
         native_flag = "-march=native" if platform.machine() == "x86_64" else "-mcpu=native"
         native = build_native(folder, "net", graph.input.shape, flags=[native_flag, *flags])

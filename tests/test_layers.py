@@ -15,8 +15,8 @@ import distillnet
 ROOT = Path(distillnet.__file__).parent
 # The rooms, each importing only those before it.
 ORDER = (
-    "errors", "files", "classes", "images", "models", "graph", "cut", "playbook", "refit", "atlas",
-    "evaluate", "search", "job", "engine", "deploy", "reproduce", "cli", "__main__",
+    "errors", "files", "classes", "images", "models", "graph", "cut", "playbook", "engine",
+    "refit", "atlas", "evaluate", "search", "job", "deploy", "reproduce", "cli", "__main__",
 )  # fmt: skip
 # A kit is no module, but a script that a device runs by itself.
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent.name != "kit")

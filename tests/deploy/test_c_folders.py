@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import distillnet as dn
 from commands import run_command
 from distillnet.deploy import TOLERANCE
 from untrained_run import CLASSES, SIDE, net_of, refused
@@ -20,10 +21,12 @@ def test_a_folder_of_c_says_what_torch_says(run: Path, monkeypatch, capsys, tmp_
     assert told["out"] == str(run / "c")
     assert [m["classes"] for m in told["missions"]] == [list(CLASSES[:3])]
     assert told["missions"][0]["difference"] <= told["tolerance"] == TOLERANCE
+    assert told["missions"][0]["mac_ratio"] == dn.open_run(run).result["mac_ratio_c"] > 1
     assert told["arena_share"] < 1.05
     assert told["weight_bytes"] == (run / "c" / "weights.bin").stat().st_size
     promised = {"model.h", "model.c", "weights.bin", "weights.c", "missions", "test_vector.c",
-                "CMakeLists.txt", "Makefile", "README.md", "about.json"}  # fmt: skip
+                "CMakeLists.txt", "Makefile", "README.md", "about.json",
+                "preprocess.c"}  # fmt: skip
     assert {path.name for path in (run / "c").iterdir()} == promised
     source = (run / "c" / "model.c").read_text()
     assert "--format c --prefix bird" in source

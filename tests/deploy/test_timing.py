@@ -50,22 +50,32 @@ def test_a_runtimes_memory_is_that_of_a_process_of_its_own(
 @pytest.mark.slow
 def test_bench_tells_what_the_contract_says(run: Path, monkeypatch, capsys, peaks) -> None:
     run_command(monkeypatch, "bench", str(run), "--runtime", "onnx", "--runtime", "torch",
-                "--model", net_of(run), "--seconds", "0", "--batch", "3", "--json")  # fmt: skip
+                "--model", net_of(run), "--seconds", "0", "--batch", "3", "--memory",
+                "--json")  # fmt: skip
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads((run / "bench.json").read_text())
     assert told["threads"] == 1
     entries = told["entries"]
-    assert [(e["runtime"], e["batch"], e["network"]) for e in entries] == [
-        (runtime, batch, network)
+    assert [(e["runtime"], e["batch"], e["network"], e["written_by"]) for e in entries] == [
+        (runtime, batch, *network)
         for runtime in ("onnx", "torch")
         for batch in (1, 3)
-        for network in ("original", "distilled")
-    ]
+        for network in (
+            ("original", "plain export"), ("original", "distillnet"), ("distilled", "distillnet")
+        )
+    ]  # fmt: skip
+    result = dn.open_run(run).result
+    for entry in entries:
+        assert entry["precision"] == "float32"
+        network = "baseline" if entry["network"] == "original" else "distilled"
+        assert entry["input_size"] == result[network]["input_size"]
+    assert told["run"] == run.name
     for entry in entries:
         assert 0 < entry["p05_ms"] <= entry["median_ms"] <= entry["p95_ms"]
-        assert entry["runs"] >= 20
+        assert entry["runs"] >= 5
         assert entry["bytes"] > 1000
-        assert entry["peak_mb"] == peaks[entry["runtime"], entry["network"], entry["batch"]]
+        file = f"{entry['network']}-{entry['written_by'].replace(' ', '-')}"
+        assert entry["peak_mb"] == peaks[entry["runtime"], file, entry["batch"]]
     assert len(peaks) == len(entries)
     for runtime, ratio in told["time_ratio"].items():
         assert told["realised"][runtime] == pytest.approx(ratio / told["mac_ratio"])
@@ -87,6 +97,21 @@ def test_networks_run_in_turns_and_are_compared_pair_by_pair(run: Path, tmp_path
     timing = time_networks(networks, ["torch"], tmp_path, settings)
     assert [entry.network for entry in timing.entries] == ["original", "distilled"]
     json.dumps(bench_json(timing, 2.0, settings), allow_nan=False)
+
+
+def test_measuring_takes_about_as_long_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("distillnet.deploy.bench.time.perf_counter", lambda: now)
+    for slow, least in ((0.01, 20), (0.7, 2), (9.0, 2)):  # calls of so many seconds, for 8 of them
+        now = 0.0
+        times = interleave([lambda slow=slow: wait(slow), lambda slow=slow: wait(slow)], 8.0, 2)
+        assert len(times) >= least
+        assert now <= max(8.0 + 2 * slow, 3 * 2 * slow)
 
 
 def test_the_original_is_found_again_whatever_form_it_came_in(run: Path, tmp_path: Path) -> None:

@@ -58,9 +58,7 @@ def export(
 ) -> Path:
     expected = {m.name: plain(w) for m, w in zip(missions, wanted, strict=True)}
     folder.mkdir()
-    write_folder(
-        program, missions, expected, folder, "net", banner="tests", preprocessing="none", **options
-    )  # type: ignore[arg-type]
+    write_folder(program, missions, expected, folder, "net", banner="tests", **options)  # type: ignore[arg-type]
     return folder
 
 

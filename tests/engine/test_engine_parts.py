@@ -66,8 +66,7 @@ def test_what_there_is_no_kernel_for_is_named(tmp_path: Path) -> None:
     program, mission = compile_compact(graph, "all", names(7))
     for prefix in ("int", "a-b", "", "7", "test"):
         with pytest.raises(InputError, match="--prefix"):
-            write_folder(program, [mission], {"all": np.zeros(1)}, tmp_path, prefix, banner="b",
-                         preprocessing="p")  # fmt: skip
+            write_folder(program, [mission], {"all": np.zeros(1)}, tmp_path, prefix, banner="b")
         assert not any(tmp_path.iterdir())
 
 

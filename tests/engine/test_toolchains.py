@@ -53,8 +53,7 @@ def test_large_weights_are_put_in_by_the_assembler(
     _, graph, _ = captured("depthwise")
     program, mission = compile_compact(graph, "all", names(7))
     want = masked_scores(graph, Plan(), noise_image((3, SIDE, SIDE), 1.0)).astype(np.float32)
-    write_folder(program, [mission], {"all": want}, tmp_path, prefix, banner="b",
-                 preprocessing="p")  # fmt: skip
+    write_folder(program, [mission], {"all": want}, tmp_path, prefix, banner="b")
     assert "incbin" in (tmp_path / "weights.c").read_text()
     assert run_test_vector(tmp_path, ["cc", "-O1"]).count("PASS") == 1
 
@@ -96,7 +95,7 @@ def test_two_networks_stand_in_one_cmake_project(tmp_path: Path) -> None:
     want = {"all": plain(masked_scores(graph, Plan(), image))}
     for prefix in ("day", "night"):
         (folder := tmp_path / prefix).mkdir()
-        write_folder(program, [mission], want, folder, prefix, banner="b", preprocessing="none")
+        write_folder(program, [mission], want, folder, prefix, banner="b")
     (tmp_path / "app.c").write_text(
         '#include "day/model.h"\n#include "night/model.h"\n'
         "int main(void) { return day_arena_bytes() != night_arena_bytes(); }\n"

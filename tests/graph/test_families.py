@@ -111,7 +111,7 @@ def test_the_c_engine_equals_the_mask(
         plans.append(MissionPlan(name, chosen, tuple(classes)))
     program, missions = compile_switchable(graph, plans)
     assert program.arena_floats - 16 <= 1.05 * program.least_floats
-    write_folder(program, missions, wanted, tmp_path, "net", banner="tests", preprocessing="none")
+    write_folder(program, missions, wanted, tmp_path, "net", banner="tests")
     native = build_native(tmp_path, "net", graph.input.shape, flags=vector_flags(request.node.name))
     for mission in missions:
         native.arena[:] = 0xFF

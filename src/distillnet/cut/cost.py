@@ -37,6 +37,11 @@ __all__ = [
     "node_overhead",
 ]
 
+# Operators that make a channel, or as many features, of each channel by itself.
+_CHANNEL_BY_CHANNEL = frozenset(
+    {"max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "mean", "flatten", "pad",
+     "sample"}
+)  # fmt: skip
 _LRN_PASSES = 5  # squares, two roots, two products
 # A layer writes its output while it is at hand, which takes a fraction of what it takes an operator
 # that reads numbers to write others: on this project's machine 8 MACs for 27 of a pool.
@@ -277,6 +282,9 @@ def need_of_input(graph: Graph, reader: Node, node: Node, need: Tensor) -> Tenso
         for position, source in enumerate(reader.attrs["index"]):
             result[source] |= need[position]
         return result
+    if reader.op in _CHANNEL_BY_CHANNEL:
+        of_channel = need.reshape(node.shape[0], -1).any(1)
+        return of_channel.reshape(-1, *[1] * (len(node.shape) - 1))
     return torch.ones((), dtype=torch.bool)
 
 

@@ -3,7 +3,12 @@
 from distillnet.deploy.agreement import TOLERANCE, Agreement, compare
 from distillnet.deploy.c_folder import CFolder, evaluate_c, export_c
 from distillnet.deploy.exporting import FORMATS, Exported, Form, evaluate_onnx, export, onnx_scores
-from distillnet.deploy.networks import Deployable, distilled_network, original_network
+from distillnet.deploy.networks import (
+    Deployable,
+    distilled_network,
+    original_network,
+    original_networks,
+)
 from distillnet.deploy.onnx_file import OnnxFile, open_onnx, write_onnx
 from distillnet.deploy.quantise import to_half, to_int8
 from distillnet.deploy.runtimes import RUNTIMES, available_runtimes
@@ -28,6 +33,7 @@ __all__ = [
     "onnx_scores",
     "open_onnx",
     "original_network",
+    "original_networks",
     "to_half",
     "to_int8",
     "write_onnx",

@@ -1,8 +1,10 @@
 """Latency of the original and the distilled network side by side.
 
-Both run in turns in one process, A B A B, so that whatever else the machine does falls on both, and
-the ratio of two neighbouring runs is what is reported. The original is the network as distillnet
-writes it, batch norms folded, so that only the distillation makes the difference.
+They run in turns in one process, A B A B, so that whatever else the machine does falls on both, and
+the ratio of two neighbouring runs is what is reported. The original is timed twice: as a plain
+export of the user's module, which is what runs today and what ratios are of, and as distillnet
+would write it, batch norms folded, so that one sees what of the difference distilling made. Every
+runtime computes in float32, whatever it would choose by itself.
 """
 
 import time
@@ -16,26 +18,32 @@ from numpy.typing import NDArray
 
 from distillnet.cut.times import machine
 from distillnet.deploy.c_folder import write_c
-from distillnet.deploy.networks import Deployable
+from distillnet.deploy.networks import PLAIN, Deployable
 from distillnet.deploy.onnx_file import write_onnx
 from distillnet.deploy.peak import peak_mb
 from distillnet.deploy.pt2_file import write_pt2
-from distillnet.deploy.runtimes import file_format, open_runtime
+from distillnet.deploy.runtimes import PRECISION, file_format, open_runtime
+from distillnet.errors import InputError
 from distillnet.playbook.meters import joules_per_call, open_counter
 
-__all__ = ["Entry", "Settings", "Timing", "bench_json", "interleave", "time_networks"]
+__all__ = ["Entry", "Settings", "Timing", "bench_json", "interleave", "time_networks",
+           "written_for"]  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure: threads, images at once beside 1, seconds for each pair of networks."""
+    """How to measure: threads, images at once beside 1, seconds in all, and runs at least of each.
+
+    ``memory``: whether peaks are measured, in a process for each network, which takes seconds.
+    """
 
     threads: int = 1
     batch: int = 16
-    seconds: float = 5.0
-    least_runs: int = 20
+    seconds: float = 10.0
+    least_runs: int = 5
+    memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,10 +51,14 @@ class Entry:
     """Times of one network in one runtime, in ms for a whole batch; ``bytes`` of its file.
 
     ``joules`` are those of the whole machine for a frame, where it counts them.
+    ``written_by`` is "plain export" or "distillnet", ``input_size`` the image's (H, W).
     """
 
     network: str
+    written_by: str
     runtime: str
+    precision: str
+    input_size: tuple[int, int]
     batch: int
     median_ms: float
     p05_ms: float
@@ -59,7 +71,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Timing:
-    """Of all runtimes; ``time_ratio`` is the median of the paired ratios at batch 1."""
+    """Of all runtimes; ``time_ratio`` is the median of the paired ratios at batch 1.
+
+    Of the original as a plain export writes it, where it does, over the distilled network.
+    """
 
     entries: tuple[Entry, ...]
     time_ratio: dict[str, float]
@@ -68,12 +83,14 @@ class Timing:
 def interleave(
     calls: Sequence[Callable[[], Any]], seconds: float, least_runs: int, warm_up: int = 5
 ) -> NDArray[np.float64]:
-    """Seconds (runs, calls) of calls made in turns."""
-    for _ in range(warm_up):
+    """Seconds (runs, calls) of calls made in turns; warming up is part of the time."""
+    end = time.perf_counter() + seconds
+    for i in range(warm_up):
+        if i > 0 and time.perf_counter() > end - seconds / 2:
+            break
         for call in calls:
             call()
     rows: list[list[float]] = []
-    end = time.perf_counter() + seconds
     while len(rows) < least_runs or time.perf_counter() < end:
         row = []
         for call in calls:
@@ -84,9 +101,11 @@ def interleave(
     return np.array(rows)
 
 
-def _write_for(network: Deployable, format_: str, folder: Path) -> Path:
+def written_for(network: Deployable, format_: str, folder: Path) -> Path:
     """The network's file in a format, written once."""
-    path = folder / f"{network.name}.{format_}"
+    if format_ == "c" and network.written_by == PLAIN:
+        raise InputError("found a plain export to C; only distillnet writes C")
+    path = folder / f"{network.name}-{network.written_by.replace(' ', '-')}.{format_}"
     if path.exists():
         return path
     if format_ == "c":
@@ -109,39 +128,51 @@ def time_networks(
     settings: Settings,
     on_progress: Progress = lambda stage, done, of: None,
 ) -> Timing:
-    """Time the original and the distilled network, in this order, in each runtime.
+    """Time forms of the original and, last, the distilled network in each runtime.
 
     Args:
+        networks: ratios are of the first; C has no plain export, and takes the first that
+            distillnet writes.
         folder: for the files that runtimes read.
     """
     entries: list[Entry] = []
     ratios: dict[str, float] = {}
     batches = tuple(dict.fromkeys((1, settings.batch)))
+    seconds = settings.seconds / (len(runtimes) * len(batches))
     done, counter = 0, open_counter()
     for runtime in runtimes:
-        paths = [
-            _write_for(network, file_format(runtime, settings.threads), folder)
-            for network in networks
-        ]
-        for batch in batches:
-            calls, images = [], []
-            for network, path in zip(networks, paths, strict=True):
+        format_ = file_format(runtime, settings.threads)
+        contenders, paths, runs = [], [], []
+        for network in networks:
+            try:
+                path = written_for(network, format_, folder)
                 run = open_runtime(runtime, path, settings.threads)
-                images.append(_noise((batch, *network.shape)))
-                calls.append(lambda run=run, x=images[-1]: run(x))
-            times = interleave(calls, settings.seconds, settings.least_runs)
-            for i, (network, path) in enumerate(zip(networks, paths, strict=True)):
+                run(_noise((1, *network.shape)))
+            except Exception:
+                if network.written_by != PLAIN:
+                    raise
+                continue  # what the user has cannot be exported so; ours can
+            contenders.append(network)
+            paths.append(path)
+            runs.append(run)
+        for batch in batches:
+            images = [_noise((batch, *network.shape)) for network in contenders]
+            calls = [lambda run=run, x=x: run(x) for run, x in zip(runs, images, strict=True)]
+            times = interleave(calls, seconds, settings.least_runs)
+            for i, (network, path) in enumerate(zip(contenders, paths, strict=True)):
                 low, median, high = 1e3 * np.percentile(times[:, i], (5, 50, 95))
-                used = joules_per_call(calls[i], counter, min(1.0, settings.seconds))
-                peak = peak_mb(runtime, path, settings.threads, images[i].shape)
+                shape = images[i].shape
+                peak = peak_mb(runtime, path, settings.threads, shape) if settings.memory else None
+                used = joules_per_call(calls[i], counter, min(1.0, seconds))
                 entries.append(
                     Entry(
-                        network.name, runtime, batch, median, low, high, len(times),
-                        _bytes(path), peak, None if used is None else used / batch,
+                        network.name, network.written_by, runtime, PRECISION, network.shape[1:],
+                        batch, median, low, high, len(times), _bytes(path), peak,
+                        None if used is None else used / batch,
                     )
                 )  # fmt: skip
             if batch == 1:
-                ratios[runtime] = float(np.median(times[:, 0] / times[:, 1]))
+                ratios[runtime] = float(np.median(times[:, 0] / times[:, -1]))
             done += 1
             on_progress("bench", done, len(runtimes) * len(batches))
     return Timing(tuple(entries), ratios)
@@ -152,9 +183,12 @@ def _noise(shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
-def bench_json(timing: Timing, mac_ratio: float, settings: Settings) -> dict[str, Any]:
-    """The content of ``bench.json``."""
+def bench_json(
+    timing: Timing, mac_ratio: float, settings: Settings, run: str = ""
+) -> dict[str, Any]:
+    """The content of ``bench.json``; ``run`` is what its picture calls the distilled network."""
     return {
+        "run": run,
         "threads": settings.threads,
         "machine": machine(),
         "entries": [asdict(entry) for entry in timing.entries],

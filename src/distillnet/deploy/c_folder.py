@@ -30,6 +30,7 @@ from distillnet.engine import (
     build_native,
     check_prefix,
     compiler,
+    computed_macs,
     identifier,
     write_folder,
 )
@@ -71,11 +72,15 @@ class CMission:
     """A mission in a folder, and how far its scores lie from PyTorch's on an image of noise.
 
     ``difference`` is a share of the scores' range; None where no compiler is there to tell.
+    ``mac_ratio`` is what the original carries out over what this mission does, in this folder:
+    several missions share one order of channels, and each may save less than alone; None where
+    older runs do not tell.
     """
 
     name: str
     classes: tuple[str, ...]
     difference: float | None
+    mac_ratio: float | None
 
 
 @dataclass(frozen=True)
@@ -132,10 +137,15 @@ def export_c(
         missions = [mission]
     _write(program, missions, folder, prefix, banner, distilled)
     differences = _differences(folder, missions, distilled)
+    whole = computed_macs(program, {})
+    ratios = [
+        whole / computed_macs(program, m.bits.keep) if as_missions else run.result["mac_ratio_c"]
+        for m in missions
+    ]
     return CFolder(
         tuple(
-            CMission(m.bits.name, m.bits.classes, d)
-            for m, d in zip(missions, differences, strict=True)
+            CMission(m.bits.name, m.bits.classes, d, ratio)
+            for m, d, ratio in zip(missions, differences, ratios, strict=True)
         ),
         as_missions,
         4 * program.arena_floats,
@@ -155,10 +165,6 @@ def _write(
     how = network.preprocessing
     image = noise_batch(network).numpy()
     expected = {m.bits.name: torch_scores(m.reference, image)[0] for m in missions}
-    words = (
-        f"{how.channels} of size {how.input_size[0]} x {how.input_size[1]}, values 0 to 255 over "
-        f"{how.divisor:g}, minus {list(how.mean)}, over {list(how.std)}"
-    )
     write_folder(
         program,
         [m.bits for m in missions],
@@ -166,8 +172,9 @@ def _write(
         folder,
         prefix,
         banner=banner or f"Written by {network.provenance['producer']}",
-        preprocessing=words,
+        preprocessing=how if network.shape[0] == (1 if how.channels == "L" else 3) else None,
         scale=noise_scale(how),
+        version=network.provenance.get("producer", "distillnet"),
     )
     about = {
         "format": _FORMAT,

@@ -38,6 +38,7 @@ __all__ = [
     "mission_name",
     "noise_batch",
     "noise_scale",
+    "plans_of_runs",
     "switchable_program",
     "torch_scores",
 ]
@@ -91,7 +92,28 @@ def switchable_program(
     Raises:
         InputError: runs of different networks, or one that does not stand on the original weights.
     """
-    for other in (run, *others):
+    graph, plans = plans_of_runs((run, *others), named)
+    wanted: list[MissionPlan] = []
+    references: list[nn.Module] = []
+    for one, plan in zip((run, *others), plans, strict=True):
+        references.append(_Outputs(GraphModule(mask(graph, plan)).eval(), one.mission.indices))
+        _check_weights(one, references[-1])
+        name = mission_name(one, [m.name for m in wanted])
+        wanted.append(MissionPlan(name, plan, one.mission.names))
+    program, bits = compile_switchable(graph, wanted)
+    return program, [ReferencedMission(b, r) for b, r in zip(bits, references, strict=True)]
+
+
+def plans_of_runs(runs: Sequence[Run], named: str | None = None) -> tuple[Graph, list[Plan]]:
+    """The original of all of ``runs`` at their input size, and what their bitmaps keep of it.
+
+    ``named`` is the original as the user names it now, see ``original_model``.
+
+    Raises:
+        InputError: runs of different networks, or bitmaps of another one.
+    """
+    run = runs[0]
+    for other in runs:
         same = (
             other.result["model"] == run.result["model"]
             and other.weights_sha256 == run.weights_sha256
@@ -113,17 +135,9 @@ def switchable_program(
             "back, or export without --switchable"
         ) from error
     graph = capture_model(model, (height, width))
-    plans = [Plan(_bitmaps(r), r.mission.indices) for r in (run, *others)]
-    _check_bitmaps(graph, (run, *others), plans)
-    wanted: list[MissionPlan] = []
-    references: list[nn.Module] = []
-    for one, plan in zip((run, *others), plans, strict=True):
-        references.append(_Outputs(GraphModule(mask(graph, plan)).eval(), one.mission.indices))
-        _check_weights(one, references[-1])
-        name = mission_name(one, [m.name for m in wanted])
-        wanted.append(MissionPlan(name, plan, one.mission.names))
-    program, bits = compile_switchable(graph, wanted)
-    return program, [ReferencedMission(b, r) for b, r in zip(bits, references, strict=True)]
+    plans = [Plan(_bitmaps(r), r.mission.indices) for r in runs]
+    _check_bitmaps(graph, runs, plans)
+    return graph, plans
 
 
 class _Outputs(nn.Module):

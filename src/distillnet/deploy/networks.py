@@ -19,12 +19,18 @@ from distillnet.models import Model, load_model, random_model
 from distillnet.models.programs import load_program
 
 __all__ = [
+    "OURS",
+    "PLAIN",
     "Deployable",
     "WithPreprocessing",
     "distilled_network",
     "original_model",
     "original_network",
+    "original_networks",
 ]
+
+
+PLAIN, OURS = "plain export", "distillnet"
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Deployable:
         module: float32 (N, C, H, W), normalised -> scores (N, classes).
         classes: names of the scores.
         provenance: what the file says of where it comes from.
+        written_by: "distillnet", or "plain export" of a module as the user has it.
     """
 
     name: str
@@ -43,6 +50,7 @@ class Deployable:
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     provenance: dict[str, str]
+    written_by: str = OURS
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -109,7 +117,15 @@ def original_model(run: Run, size: Size | None = None, named: str | None = None)
 
 
 def original_network(run: Run, named: str | None = None) -> tuple[Deployable, bool]:
-    """The network that a run came from, and whether its weights are the original's own.
+    """The network as distillnet writes it, and whether its weights are its own."""
+    _, ours, own = original_networks(run, named)
+    return ours, own
+
+
+def original_networks(run: Run, named: str | None = None) -> tuple[Deployable, Deployable, bool]:
+    """The network that a run came from, as the user has it and as distillnet writes it.
+
+    Beside them stands whether the weights are the original's own.
 
     Where weights are not at hand, random ones take their place: the time is the same.
 
@@ -130,7 +146,8 @@ def original_network(run: Run, named: str | None = None) -> tuple[Deployable, bo
     module = GraphModule(capture_model(model, (height, width))).eval()
     how = model.preprocessing.with_input_size((height, width))
     provenance = {"model": model_name(spec), "weights_sha256": model.weights_sha256}
-    return _deployable("original", module, how, tuple(model.classes.names), provenance), own
+    ours = _deployable("original", module, how, tuple(model.classes.names), provenance)
+    return replace(ours, module=model.module, written_by=PLAIN), ours, own
 
 
 def _spec(run: Run) -> str:

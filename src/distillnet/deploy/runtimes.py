@@ -20,8 +20,9 @@ from distillnet.errors import InputError
 from distillnet.graph import fast_layout
 from distillnet.models.programs import load_program
 
-__all__ = ["RUNTIMES", "available_runtimes", "file_format", "open_runtime"]
+__all__ = ["PRECISION", "RUNTIMES", "available_runtimes", "file_format", "open_runtime"]
 
+PRECISION = "float32"  # of every runtime here, also where it would choose less by itself
 Run = Callable[[NDArray[np.float32]], Any]
 
 
@@ -35,8 +36,13 @@ class _Runtime:
     open: Callable[[Path, int], Run]
 
 
-def _torch(path: Path, threads: int) -> Run:
+def _prepare_torch(threads: int) -> None:
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")  # else products of matrices may be bfloat16
+
+
+def _torch(path: Path, threads: int) -> Run:
+    _prepare_torch(threads)
     module = load_program(path).module
 
     def run(x_nchw: NDArray[np.float32]) -> Any:
@@ -52,7 +58,7 @@ def _compiled(path: Path, threads: int) -> Run:
             "the runtime compiled needs a C++ compiler, and there is none; install g++, or leave "
             "this runtime out"
         )
-    torch.set_num_threads(threads)
+    _prepare_torch(threads)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         compiled = torch.compile(load_program(path).module, dynamic=False)
@@ -70,7 +76,9 @@ def _onnx(path: Path, threads: int) -> Run:
 
 def _openvino(path: Path, threads: int) -> Run:
     core = need("openvino", "openvino").Core()
-    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    # By itself it computes in bfloat16 where the processor can.
+    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY",
+               "INFERENCE_PRECISION_HINT": "f32"}  # fmt: skip
     compiled = core.compile_model(str(path), "CPU", options)
     request = compiled.create_infer_request()
 

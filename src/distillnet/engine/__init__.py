@@ -8,8 +8,9 @@ lie, ``packing`` lays weights out, ``spans`` turns bitmaps into what is computed
 
 from distillnet.engine.emit import MissionBits
 from distillnet.engine.folder import check_prefix, identifier, noise_image, write_folder
-from distillnet.engine.missions import MissionPlan, compile_compact, compile_switchable
+from distillnet.engine.missions import MissionPlan, compile_compact, compile_switchable, macs_in_c
 from distillnet.engine.native import COMPILERS, Native, build_native, compiler
+from distillnet.engine.spans import computed_macs
 from distillnet.engine.steps import Program
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "compile_compact",
     "compile_switchable",
     "compiler",
+    "computed_macs",
     "identifier",
+    "macs_in_c",
     "noise_image",
     "write_folder",
 ]

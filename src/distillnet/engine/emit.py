@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillnet.engine.literals import c_array, c_comment, c_float, c_text
-from distillnet.engine.spans import ActiveStrip, active_strips, bit_words
+from distillnet.engine.spans import ActiveStrip, bit_words, strips_of_step
 from distillnet.engine.steps import Place, Program, Step
 
 __all__ = ["MissionBits", "fill_template", "mission_source", "model_source"]
@@ -47,10 +47,6 @@ _FILES = {
 _WEIGHTED = {
     "conv", "depthwise", "affine", "lrn", "layer_norm", "group_norm", "channel_conv",
 }  # fmt: skip
-
-# Depthwise kernels compute four places of a row at once, so short gaps cost as much as they save;
-# convolutions gather any places.
-_DEPTHWISE_GAP = 3
 
 
 @dataclass(frozen=True)
@@ -304,11 +300,7 @@ def mission_source(program: Program, mission: MissionBits, common: Mapping[str, 
             parts.append(c_array("uint16_t", f"bits_{i}", bit_words(keep).reshape(-1).tolist()))
             layers.append(f"{{NULL, NULL, bits_{i}, 0}}")
             continue
-        if whole or keep is None:
-            active = tuple(ActiveStrip(strip) for strip in step.strips)
-        else:
-            close = _DEPTHWISE_GAP if step.kernel == "depthwise" else 0
-            active = active_strips(step.strips, keep, close)
+        active = strips_of_step(step, keep)
         strips, spans, bits = _strip_rows(active, math.prod(slot.shape[1:]))
         parts.append(c_array("@NAME@_strip", f"strips_{i}", strips, 1))
         if spans:

@@ -9,13 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillnet.engine.emit import MissionBits, fill_template, mission_source, model_source
+from distillnet.engine.literals import c_text
+from distillnet.engine.preprocess import preprocess_values
 from distillnet.engine.steps import Program
 from distillnet.errors import InputError
+from distillnet.images.preprocessing import Preprocessing
 
 __all__ = ["check_prefix", "identifier", "noise_image", "write_folder"]
 
 Floats = NDArray[np.float32]
 _LARGEST_ARRAY = 2_000_000
+_PER_LINE = 64  # bytes of a weights.c
 _KEYWORDS = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if
     inline int long main register restrict return short signed sizeof static struct switch typedef
@@ -81,16 +85,18 @@ def write_folder(
     prefix: str,
     *,
     banner: str,
-    preprocessing: str,
+    preprocessing: Preprocessing | None = None,
     scale: float = 1.0,
+    version: str = "distillnet",
 ) -> None:
     """Write a program and its missions into an existing folder.
 
     Args:
         expected: scores of ``noise_image`` by mission, in the mission's order.
         banner: where this comes from: the command and the version.
-        preprocessing: how images are normalised, in words.
+        preprocessing: how images become the input, to be done in C as well; None leaves it out.
         scale: of the test image.
+        version: of what writes this.
 
     Raises:
         InputError: the prefix is no name in C.
@@ -98,6 +104,7 @@ def write_folder(
     check_prefix(prefix)
     channels, height, width = program.places[program.input].shape
     data = program.weights.astype("<f4")
+    units = [f"missions/{m.name}" for m in missions] + ["preprocess"] * (preprocessing is not None)
     common: dict[str, object] = {
         "NAME": prefix,
         "UPPER": prefix.upper(),
@@ -118,14 +125,19 @@ def write_folder(
             f"- `{prefix}_mission_{m.name}`: {', '.join(m.classes)}" for m in missions
         ),
         "FIRST": missions[0].name,
-        "OBJECTS": " ".join(f"missions/{m.name}.o" for m in missions),
-        "SOURCES": " ".join(f"missions/{m.name}.c" for m in missions),
-        "PREPROCESSING": preprocessing,
+        "OBJECTS": " ".join(f"{name}.o" for name in units),
+        "SOURCES": " ".join(f"{name}.c" for name in units),
+        "WEIGHT": "float",
+        "VERSION": version,
+        "CLASSES": "".join(_class_names(prefix, m) for m in missions),
         "SCALE": f"{float(np.float32(scale))!r}f",
     }
+    common |= preprocess_values(preprocessing, common)
     written = model_source(program, common)
     for mission in missions:
         written[f"missions/{mission.name}.c"] = mission_source(program, mission, common)
+    if preprocessing is not None:
+        written["preprocess.c"] = fill_template("preprocess.c", common)
     common["TABLES"], common["ROWS"] = _expected_tables(missions, expected, prefix)
     for name in ("test_vector.c", "Makefile", "CMakeLists.txt", "README.md"):
         written[name] = fill_template(name, common)
@@ -147,19 +159,28 @@ def _expected_tables(
     return "".join(tables), "".join(rows)
 
 
-def _write_array(data: Floats, path: Path, common: Mapping[str, object]) -> None:
-    """Weights as C; nine digits give every float32 back exactly.
+def _class_names(prefix: str, mission: MissionBits) -> str:
+    """A mission's classes as macros, so that a program may use them where it is compiled."""
+    name = f"{prefix}_{mission.name}".upper()
+    names = ", ".join(c_text(c) for c in mission.classes)
+    return (
+        f"/* Scores of {prefix}_mission_{mission.name}, in this order. */\n"
+        f"#define {name}_N_CLASSES {len(mission.classes)}\n"
+        f"#define {name}_CLASSES {{{names}}}\n"
+    )
 
-    Compilers take minutes and gigabytes for arrays of many millions, so those of large networks are
-    put in by the assembler.
+
+def _write_array(data: Floats, path: Path, common: Mapping[str, object]) -> None:
+    """Weights as C: their bytes in strings, which compilers read far more quickly than numbers.
+
+    Those of large networks are put in by the assembler.
     """
     if len(data) > _LARGEST_ARRAY:
         path.write_text(fill_template("weights.c", common), encoding="utf-8")
         return
-    name = f"{common['NAME']}_weights[{common['UPPER']}_N_WEIGHTS]"
-    head = (
-        f'/* {common["BANNER"]} */\n#include "model.h"\n\nextern const float {name};\n'
-        f"_Alignas(64) const float {name} = {{\n"
-    )
-    body = "".join(["0,\n" if v == 0 else f"{v:.8e}f,\n" for v in data.tolist()])
-    path.write_text(head + body + "};\n", encoding="utf-8")
+    octal = np.array([b"\\%03o" % byte for byte in range(256)])
+    codes = octal[np.frombuffer(data.tobytes(), np.uint8)].tobytes()
+    size = 4 * _PER_LINE  # of four characters for a byte
+    lines = b'"\n"'.join(codes[i : i + size] for i in range(0, len(codes), size))
+    text = fill_template("weights_text.c", common).encode()
+    path.write_bytes(text.replace(b"$BYTES$", b'"' + lines + b'"'))

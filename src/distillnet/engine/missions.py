@@ -18,11 +18,12 @@ from distillnet.engine.emit import MissionBits
 from distillnet.engine.need import Keeps, with_needed_masks
 from distillnet.engine.ordering import with_like_bitmaps_together
 from distillnet.engine.placing import compile_graph
+from distillnet.engine.spans import computed_macs
 from distillnet.engine.steps import Program
+from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph
-from distillnet.graph.operators import LAYERS
 
-__all__ = ["MissionPlan", "compile_compact", "compile_switchable"]
+__all__ = ["MissionPlan", "compile_compact", "compile_switchable", "macs_in_c"]
 
 Keep = NDArray[np.bool_]
 _SLOT = ":mission"
@@ -77,6 +78,22 @@ def compile_switchable(
     )
 
 
+def macs_in_c(graph: Graph, plan: Plan | None = None) -> int | None:
+    """Multiply-adds that the C of a network carries out for an image; None where it cannot.
+
+    Of the network as it is, its own masks skipped; with a ``plan``, of the whole network with this
+    plan as a mission. Whole blocks of channels count, at all places that one of them needs.
+    """
+    try:
+        if plan is None:
+            program, bits = compile_compact(graph, _SLOT, ())
+        else:
+            program, (bits,) = compile_switchable(graph, [MissionPlan(_SLOT, plan, ())])
+    except UnsupportedError:
+        return None
+    return computed_macs(program, bits.keep)
+
+
 def _compile(
     graph: Graph, missions: Sequence[Keeps]
 ) -> tuple[Program, tuple[dict[str, Keep], ...]]:
@@ -106,12 +123,12 @@ def _own_masks(graph: Graph) -> dict[str, Keep]:
 
 
 def _with_slots(graph: Graph, sites: Collection[str]) -> Graph:
-    """The graph with a mask after each of ``sites``, and one after the layer of the scores."""
+    """The graph with a mask after each of ``sites``, and one after the scores."""
     return insert_masks(
         graph,
         {
             node.name: (f"{node.name}{_SLOT}", torch.ones(node.shape, dtype=torch.bool))
             for node in graph.nodes
-            if node.name in sites or (node.name == graph.output and node.op in LAYERS)
+            if node.name in sites or node.name == graph.output
         },
     )

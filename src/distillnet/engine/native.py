@@ -55,12 +55,13 @@ class Native:
     """A compiled network: its missions, its weights, and an arena of its own.
 
     Attributes:
-        run: of the library, ``PREFIX_run_in``, on addresses.
+        run: of the library, ``PREFIX_run_in``, on addresses; ``check`` is ``PREFIX_check``.
         arena: as it is passed, aligned; one call at a time may use it.
     """
 
     library: ctypes.CDLL
     run: Callable[..., int]
+    check: Callable[..., int]
     prefix: str
     weights: Floats
     arena: NDArray[np.uint8]
@@ -71,7 +72,7 @@ class Native:
         """A copy of a mission, with the weights that were read from the file.
 
         Raises:
-            InputError: the library has no such mission.
+            InputError: the library has no such mission, or the weights are not its own.
         """
         try:
             constant = _Mission.in_dll(self.library, f"{self.prefix}_mission_{name}")
@@ -82,6 +83,11 @@ class Native:
             ) from error
         mission = _Mission.from_buffer_copy(constant)
         mission.weights = self.weights.ctypes.data
+        if (status := self.check(ctypes.addressof(mission))) != 0:
+            raise InputError(
+                f"the weights beside {self.library._name} are damaged, or of another network "
+                f"(error {status}); expected those that were exported with its code. Export again"
+            )
         return mission
 
     def scores(self, mission: _Mission, x_nchw: Floats) -> Floats:
@@ -132,6 +138,7 @@ def build_native(
         cc or compiler(), *FLAGS, *([_native_flag()] if flags is None else flags),
         f"-D{prefix.upper()}_WEIGHTS_FROM_FILE", "-shared", "-fPIC",
         str(folder / "model.c"), *sorted(map(str, (folder / "missions").glob("*.c"))),
+        *sorted(map(str, folder.glob("preprocess.c"))),
         "-lm", "-o", str(library),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -145,9 +152,12 @@ def build_native(
     size = int(count())
     run, void = getattr(loaded, f"{prefix}_run_in"), ctypes.c_void_p
     run.argtypes = (void, void, ctypes.c_size_t, void, void)
+    check = getattr(loaded, f"{prefix}_check")
+    check.argtypes = (void,)
     room = np.empty(size + 64, np.uint8)
     start = -room.ctypes.data % 64
     weights = np.fromfile(folder / "weights.bin", "<f4").astype(np.float32, copy=False)
     return Native(
-        loaded, run, prefix, weights, room[start : start + size], room.ctypes.data + start, shape
-    )
+        loaded, run, check, prefix, weights, room[start : start + size], room.ctypes.data + start,
+        shape,
+    )  # fmt: skip

@@ -6,18 +6,23 @@ skipping pays from the first place: where 1 % are missing, one by one, convoluti
 time of whole maps (benchmarks/engine.py spans). So a layer is dense only where nothing is missing.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distillnet.engine.steps import BLOCK, Strip
+from distillnet.engine.steps import BLOCK, Program, Step, Strip
 
-__all__ = ["ActiveStrip", "Span", "active_strips", "bit_words"]
+__all__ = ["ActiveStrip", "Span", "active_strips", "bit_words", "computed_macs", "strips_of_step"]
 
 Keep = NDArray[np.bool_]
 _WHOLE = 0xFFFF
+
+# Depthwise kernels compute four places of a row at once, so short gaps cost as much as they save;
+# convolutions gather any places.
+_DEPTHWISE_GAP = 3
 
 
 @dataclass(frozen=True)
@@ -96,3 +101,28 @@ def active_strips(
         whole = bool((bits == _WHOLE).all())
         result.append(ActiveStrip(strip, spans, None if whole else bits))
     return tuple(result)
+
+
+def strips_of_step(step: Step, keep_chw: Keep | None) -> tuple[ActiveStrip, ...]:
+    """The strips of a convolution under a mission's keep map; all of it where there is none."""
+    if keep_chw is None or keep_chw.all():
+        return tuple(ActiveStrip(strip) for strip in step.strips)
+    return active_strips(step.strips, keep_chw, _DEPTHWISE_GAP * (step.kernel == "depthwise"))
+
+
+def computed_macs(program: Program, keep: Mapping[str, Keep]) -> int:
+    """Multiply-adds that the C code carries out for a mission, by slot its keep map (C, H, W).
+
+    Whole blocks of channels at all places that any channel of a strip needs: what its time follows.
+    """
+    total = 0
+    for step in program.steps:
+        if step.kernel not in ("conv", "depthwise"):
+            continue
+        source = step.settings["source"] if step.kernel == "conv" else 1
+        taps = math.prod(step.settings["kernel"]) * source
+        size = math.prod(program.places[step.writes].shape[1:])
+        for part in strips_of_step(step, keep.get(step.slot or "")):
+            blocks = -(-len(part.strip.channels) // BLOCK)
+            total += part.places(size) * blocks * BLOCK * taps
+    return total

@@ -103,6 +103,7 @@ def document_of(
     check: Callable[[Any], None] | None = None,
     *,
     without: Collection[str] = (),
+    later: Collection[str] = (),
     **others: Any,
 ) -> type[Document]:
     """The schema of what ``dataclasses.asdict`` makes of a dataclass.
@@ -110,6 +111,7 @@ def document_of(
     Args:
         check: called with each document; raises ValueError where values do not fit together.
         without: keys that are not written.
+        later: keys that older files lack, and that are then what the dataclass has by default.
         others: types of further keys, or of those whose values JSON writes another way.
 
     >>> from dataclasses import dataclass
@@ -120,10 +122,12 @@ def document_of(
     1
     """
     hints = get_type_hints(kind)
-    members = {f.name: hints[f.name] for f in fields(kind) if f.name not in without} | others
+    written = [f for f in fields(kind) if f.name not in without]
+    members = {f.name: hints[f.name] for f in written if f.name not in later} | others
+    new = [(f.name, hints[f.name], f.default) for f in written if f.name in later]
     namespace = {"__post_init__": check} if check else {}
     return cast(
         type[Document],
-        msgspec.defstruct(kind.__name__, members.items(), bases=(Document,), namespace=namespace,
-                          frozen=True, forbid_unknown_fields=True),
+        msgspec.defstruct(kind.__name__, [*members.items(), *new], bases=(Document,),
+                          namespace=namespace, frozen=True, forbid_unknown_fields=True),
     )  # fmt: skip

@@ -9,7 +9,7 @@ _STATISTICS = ("atlas.json", "manifest.json", f"{_NUMBER}.safetensors")
 _NETWORK = ("result.json", "model.pt2", "bitmaps.safetensors")
 _C = (
     *("about.json", "CMakeLists.txt", "Makefile", "README.md", "missions/*.c", "model.c"),
-    *("model.h", "test_vector.c", "weights.bin", "weights.c"),
+    *("model.h", "preprocess.c", "test_vector.c", "weights.bin", "weights.c"),
 )
 _BUILT = ("*.o", "lib*.a", "missions/*.o", "test_vector")  # by the Makefile
 

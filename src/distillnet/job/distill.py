@@ -271,6 +271,7 @@ def _search_paper(
         pictures.labels(),
         options.budget,
         complete_only_plan=options.complete_only,
+        in_blocks=options.partial == "blocks",
         on_progress=lambda done, total: on_progress("search", done, total),
     )
 

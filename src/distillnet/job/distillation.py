@@ -7,6 +7,7 @@ from typing import Any
 from distillnet.classes import Mission
 from distillnet.cut.cost import Cost, inception_macs
 from distillnet.cut.plan import Plan
+from distillnet.engine import macs_in_c
 from distillnet.evaluate import Evaluation, loss_interval_pp, loss_pp, worst_class_loss_pp
 from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
@@ -96,6 +97,23 @@ class Distillation:
     @property
     def mac_ratio_with_partial(self) -> float:
         return self.cost_before.macs / self.cost_after.macs_with_partial
+
+    @property
+    def mac_ratio_c(self) -> float | None:
+        """Of what the C that ``export`` writes carries out: whole blocks of channels, skipped ones.
+
+        None where the C engine lacks an operator of the network.
+        """
+        before, after = macs_in_c(self.graph), macs_in_c(self.compact)
+        return before / after if before and after else None
+
+    @property
+    def mac_ratio_c_switchable(self) -> float | None:
+        """The same with all weights kept, as a mission; None too where weights were refitted."""
+        if self.options.method != "paper":
+            return None
+        before, after = macs_in_c(self.graph), macs_in_c(self.graph, self.plan)
+        return before / after if before and after else None
 
     @property
     def inception_mac_ratio(self) -> float | None:

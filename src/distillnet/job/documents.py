@@ -34,6 +34,7 @@ __all__ = [
 
 FORMAT = 4
 NOT_NOTED = ("times",)  # options that lie in a file of their own
+_LATER = ("partial",)  # options that runs of earlier versions lack
 _MOST_CLASSES = 100_000  # ImageNet's largest form has 21,841
 
 _NClasses = Annotated[int, Meta(ge=2, le=_MOST_CLASSES)]
@@ -86,7 +87,7 @@ class MissionDocument(Document, frozen=True):
     classes: Annotated[list[_Class], Meta(min_length=1)]
     preprocessing: _Preprocessing
     options: document_of(  # type: ignore[valid-type]
-        Options, without=NOT_NOTED, budget=document_of(Budget)
+        Options, without=NOT_NOTED, later=_LATER, budget=document_of(Budget)
     )
     seed: Count
     thresholds: dict[Text, float | None]
@@ -165,6 +166,8 @@ class ResultDocument(Document, frozen=True):
         document_of(LayerReport, threshold=float | None, compression_ratio=float | None)  # type: ignore[valid-type]
     ]
     unreadable: list[Text]
+    mac_ratio_c: Positive | None = None  # in both forms; runs of earlier versions lack them
+    mac_ratio_c_switchable: Positive | None = None
 
     def __post_init__(self) -> None:
         _check_classes(self.classes, self.n_classes)

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from distillnet.images import BatchStream, ImageSet
     from distillnet.images.preprocessing import Preprocessing
 
-__all__ = ["AIMS", "METHODS", "SCORE_NAMES", "SURGEON", "Options"]
+__all__ = ["AIMS", "METHODS", "PARTIAL", "SCORE_NAMES", "SURGEON", "Options"]
 
 METHODS = ("best", "paper")
 AIMS = ("time", "macs")
+PARTIAL = ("neurons", "blocks")
 SURGEON = "surgeon"  # not a score of neurons, but an order in which channels go
 SCORE_NAMES = ("heat", "variance", "sensitivity", "l1", "random")  # of search.SCORES
 
@@ -45,6 +46,7 @@ class Options:
     param_weight: float = 0.1
     element_cost: float = -1.0  # until it is told by ``times``
     complete_only: bool = False
+    partial: str = "neurons"  # or blocks: as many channels at once as the C engine computes
     tune: bool = False
     seen: bool | None = None
     seed: int = 0
@@ -66,6 +68,8 @@ class Options:
             )
         if self.tune and self.method != "best":
             raise InputError(f"found --tune with the method {self.method}; only best takes it")
+        if self.partial not in PARTIAL:
+            raise InputError(f"found {self.partial!r} to remove; expected {' or '.join(PARTIAL)}")
         if self.round_to < 1:
             raise InputError(f"found --round-to {self.round_to}; expected 1 or more")
         if not 0 <= self.max_unreadable_percent <= 100:

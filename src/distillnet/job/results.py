@@ -42,6 +42,8 @@ def result_json(done: Distillation) -> dict[str, Any]:
         "distilled": _network(done.found.graph, done.cost_after, done.distilled),
         "mac_ratio": done.mac_ratio,
         "mac_ratio_with_partial": done.mac_ratio_with_partial,
+        "mac_ratio_c": done.mac_ratio_c,
+        "mac_ratio_c_switchable": done.mac_ratio_c_switchable,
         "inception_mac_ratio": done.inception_mac_ratio,
         "param_ratio": done.param_ratio,
         "loss_pp": done.loss_pp,

@@ -39,7 +39,7 @@ from distillnet.search.curves import allocate, measure
 from distillnet.search.found import Found
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.scores import Score
-from distillnet.search.units import Cut, Unit, channel_units, neuron_units
+from distillnet.search.units import Cut, Unit, block_units, channel_units, neuron_units
 
 __all__ = ["search_paper"]
 
@@ -89,6 +89,7 @@ def search_paper(
     budget: Budget,
     *,
     complete_only_plan: bool = False,
+    in_blocks: bool = False,
     ranking_images_per_class: int = 12,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Found:
@@ -101,12 +102,15 @@ def search_paper(
     Args:
         x_nchw: search images; no statistics were made of them and no figure is reported on them.
         labels_n: positions in the mission.
+        in_blocks: remove places for as many channels as the C engine computes together, instead of
+            single neurons.
     """
     target = budget.target_macs or budget.target_params
     whole_channels = complete_only_plan or bool(target)
-    units = (
-        channel_units(graph, channels, score) if whole_channels else neuron_units(channels, score)
-    )
+    if whole_channels:
+        units = channel_units(graph, channels, score)
+    else:
+        units = (block_units if in_blocks else neuron_units)(channels, score)
     size = _size_function(budget, whole_channels)
     steps = len(units) + _TRIALS
     ranking = _ranking_images(labels_n, ranking_images_per_class)

@@ -8,11 +8,17 @@ import torch
 from torch import Tensor
 
 from distillnet.cut.bitmaps import bitmap, fuse, quantile_threshold
+from distillnet.engine.ordering import alike_together
+from distillnet.engine.packing import blocks_at_once
+from distillnet.engine.steps import BLOCK
 from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
 from distillnet.search.scores import Score
 
-__all__ = ["Cut", "Unit", "channel_units", "neuron_units"]
+__all__ = ["Cut", "Unit", "block_units", "channel_units", "neuron_units"]
+
+# Shares at which maps of a site are compared to find the channels that go together.
+_COMPARED = (0.3, 0.5, 0.7, 0.85)
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,48 @@ def neuron_units(channels: Channels, score: Score) -> tuple[Unit, ...]:
         return Unit((site,), cut)
 
     return tuple(unit(site) for site in channels.sites)
+
+
+def block_units(channels: Channels, score: Score) -> tuple[Unit, ...]:
+    """One unit a site, cut place by place for as many channels as the C engine computes together.
+
+    Channels whose maps are alike make a block before any threshold is fixed; a place of a block has
+    the mean score of its channels there. So what goes is skipped, and not just set to zero.
+    """
+
+    def unit(site: str) -> Unit:
+        blocks: list[Tensor] = []
+
+        def cut(share: float) -> dict[str, Cut]:
+            values = score(site)
+            if not blocks:
+                blocks.extend(_blocks(values))
+            of_block = torch.stack([values[:, block].mean(1) for block in blocks], 1)
+            threshold = quantile_threshold(of_block, share)
+            keep_k = torch.empty(values.shape, dtype=torch.bool)
+            for block, stays in zip(blocks, bitmap(of_block, threshold).unbind(1), strict=True):
+                keep_k[:, block] = stays[:, None]
+            return {site: Cut(threshold, keep_k)}
+
+        return Unit((site,), cut)
+
+    return tuple(unit(site) for site in channels.sites)
+
+
+def _blocks(values: Tensor) -> list[Tensor]:
+    """Channels that are computed together, indices by block, for scores (K, C, H, W) or (K, F)."""
+    n, places = values.shape[1], values[0, 0].numel()
+    if places == 1:  # a neuron is a channel there, and goes as a whole
+        return list(torch.arange(n)[:, None])
+    hottest = values.amax(0).reshape(n, -1)
+    ranked = hottest.flatten().sort().values
+    levels = [ranked[int(share * (len(ranked) - 1))] for share in _COMPARED]
+    maps = torch.cat([hottest > level for level in levels], 1).numpy()
+    order, blocks, first = torch.from_numpy(alike_together(maps)), [], 0
+    for count in blocks_at_once(places, -(-n // BLOCK)):
+        blocks.append(order[first : first + count * BLOCK])
+        first += count * BLOCK
+    return blocks
 
 
 def channel_units(graph: Graph, channels: Channels, score: Score) -> tuple[Unit, ...]:

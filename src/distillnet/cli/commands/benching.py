@@ -12,6 +12,7 @@ from distillnet.cli.checks import check_run
 from distillnet.cli.groups import NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_line, print_table, progress, warn
+from distillnet.cli.process.terminal import printable
 from distillnet.cut.times import times_cache
 from distillnet.files import check_writable, new_file, new_folder
 from distillnet.files.results import KIT
@@ -70,10 +71,10 @@ def bench_command(
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="How long to measure each pair of networks.",
+            help="How long to measure in all; writing and compiling the networks comes on top.",
             rich_help_panel=SELDOM,
         ),
-    ] = 5.0,
+    ] = 10.0,
     hit_rate: Annotated[
         float,
         typer.Option(
@@ -85,6 +86,15 @@ def bench_command(
             rich_help_panel=SELDOM,
         ),
     ] = HIT_RATE,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory",
+            help="Also measure each network's peak memory, in a process of its own.",
+            show_default="off",
+            rich_help_panel=SELDOM,
+        ),
+    ] = False,
     profile: Annotated[
         bool,
         typer.Option(
@@ -104,14 +114,18 @@ def bench_command(
     ] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Measure the latency of the original and the distilled network, in alternation."""
+    """Measure the latency of the original and the distilled network, in alternation.
+
+    The original runs twice: as a plain export of it, which ratios are of, and as distillnet
+    writes it.
+    """
     check_run(run)
     if model is not None:
         check_model(model)
     path = out or run / "bench.json"
     check_writable(path)
-    from distillnet.deploy import available_runtimes, distilled_network, original_network
-    from distillnet.deploy.bench import Settings, bench_json, time_networks
+    from distillnet.deploy import available_runtimes, distilled_network, original_networks
+    from distillnet.deploy.bench import Settings, bench_json, time_networks, written_for
     from distillnet.deploy.picture import draw_bars
     from distillnet.deploy.profile import profile_onnx
     from distillnet.deploy.runtimes import file_format
@@ -123,23 +137,23 @@ def bench_command(
     runtimes = [entry.value for entry in runtime or ()] or list(available_runtimes(threads))
     for name in runtimes:
         file_format(name, threads)  # says what is missing before anything is measured
-    settings = Settings(threads, batch, seconds)
-    original, own_weights = original_network(opened, model)
+    settings = Settings(threads, batch, seconds, memory=memory)
+    plain, original, own_weights = original_networks(opened, model)
     if not own_weights:
         warn("The original's weights are not at hand; random ones take as long.")
-    networks = (original, distilled_network(opened))
+    networks = (plain, original, distilled_network(opened))
     mac_ratio = float(opened.result["mac_ratio"])
     with progress() as on_progress, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         timing = time_networks(networks, runtimes, folder, settings, on_progress)
-        values = bench_json(timing, mac_ratio, settings)
+        values = bench_json(timing, mac_ratio, settings, printable(run.resolve().name))
         macs = {"original": "baseline", "distilled": "distilled"}
         macs_of = {name: int(opened.result[part]["macs"]) for name, part in macs.items()}
         add_metrics(values, macs_of, peak_macs_per_s(threads), hit_rate)
         if profile and "onnx" in runtimes:
             before, after = (
-                profile_onnx(folder / f"{network.name}.onnx", folder, threads)
-                for network in networks
+                profile_onnx(written_for(network, "onnx", folder), folder, threads)
+                for network in networks[1:]
             )
             values["layers"] = _layers_json(before, after, mac_ratio)
     with new_file(path) as work:
@@ -264,28 +278,24 @@ def _print_metrics(values: dict[str, Any]) -> None:
 
 def _print_bench(values: dict[str, Any]) -> None:
     rows = []
-    pairs = zip(values["entries"][::2], values["entries"][1::2], strict=True)
-    for before, after in pairs:
-        for entry in (before, after):
-            last = ""
-            if entry is after:
-                last = f"{before['median_ms'] / after['median_ms']:.2f} x"
-            peak = entry["peak_mb"]
-            rows.append(
-                [
-                    entry["runtime"],
-                    entry["network"],
-                    str(entry["batch"]),
-                    f"{entry['median_ms']:.2f}",
-                    f"{entry['p05_ms']:.2f} to {entry['p95_ms']:.2f}",
-                    f"{entry['bytes'] / 1e6:.2f}",
-                    "-" if peak is None else f"{peak:.0f}",
-                    last,
-                ]
-            )
+    with_peak = any(entry["peak_mb"] is not None for entry in values["entries"])
+    for entry in values["entries"]:
+        peak = [] if not with_peak else ["-" if (p := entry["peak_mb"]) is None else f"{p:.0f}"]
+        height, width = entry["input_size"]
+        rows.append(
+            [
+                entry["runtime"],
+                f"{entry['network']}, {entry['written_by']}",
+                f"{entry['batch']} x {height} x {width}",
+                f"{entry['median_ms']:.2f}",
+                f"{entry['p05_ms']:.2f} to {entry['p95_ms']:.2f}",
+                f"{entry['bytes'] / 1e6:.2f}",
+                *peak,
+            ]
+        )
     print_table(
-        f"{values['machine']}, threads used: {values['threads']}",
-        ["runtime", "network", "batch", "median ms", "5 to 95 %", "MB", "peak MB", "faster"],
+        f"{values['machine']}, threads used: {values['threads']}, float32",
+        ["runtime", "network", "images", "median ms", "5 to 95 %", "MB", *["peak MB"] * with_peak],
         rows,
         2,
     )

@@ -241,7 +241,10 @@ def _export_c(run: Path, asked: _AskedC, as_json: bool) -> None:
     ]
     for m in done.missions:
         told = "not compared" if m.difference is None else f"differs by {m.difference:.1e}"
-        rows.append([f"Mission {m.name}", f"{', '.join(m.classes)}; {told} of the scores' range"])
+        told += " of the scores' range"
+        if m.mac_ratio is not None:
+            told += f"; {m.mac_ratio:.2f} x fewer multiply-adds"
+        rows.append([f"Mission {m.name}", f"{', '.join(m.classes)}; {told}"])
     print_table("c, float32", ["", ""], rows, 2)
 
 

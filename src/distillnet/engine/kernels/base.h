@@ -51,6 +51,7 @@ typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 /* The same in memory, at any address of a float. */
 typedef float vec_at __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t ivec_at __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 #else
 typedef float vec;
 typedef float vec_at;
@@ -112,7 +113,24 @@ typedef struct {
     int32_t h, w, c;
 } tensor;
 
-/* Set what a bitmap switches off to zero: bit i of a pixel's word for channel i of a block. */
+/* A vector with what a bitmap switches off set to zero: bit i for lane i, from bit `first` on. */
+INLINE vec keep_lanes(vec v, uint32_t bits, int first)
+{
+#if LANES == 16 && defined(__AVX512F__)
+    (void)first;
+    return (vec)_mm512_maskz_mov_ps((__mmask16)bits, (__m512)v);
+#elif LANES > 1
+    static const int32_t of_lane[16] = {0x1,   0x2,   0x4,   0x8,    0x10,   0x20,   0x40,   0x80,
+                                        0x100, 0x200, 0x400, 0x800, 0x1000, 0x2000, 0x4000, 0x8000};
+    const ivec lane = *(const ivec_at *)(of_lane + first);
+    const ivec all = {0};
+    return (vec)((ivec)v & (((all + (int32_t)bits) & lane) != 0));
+#else
+    return bits >> first & 1 ? v : 0.0f;
+#endif
+}
+
+/* The same in memory: n channels of a pixel, bit i of its word for channel i of a block. */
 INLINE void keep_bits(float *p, uint32_t bits, ptrdiff_t n)
 {
     if (bits == 0xffff)
@@ -129,6 +147,8 @@ INLINE void keep_bits(float *p, uint32_t bits, ptrdiff_t n)
 /* Zeros for n channels of pixels x0..x1 of a row. */
 INLINE void clear(float *row, ptrdiff_t x0, ptrdiff_t x1, ptrdiff_t pixel, ptrdiff_t n)
 {
+    const vec zero = splat(0.0f);
     for (ptrdiff_t x = x0; x < x1; x++)
-        memset(row + x * pixel, 0, (size_t)n * sizeof(float));
+        for (ptrdiff_t c = 0; c < n; c += LANES)
+            store_some(row + x * pixel + c, zero, n - c);
 }

@@ -45,6 +45,8 @@ typedef struct {
     const float *w;
     ptrdiff_t block;    /* floats from one block of weights to the next */
     ptrdiff_t channels; /* to write */
+    const uint16_t *bits; /* of the first place; NULL: no channel is switched off anywhere */
+    ptrdiff_t words;      /* from one place to the next */
     const float *x[MOST_PLACES];
     float *y[MOST_PLACES];
 } tile;
@@ -85,6 +87,11 @@ typedef struct {
         UNROLL for (int p = 0; p < (P); p++)                                                   \
             UNROLL for (int v = 0; v < (G) * VECTORS; v++)                                     \
                 sum[p][v] = clamp(sum[p][v], lo, hi);                                          \
+        if (t->bits != NULL)                                                                   \
+            UNROLL for (int p = 0; p < (P); p++)                                               \
+                UNROLL for (int v = 0; v < (G) * VECTORS; v++)                                 \
+                    sum[p][v] = keep_lanes(sum[p][v], t->bits[p * t->words + v / VECTORS],     \
+                                           v % VECTORS * LANES);                               \
         if (channels == (G) * BLOCK) {                                                         \
             UNROLL for (int p = 0; p < (P); p++)                                               \
                 UNROLL for (int v = 0; v < (G) * VECTORS; v++)                                 \
@@ -123,6 +130,8 @@ static void conv_blocks(const conv *s, const strip *part, const span *spans, flo
             t->y[p] = out + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel;
         }
         tiles[group - 1][places - 1](t);
+        if (t->bits != NULL)
+            t->bits += places * t->words;
     }
 }
 
@@ -139,8 +148,10 @@ static void run_conv(const conv *s, const layer *l, float *arena, const float *w
             const int32_t left = part->channels - b * BLOCK;
             t.channels = left < group * BLOCK ? left : group * BLOCK;
             t.w = weights + part->weights + b * t.block;
+            t.words = n_blocks;
+            t.bits = part->bits < 0 ? NULL : l->bits + part->bits + b;
             conv_blocks(s, part, spans, arena, &t, (ptrdiff_t)b * BLOCK, group);
         }
-        fill_strip(l, part, &s->y, arena);
+        clear_strip(l, part, &s->y, arena);
     }
 }

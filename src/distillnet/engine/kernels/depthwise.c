@@ -14,7 +14,8 @@ typedef struct {
 
 #define DEPTHWISE_TILE(P)                                                                      \
     static void depthwise_##P(const depthwise *s, const float *x, const float *w, float *y,    \
-                              ptrdiff_t channels)                                              \
+                              ptrdiff_t channels, const uint16_t *bits, ptrdiff_t words,       \
+                              int lane)                                                        \
     {                                                                                          \
         vec sum[P];                                                                            \
         UNROLL for (int p = 0; p < (P); p++) sum[p] = load(w);                                 \
@@ -28,28 +29,42 @@ typedef struct {
                     sum[p] += load(tap + (ptrdiff_t)p * s->x_step) * weight;                   \
             }                                                                                  \
         UNROLL for (int p = 0; p < (P); p++)                                                   \
-            store_some(y + (ptrdiff_t)p * s->y.pixel, clamp(sum[p], s->lo, s->hi), channels);  \
+            sum[p] = clamp(sum[p], s->lo, s->hi);                                              \
+        if (bits != NULL)                                                                      \
+            UNROLL for (int p = 0; p < (P); p++)                                               \
+                sum[p] = keep_lanes(sum[p], bits[p * words], lane);                            \
+        UNROLL for (int p = 0; p < (P); p++)                                                   \
+            store_some(y + (ptrdiff_t)p * s->y.pixel, sum[p], channels);                       \
     }
 DEPTHWISE_TILE(1)
 DEPTHWISE_TILE(4)
 #undef DEPTHWISE_TILE
 
+/* Places x0 to x1 of a row; `bits` are the words of the first of them, NULL where all is needed. */
 static void depthwise_row(const depthwise *s, const strip *part, float *arena,
-                           const float *weights, int32_t row, int32_t x0, int32_t x1)
+                          const float *weights, int32_t row, int32_t x0, int32_t x1,
+                          const uint16_t *bits)
 {
     const ptrdiff_t block = (ptrdiff_t)(s->rows * s->columns + 1) * BLOCK;
+    const ptrdiff_t words = (part->channels + BLOCK - 1) / BLOCK;
     const float *x_row = arena + s->x + part->in + (ptrdiff_t)row * s->y_step;
     float *y_row = arena + s->y.at + part->out + (ptrdiff_t)row * s->y.row;
     for (ptrdiff_t c = 0; c < part->channels; c += LANES) {
         const float *w = weights + part->weights + c / BLOCK * block + c % BLOCK;
         const ptrdiff_t left = part->channels - c;
+        const uint16_t *keep = bits == NULL ? NULL : bits + c / BLOCK;
+        const int lane = (int)(c % BLOCK);
         int32_t at = x0;
-        for (; at + DEPTHWISE_PIXELS <= x1; at += DEPTHWISE_PIXELS)
+        for (; at + DEPTHWISE_PIXELS <= x1; at += DEPTHWISE_PIXELS) {
             depthwise_4(s, x_row + c + (ptrdiff_t)at * s->x_step, w,
-                        y_row + c + (ptrdiff_t)at * s->y.pixel, left);
-        for (; at < x1; at++)
+                        y_row + c + (ptrdiff_t)at * s->y.pixel, left, keep, words, lane);
+            keep = keep == NULL ? NULL : keep + DEPTHWISE_PIXELS * words;
+        }
+        for (; at < x1; at++) {
             depthwise_1(s, x_row + c + (ptrdiff_t)at * s->x_step, w,
-                        y_row + c + (ptrdiff_t)at * s->y.pixel, left);
+                        y_row + c + (ptrdiff_t)at * s->y.pixel, left, keep, words, lane);
+            keep = keep == NULL ? NULL : keep + words;
+        }
     }
 }
 
@@ -57,13 +72,15 @@ static void run_depthwise(const depthwise *s, const layer *l, float *arena, cons
 {
     for (int32_t i = 0; i < l->n_strips; i++) {
         const strip *part = l->strips + i;
-        if (part->spans < 0)
-            for (int32_t row = 0; row < s->y.h; row++)
-                depthwise_row(s, part, arena, weights, row, 0, s->y.w);
-        for (int32_t j = 0; j < part->n_spans; j++) {
-            const span *at = l->spans + part->spans + j;
-            depthwise_row(s, part, arena, weights, at->y, at->x0, at->x1);
+        const ptrdiff_t words = (part->channels + BLOCK - 1) / BLOCK;
+        const uint16_t *bits = part->bits < 0 ? NULL : l->bits + part->bits;
+        const span *spans = part->spans < 0 ? NULL : l->spans + part->spans;
+        const int32_t n = spans == NULL ? s->y.h : part->n_spans; /* without spans: all rows */
+        for (int32_t j = 0; j < n; j++) {
+            const span at = spans == NULL ? (span){(uint16_t)j, 0, (uint16_t)s->y.w} : spans[j];
+            depthwise_row(s, part, arena, weights, at.y, at.x0, at.x1, bits);
+            bits = bits == NULL ? NULL : bits + (at.x1 - at.x0) * words;
         }
-        fill_strip(l, part, &s->y, arena);
+        clear_strip(l, part, &s->y, arena);
     }
 }

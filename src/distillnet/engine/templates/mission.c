@@ -8,8 +8,8 @@
 #ifdef @UPPER@_WEIGHTS_FROM_FILE
 #define WEIGHTS NULL
 #else
-extern const float @NAME@_weights[@UPPER@_N_WEIGHTS];
-#define WEIGHTS @NAME@_weights
+extern const @NAME@_constant @NAME@_weights;
+#define WEIGHTS @NAME@_weights.values
 #endif
 
 @TABLES@

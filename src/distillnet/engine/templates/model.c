@@ -25,6 +25,50 @@ static void run_all(const layer *layers, const float *weights, float *arena,
     (void)weights;
 @CALLS@}
 
+/* CRC-32 of the bytes as weights.bin has them, four bits at once: a table of 64 bytes. */
+static uint32_t crc_of(const @WEIGHT@ *weights)
+{
+    static const uint32_t table[16] = {
+        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
+        0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
+        0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c};
+    const uint16_t one = 1;
+    const size_t swap = *(const uint8_t *)&one == 1 ? 0 : sizeof *weights - 1;
+    const uint8_t *const bytes = (const uint8_t *)weights;
+    uint32_t crc = 0xffffffffu;
+    for (size_t i = 0; i < @UPPER@_N_WEIGHTS * sizeof *weights; i++) {
+        crc ^= bytes[i ^ swap];
+        crc = table[crc & 15u] ^ crc >> 4;
+        crc = table[crc & 15u] ^ crc >> 4;
+    }
+    return ~crc;
+}
+
+int @NAME@_check(const @NAME@_mission *mission)
+{
+    if (mission == NULL || mission->weights == NULL)
+        return @UPPER@_ERROR_NULL;
+    if (mission->magic != MAGIC || mission->weights_id != @UPPER@_WEIGHTS_ID)
+        return @UPPER@_ERROR_MISSION;
+    if ((uintptr_t)mission->weights % sizeof(@WEIGHT@) != 0)
+        return @UPPER@_ERROR_ALIGNMENT;
+    return crc_of(mission->weights) == @UPPER@_WEIGHTS_ID ? @UPPER@_OK : @UPPER@_ERROR_WEIGHTS;
+}
+
+int @NAME@_load(@NAME@_mission *mission, const void *weights, size_t bytes)
+{
+    if (mission == NULL || weights == NULL)
+        return @UPPER@_ERROR_NULL;
+    if (bytes != @UPPER@_N_WEIGHTS * sizeof(@WEIGHT@))
+        return @UPPER@_ERROR_WEIGHTS;
+    @NAME@_mission loaded = *mission;
+    loaded.weights = weights;
+    const int status = @NAME@_check(&loaded);
+    if (status == @UPPER@_OK)
+        *mission = loaded;
+    return status;
+}
+
 size_t @NAME@_arena_bytes(void) { return @UPPER@_ARENA_BYTES; }
 
 int @NAME@_run_in(const @NAME@_mission *mission, void *arena, size_t arena_bytes, const float *in,
@@ -39,6 +83,8 @@ int @NAME@_run_in(const @NAME@_mission *mission, void *arena, size_t arena_bytes
         return @UPPER@_ERROR_MISSION;
     if (mission->weights == NULL)
         return @UPPER@_ERROR_NULL;
+    if (((uintptr_t)in | (uintptr_t)out | (uintptr_t)mission->weights) % sizeof(float) != 0)
+        return @UPPER@_ERROR_ALIGNMENT;
     float *const floats = arena;
     run_all(mission->layers, mission->weights, floats, in);
     const float *const scores = floats + @SCORES@;

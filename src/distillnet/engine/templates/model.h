@@ -13,6 +13,7 @@
 extern "C" {
 #endif
 
+#define @UPPER@_VERSION "@VERSION@" /* what wrote this */
 #define @UPPER@_CHANNELS @CHANNELS@
 #define @UPPER@_HEIGHT @HEIGHT@
 #define @UPPER@_WIDTH @WIDTH@
@@ -27,6 +28,9 @@ enum {
     @UPPER@_ERROR_NULL = 1,    /* a pointer is null, the mission's weights included */
     @UPPER@_ERROR_ARENA = 2,   /* the arena is too small or not aligned */
     @UPPER@_ERROR_MISSION = 3, /* the mission was not made for this model and these weights */
+    @UPPER@_ERROR_ALIGNMENT = 4, /* an address is no multiple of what is read or written there */
+    @UPPER@_ERROR_WEIGHTS = 5, /* weights of another model, or damaged ones */
+    @UPPER@_ERROR_PICTURE = 6, /* a picture's size, its rows' length, or too little memory for it */
 };
 
 /* What a mission needs of a layer's output: places x0 to x1 of row y ... */
@@ -62,6 +66,23 @@ typedef struct {
 
 @MISSIONS@
 
+@CLASSES@
+#ifndef @UPPER@_WEIGHTS_FROM_FILE
+/* The weights of weights.c, as they lie in weights.bin. */
+typedef union {
+    unsigned char bytes[@WEIGHT_BYTES@ + 1]; /* a string ends with zero */
+    @WEIGHT@ values[@UPPER@_N_WEIGHTS];
+} @NAME@_constant;
+#endif
+
+/* Have a mission use weights that were read, or are mapped, from weights.bin: so many bytes at a
+ * multiple of 4. They are compared with their CRC-32, which takes longer than a network of the same
+ * size: do it once. Whoever wrote them is not checked. */
+int @NAME@_load(@NAME@_mission *mission, const void *weights, size_t bytes);
+
+/* Compare a mission's weights, wherever they are, with their CRC-32. */
+int @NAME@_check(const @NAME@_mission *mission);
+
 /* Bytes that an arena needs, its address a multiple of 64. What is in it does not matter. */
 size_t @NAME@_arena_bytes(void);
 
@@ -72,7 +93,7 @@ int @NAME@_run(const @NAME@_mission *mission, void *arena, const float *in, floa
 int @NAME@_run_in(const @NAME@_mission *mission, void *arena, size_t arena_bytes, const float *in,
                   float *out);
 
-#ifdef __cplusplus
+@PREPROCESS@#ifdef __cplusplus
 }
 #endif
 #endif

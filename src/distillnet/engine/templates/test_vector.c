@@ -70,7 +70,10 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof missions / sizeof *missions; i++) {
         @NAME@_mission mission = *missions[i].mission;
 #ifdef @UPPER@_WEIGHTS_FROM_FILE
-        mission.weights = weights;
+        if (@NAME@_load(&mission, weights, sizeof weights) != @UPPER@_OK) {
+            fprintf(stderr, "weights.bin is damaged, or of another network\n");
+            return 2;
+        }
 #endif
         memset(arena, 0xff, sizeof arena); /* NaN: nothing may depend on it */
         const int status = @NAME@_run_in(&mission, arena, sizeof arena, image, scores);
