@@ -238,12 +238,12 @@ def _sweep(
 def _cheapest(x_m: Tensor, bits: Tensor | None) -> Tensor:
     """The level of each number, in steps, that costs least; the nearest while bits are unknown."""
     if bits is None:
-        return x_m.round().clamp(-_MOST, _MOST)
+        return x_m.round().clamp(-_MOST, _MOST) + 0.0  # without it -0 would be another number
     size = x_m.abs()
     low = size.floor().clamp_max(len(bits) - 2)
     choices = torch.stack([torch.zeros_like(low), low, low + 1])
     cost = (choices - size).square() + _BIT * bits[choices.long()]
-    return choices.gather(0, cost.argmin(0, keepdim=True))[0] * x_m.sign()
+    return choices.gather(0, cost.argmin(0, keepdim=True))[0] * x_m.sign() + 0.0
 
 
 def _bits_of(levels: Tensor) -> Tensor:
@@ -256,7 +256,9 @@ def _bits_of(levels: Tensor) -> Tensor:
 
 
 def _half_octaves(x: Tensor) -> NDArray[np.int8]:
-    found: NDArray[np.int8] = (2 * torch.log2(x)).round().clamp(-127, 127).to(torch.int8).cpu().numpy()
+    found: NDArray[np.int8] = (
+        (2 * torch.log2(x)).round().clamp(-127, 127).to(torch.int8).cpu().numpy()
+    )
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillnet.cli.checks import check_run
+from distillnet.cli.common import run_folder
 from distillnet.cli.groups import NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_line, print_table, progress, warn
@@ -96,6 +97,8 @@ def bench_command(
     check_run(run)
     if model is not None:
         check_model(model)
+    if run.is_file() and out is None:
+        raise typer.BadParameter(f"--out is missing; expected it where RUN is a file, {run}")
     path = out or run / "bench.json"
     check_writable(path)
     from distillnet.deploy import available_runtimes, distilled_network, original_network
@@ -105,7 +108,7 @@ def bench_command(
     from distillnet.deploy.runtimes import file_format
     from distillnet.job.runs import open_run
 
-    opened = open_run(run)
+    opened = open_run(run_folder(run))
     runtimes = [entry.value for entry in runtime or ()] or list(available_runtimes(threads))
     for name in runtimes:
         file_format(name, threads)  # says what is missing before anything is measured

@@ -17,7 +17,7 @@ from distillnet.job.runs import save_program
 from distillnet.models.packed import Plain, Shared
 from distillnet.models.programs import Program, load_program
 
-__all__ = ["open_programme", "take_apart"]
+__all__ = ["about_of", "open_programme", "take_apart"]
 
 _ROOT = "archive/"
 _WEIGHTS = "data/weights/"
@@ -100,4 +100,4 @@ def _plain(data: bytes) -> Tensor:
         if bool(torch.isfinite(value).all()) and torch.equal(value.half().float(), value):
             return value.half()
         return value
-    return torch.from_numpy(np.frombuffer(data, np.uint8).astype(np.bool_))
+    return torch.from_numpy(np.frombuffer(data, np.uint8).copy())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from distillnet.graph import Graph, fast_layout, run
 from distillnet.models.packed import Shared
-from distillnet.refit.sharing import Shares, feel, prune_to, share
+from distillnet.refit.sharing import feel, prune_to, share
 from distillnet.refit.teacher import refittable, teach
 
 __all__ = ["METHODS", "Pictures", "Rounded", "expected_loss_pp", "round_network", "scores_of"]
@@ -172,7 +172,6 @@ class _best:  # noqa: N801 - a function with what it knows
         # Each weight's error is the coarseness squared over 12, and half of their sum what the
         # answer changes by in nats; a fiftieth of one is little.
         self.start = math.sqrt(24 * 0.02 / max(weights, 1))
-        self.last: Shares | None = None
 
     def __call__(self, coarseness: float) -> Attempt:
         made = share(self.graph, self.teacher, self.x, self.felt, coarseness)
@@ -181,7 +180,9 @@ class _best:  # noqa: N801 - a function with what it knows
             shape = tuple(self.graph.params[name].shape)
             whole = levels.levels.to(torch.int32).numpy()
             shared[name] = Shared(shape, whole, levels.rows, levels.columns, _NO_CODEBOOK)
-        return Attempt(made.graph, shared)
+        # The very numbers that the file will give.
+        params = {**made.graph.params, **{n: fast_layout(s.value) for n, s in shared.items()}}
+        return Attempt(replace(made.graph, params=params), shared)
 
     def prune(self, made: Attempt) -> Graph:
         keep = {name: torch.from_numpy(s.levels != 0) for name, s in made.shared.items()}

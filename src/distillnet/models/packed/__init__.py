@@ -4,7 +4,6 @@ from distillnet.models.packed.file import (
     KINDS,
     Packed,
     Unpacked,
-    is_packed,
     read_packed,
     write_packed,
 )
@@ -16,7 +15,6 @@ __all__ = [
     "Plain",
     "Shared",
     "Unpacked",
-    "is_packed",
     "read_packed",
     "steps_of",
     "write_packed",

@@ -27,15 +27,15 @@ from torch import Tensor
 
 from distillnet.errors import InputError
 from distillnet.files.documents import Count, Document, Sha256, Text
-from distillnet.files.regular import open_regular, read_regular
+from distillnet.files.packed import MAGIC
+from distillnet.files.regular import read_regular
 from distillnet.models.packed import levels as coding
 from distillnet.models.packed.rans import Decoder, Encoder, Stream, Tables, tables_of
 from distillnet.models.packed.tensors import Plain, Shared, sha256_of
 
-__all__ = ["KINDS", "Packed", "Unpacked", "is_packed", "read_packed", "write_packed"]
+__all__ = ["KINDS", "Packed", "Unpacked", "read_packed", "write_packed"]
 
 KINDS = ("weights", "programme", "run")
-_MAGIC = b"\x89DNPACK\n"
 _FORMAT = 1
 _AT_MOST = 2**32
 _FREE = 2**20  # bytes of a head, and weights, that the smallest file may have
@@ -46,7 +46,7 @@ _WEIGHTS_PER_LANE, _MOST_LANES = 2**14, 256
 _Dimension = Annotated[int, Meta(ge=0, le=2**31)]
 _Shape = Annotated[tuple[_Dimension, ...], Meta(max_length=8)]
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "int64": torch.int64,
-          "bool": torch.bool}  # fmt: skip
+          "bool": torch.bool, "uint8": torch.uint8}  # fmt: skip
 
 
 class _Tensor(Document, frozen=True):
@@ -54,7 +54,7 @@ class _Tensor(Document, frozen=True):
 
     name: Text
     shape: _Shape
-    dtype: Literal["float32", "float16", "int64", "bool"] = "float32"
+    dtype: Literal["float32", "float16", "int64", "bool", "uint8"] = "float32"
     rows: _Dimension | None = None
     codebook: Annotated[int, Meta(ge=0, le=2**16)] = 0
 
@@ -103,15 +103,6 @@ class Unpacked:
     tensors: Mapping[str, Tensor]
     records: Mapping[str, bytes]
     about: Mapping[str, str | float]
-
-
-def is_packed(path: Path) -> bool:
-    """Whether a regular file begins as a packed one does."""
-    try:
-        with open_regular(path) as file:
-            return file.read(len(_MAGIC)) == _MAGIC
-    except OSError:
-        return False
 
 
 # --- writing
@@ -173,7 +164,7 @@ def write_packed(packed: Packed, path: Path) -> None:
     )  # fmt: skip
     body = msgspec.json.encode(head) + b"\0" + b"".join([*arrays, *packed.records.values()])
     squeezed = lzma.compress(body, preset=6 | lzma.PRESET_EXTREME)
-    parts = [_MAGIC, len(squeezed).to_bytes(4, "little"), squeezed]
+    parts = [MAGIC, len(squeezed).to_bytes(4, "little"), squeezed]
     parts += [stream.states.astype("<u4").tobytes(), stream.words.astype("<u2").tobytes()]
     data = b"".join(parts)
     if n_weights > _most_weights(len(data)) or len(body) > _most_head(len(data)):
@@ -220,10 +211,10 @@ def read_packed(path: Path) -> Unpacked:
 
 
 def _read(data: bytes) -> Unpacked:
-    if data[: len(_MAGIC)] != _MAGIC:
+    if data[: len(MAGIC)] != MAGIC:
         raise ValueError("it begins otherwise")
-    at = len(_MAGIC) + 4
-    size = int.from_bytes(data[len(_MAGIC) : at], "little")
+    at = len(MAGIC) + 4
+    size = int.from_bytes(data[len(MAGIC) : at], "little")
     head, arrays = _head(data[at : at + size], _most_head(len(data)))
     n_weights = sum(t.count for t in head.tensors if t.rows is not None)
     if n_weights > _most_weights(len(data)):
@@ -335,4 +326,3 @@ def _steps(t: _Tensor, arrays: _Arrays) -> _Steps:
 
 def _symbols(decoder: Decoder, steps: _Steps) -> NDArray[np.int64]:
     return coding.code(_Reader(decoder), steps.classes, len(steps.columns), None)
-
