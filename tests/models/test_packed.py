@@ -67,7 +67,8 @@ def test_a_file_holds_all_that_was_packed(tmp_path: Path) -> None:
     records = {"a.json": b"{}", "b": b""}
     write_packed(Packed("run", tensors, records, {}), tmp_path / "a")
     read = read_packed(tmp_path / "a")
-    assert list(read.tensors) == list(tensors) and dict(read.records) == records
+    assert list(read.tensors) == list(tensors)
+    assert dict(read.records) == records
     assert read.tensors["half"].tolist() == [0.5, -2.0]
     assert read.tensors["counter"].tolist() == 7
     assert read.tensors["mask"].tolist() == [True, False]
@@ -193,7 +194,8 @@ def test_any_byte_that_changes_is_noticed(written: Path) -> None:
 
 
 def test_packed_weights_are_weights(written: Path) -> None:
-    assert is_packed(written) and not is_packed(written.parent)
+    assert is_packed(written)
+    assert not is_packed(written.parent)
     assert {name: tuple(t.shape) for name, t in read_weights(written).items()} == {
         "w": (20, 30), "b": (20,),
     }  # fmt: skip

@@ -19,7 +19,16 @@ from distillnet.models.packed import Shared
 from distillnet.refit.sharing import feel, prune_to, share
 from distillnet.refit.teacher import refittable, teach
 
-__all__ = ["METHODS", "Pictures", "Rounded", "expected_loss_pp", "round_network", "scores_of"]
+__all__ = [
+    "METHODS",
+    "Attempt",
+    "Pictures",
+    "Rounded",
+    "cluster",
+    "expected_loss_pp",
+    "round_network",
+    "scores_of",
+]
 
 METHODS = ("best", "paper")
 _BATCH = 32

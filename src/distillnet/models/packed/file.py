@@ -25,11 +25,11 @@ from msgspec import Meta
 from numpy.typing import NDArray
 from torch import Tensor
 
+import distillnet.models.packed.levels as coding
 from distillnet.errors import InputError
 from distillnet.files.documents import Count, Document, Sha256, Text
 from distillnet.files.packed import MAGIC
 from distillnet.files.regular import read_regular
-from distillnet.models.packed import levels as coding
 from distillnet.models.packed.rans import Decoder, Encoder, Stream, Tables, tables_of
 from distillnet.models.packed.tensors import Plain, Shared, sha256_of
 

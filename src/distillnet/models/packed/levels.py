@@ -12,7 +12,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CLASSES", "CONTEXTS", "MOST", "SYMBOLS", "Coder", "Extra", "code", "row_classes"]
+__all__ = [
+    "CLASSES",
+    "CONTEXTS",
+    "MOST",
+    "SYMBOLS",
+    "Coder",
+    "Extra",
+    "code",
+    "join",
+    "row_classes",
+    "split",
+]
 
 Ints = NDArray[np.int64]
 
