@@ -43,6 +43,7 @@ _HEAD_PER_BYTE, _WEIGHTS_PER_BYTE = 200, 256
 _MEMORY = 2**26  # bytes that xz may take for its dictionary
 _WEIGHTS_PER_LANE, _MOST_LANES = 2**14, 256
 
+_Ints = NDArray[np.int64]
 _Dimension = Annotated[int, Meta(ge=0, le=2**31)]
 _Shape = Annotated[tuple[_Dimension, ...], Meta(max_length=8)]
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "int64": torch.int64,
@@ -112,7 +113,8 @@ class _Counter:
     def __init__(self) -> None:
         self.counts = np.zeros((coding.CONTEXTS, coding.SYMBOLS), np.int64)
 
-    def row(self, contexts: NDArray[np.int64], symbols: NDArray[np.int64] | None):  # type: ignore[no-untyped-def]
+    def row(self, contexts: _Ints, symbols: _Ints | None) -> _Ints:
+        assert symbols is not None
         np.add.at(self.counts, (contexts, symbols), 1)
         return symbols
 
@@ -121,7 +123,7 @@ class _Writer:
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
 
-    def row(self, contexts: NDArray[np.int64], symbols: NDArray[np.int64] | None):  # type: ignore[no-untyped-def]
+    def row(self, contexts: _Ints, symbols: _Ints | None) -> _Ints:
         assert symbols is not None
         self.encoder.put(symbols, contexts)
         return symbols
@@ -146,18 +148,20 @@ def write_packed(packed: Packed, path: Path) -> None:
     stream = encoder.finish()
     extra = [coding.split(t.levels.astype(np.int64))[1] for t in shared.values()]
     bits = np.concatenate([np.zeros(0, np.uint8), *extra])
-    listed, arrays = [], [tables.frequency.astype("<u2").tobytes()]
-    for name, t in packed.tensors.items():
-        if isinstance(t, Shared):
+    listed: list[_Tensor] = []
+    arrays = [tables.frequency.astype("<u2").tobytes()]
+    for name, tensor in packed.tensors.items():
+        if isinstance(tensor, Shared):
+            t = tensor
             listed.append(_Tensor(name, t.shape, rows=len(t.levels), codebook=len(t.codebook)))
             arrays += [t.rows.tobytes(), t.columns.tobytes(), classes[name].tobytes()]
             arrays.append(t.codebook.astype("<f4").tobytes())
         else:
-            dtype = str(t.value.dtype).removeprefix("torch.")
-            listed.append(_Tensor(name, tuple(t.value.shape), dtype=dtype))  # type: ignore[arg-type]
-            arrays.append(t.value.contiguous().numpy().tobytes())
+            dtype = str(tensor.value.dtype).removeprefix("torch.")
+            listed.append(_Tensor(name, tuple(tensor.value.shape), dtype=dtype))  # type: ignore[arg-type]
+            arrays.append(tensor.value.contiguous().numpy().tobytes())
     arrays.append(np.packbits(bits).tobytes())
-    values = {name: _widened(t.value) for name, t in packed.tensors.items()}
+    values = {name: _widened(each.value) for name, each in packed.tensors.items()}
     head = _Head(
         _FORMAT, packed.kind, lanes, len(bits), sha256_of(values), listed,  # type: ignore[arg-type]
         [_Record(name, len(data)) for name, data in packed.records.items()], dict(packed.about),
@@ -191,7 +195,7 @@ class _Reader:
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
 
-    def row(self, contexts: NDArray[np.int64], symbols: NDArray[np.int64] | None):  # type: ignore[no-untyped-def]
+    def row(self, contexts: _Ints, symbols: _Ints | None) -> _Ints:
         return self.decoder.take(contexts)
 
 
@@ -240,7 +244,7 @@ def _read(data: bytes) -> Unpacked:
             steps = _steps(t, arrays)
             shared[t.name] = t, _symbols(decoder, steps), steps
     decoder.close()
-    bits = np.unpackbits(arrays.take("u1", -(-head.extra // 8)), count=head.extra)
+    bits = np.unpackbits(arrays.take("u1", -(-head.extra // 8)).astype(np.uint8), count=head.extra)
     extra = coding.Extra(bits)
     for name, (t, symbols, steps) in shared.items():
         levels, extra = coding.join(symbols, extra)

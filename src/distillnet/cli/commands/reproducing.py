@@ -1,0 +1,190 @@
+"""The command that measures a table of the paper and sets it beside the paper's own."""
+
+import json
+from dataclasses import asdict, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from distillnet.cli.checks import check_apart, check_folder
+from distillnet.cli.groups import BUDGET, IMAGES, NETWORK, OUTPUT, SEARCH, SELDOM
+from distillnet.cli.options import JsonOpt, Method, SeedOpt
+from distillnet.cli.output import print_json, print_line, print_table, progress
+from distillnet.errors import InputError
+
+__all__ = ["reproduce_command"]
+
+
+_BEST = Method("best")
+
+
+class NetworkName(StrEnum):
+    """TensorFlow's two."""
+
+    mnist = "mnist"
+    cifar = "cifar"
+
+
+class TableName(StrEnum):
+    """``reproduce.TABLES``."""
+
+    table2 = "table2"
+    table3 = "table3"
+    table4 = "table4"
+
+
+def reproduce_command(
+    table: Annotated[
+        TableName, typer.Argument(metavar="TABLE", help="table2, table3 or table4 of Distill-Net.")
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="A folder with imagenette/ and weights/ (table2), MNIST's files and cifar10/ "
+            "(table3), or MNIST's files (table4).",
+            rich_help_panel=IMAGES,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where rows are kept as they are measured; the same command goes on there.",
+            show_default="reproduced/TABLE",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    method: Annotated[Method, typer.Option(help="How to search.", rich_help_panel=SEARCH)] = _BEST,
+    max_loss: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="POINTS", help="Accuracy that may be lost.", rich_help_panel=BUDGET
+        ),
+    ] = 1.0,
+    repeat: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Random sets of classes (table2).", rich_help_panel=SEARCH
+        ),
+    ] = 5,
+    size: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Classes of a set: 5, 10 or 15; may be given several times (table2).",
+            show_default="all that there are images for",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    network: Annotated[
+        list[NetworkName] | None,
+        typer.Option(
+            metavar="mnist|cifar",
+            help="Whose rows to measure (table3).",
+            show_default="both",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    removed: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            max=8,
+            metavar="K",
+            help="How many of ten classes to remove; may be given several times (table3, table4).",
+            show_default="1 to 8",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Passes of training where TensorFlow's networks are not in --out yet.",
+            show_default="as many as their recipes have",
+            rich_help_panel=SELDOM,
+        ),
+    ] = None,
+    seed: SeedOpt = 0,
+    as_json: JsonOpt = False,
+) -> None:
+    """Measure a table of the paper and print it beside the paper's own rows."""
+    check_folder(data, "--data", "a folder with the images and weights that the table needs")
+    folder = out or Path("reproduced") / table.value
+    check_apart(folder, [data])
+    from distillnet.reproduce import (
+        Asked,
+        jobs_of,
+        lines_of,
+        measure,
+        networks_at_hand,
+        read_rows,
+        write_rows,
+    )
+
+    asked = Asked(table.value, method.value, max_loss, repeat=repeat, seed=seed)
+    asked = replace(
+        asked,
+        removed=tuple(removed or asked.removed),
+        networks=tuple(n.value for n in network or NetworkName),
+    )
+    if strange := sorted(set(size or ()) - set(asked.sizes)):
+        raise InputError(f"found --size {strange[0]}, expected 5, 10 or 15, as the paper has them")
+    asked = replace(asked, sizes=tuple(size or asked.sizes))
+    jobs = jobs_of(asked, _class_folders(data) if table is TableName.table2 else ())
+    if not jobs:
+        raise InputError(f"{data}/imagenette has too few classes; expected at least 5")
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress() as on_progress:
+        models = networks_at_hand(jobs, data, folder, epochs=epochs, on_progress=on_progress)
+        rows = read_rows(folder / "rows.jsonl")
+        known = {(row.job, row.weights_sha256): row for row in rows}
+        for i, job in enumerate(jobs):
+            model = models[job.network]
+            if (job, model.weights_sha256) not in known:
+                row = measure(job, model, data, on_progress)
+                known[job, model.weights_sha256] = row
+                rows.append(row)
+                write_rows(rows, folder / "rows.jsonl")
+            on_progress(table.value, i + 1, len(jobs))
+    lines = lines_of([known[job, models[job.network].weights_sha256] for job in jobs])
+    values = {"table": table.value, "method": method.value, "max_loss_pp": max_loss,
+              "rows": [asdict(line) for line in lines], "out": str(folder)}  # fmt: skip
+    text = json.dumps(values, indent=1, allow_nan=False) + "\n"
+    (folder / "table.json").write_text(text, encoding="utf-8")
+    if as_json:
+        print_json(values)
+    else:
+        _print(values)
+
+
+def _class_folders(data: Path) -> list[str]:
+    parts = [p for p in (data / "imagenette" / "train", data / "imagenette") if p.is_dir()]
+    if not parts:
+        raise InputError(f"{data} has no imagenette/; expected a folder of a folder for each class")
+    return sorted(path.name for path in parts[0].iterdir() if path.is_dir())
+
+
+def _print(values: dict[str, Any]) -> None:
+    rows = []
+    for line in values["rows"]:
+        spread = f" ± {line['ours_deviation']:.2f}" if line["sets"] > 1 else ""
+        rows.append(
+            [
+                line["network"], str(line["row"]), f"{line['paper']:g}",
+                f"{line['ours']:.2f}{spread}", "better" if line["better"] else "worse",
+                f"{line['mac_ratio']:.2f}x", f"{line['loss_pp']:+.2f}", f"{line['seconds']:.0f}",
+            ]
+        )  # fmt: skip
+    left = "classes" if values["table"] == "table2" else "classes removed"
+    print_table(
+        f"{values['table']}, --method {values['method']}: {values['rows'][0]['what']}",
+        ["network", left, "paper", "here", "", "MAC ratio", "loss, pp", "seconds"],
+        rows,
+    )
+    print_line(f"Kept in {values['out']}")

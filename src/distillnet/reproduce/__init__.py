@@ -1,0 +1,20 @@
+"""The tables of Distill-Net, measured here and set beside the paper's own rows."""
+
+from distillnet.reproduce.jobs import Asked, Job, jobs_of
+from distillnet.reproduce.measuring import Row, measure, networks_at_hand, read_rows, write_rows
+from distillnet.reproduce.paper import TABLES
+from distillnet.reproduce.tables import Line, lines_of
+
+__all__ = [
+    "TABLES",
+    "Asked",
+    "Job",
+    "Line",
+    "Row",
+    "jobs_of",
+    "lines_of",
+    "measure",
+    "networks_at_hand",
+    "read_rows",
+    "write_rows",
+]
