@@ -20,6 +20,7 @@ COMMANDS = (
     *("demo", "distill", "evaluate", "export", "bench", "inspect", "collect", "train", "doctor"),
     *("explore", "explore firenet", "explore changes", "explore scaling"),
     *("reproduce", "reproduce baselines"),
+    *("pack", "unpack", "reproduce table2", "reproduce table3", "reproduce table4"),
 )
 _REPORT = """
 import sys

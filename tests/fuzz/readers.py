@@ -24,6 +24,7 @@ from distillnet.files.documents import read_document
 from distillnet.files.tensors import read_tensors
 from distillnet.images import ImageRef, open_images, read_image
 from distillnet.images.files import OpenFiles, read_idx
+from distillnet.models.packed import Packed, Plain, Shared, read_packed, write_packed
 from distillnet.models.programs import load_program
 from distillnet.models.weights import read_weights
 from graphs import documents, in_graph, read_graph
@@ -169,6 +170,16 @@ def _about(folder: Path) -> list[bytes]:
     return [json.dumps(about).encode()]
 
 
+def _packed(folder: Path) -> list[bytes]:
+    draw, path = np.random.default_rng(0), folder / "seed.dnp"
+    levels = draw.laplace(0, 2, (20, 30)).round().astype(np.int32)
+    steps = [draw.integers(-9, 9, n).astype(np.int8) for n in levels.shape]
+    shared = Shared((20, 30), levels, *steps, np.zeros(0, np.float32))
+    tensors = {"w": shared, "b": Plain(torch.ones(20))}
+    write_packed(Packed("weights", tensors, {"a": b"{}"}, {}), path)
+    return [path.read_bytes()]
+
+
 READERS: Mapping[str, Reader] = {
     "image": Reader(_images, mutate.in_bytes, _read_image),
     "zip of images": Reader(_zips, mutate.in_zip, _read_zip, 5e-3),
@@ -188,6 +199,7 @@ READERS: Mapping[str, Reader] = {
         _programmes, mutate.in_zip, partial(_file, "net.pt2", load_program), 5e-3, 0.1
     ),
     "graph": Reader(documents, in_graph, read_graph, 7e-3, 0.1),
+    "packed": Reader(_packed, mutate.in_bytes, partial(_file, "net.dnp", read_packed), 5e-3),
     "bitmaps": Reader(
         _bitmaps,
         mutate.in_safetensors,

@@ -5,14 +5,15 @@ from pathlib import Path
 
 from distillnet.classes import ClassTable, Mission, mission_of_folders, parse_mission, read_lines
 from distillnet.errors import InputError
+from distillnet.files.packed import is_packed
 from distillnet.job.layout import RUN_MARKER
 
 __all__ = ["asked_mission", "check_apart", "check_file", "check_folder", "check_run"]
 
 
 def check_run(path: Path) -> None:
-    """Raise InputError unless there is a run folder."""
-    if (path / RUN_MARKER).is_file():
+    """Raise InputError unless there is a run folder, or a packed file, which may hold a run."""
+    if (path / RUN_MARKER).is_file() or is_packed(path):
         return
     found = "no such folder" if not path.exists() else f"no {RUN_MARKER} in it"
     if path.exists() and not path.is_dir():

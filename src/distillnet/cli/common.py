@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from distillnet.images import Folders, ImageSet
     from distillnet.job.distillation import Distillation
 
-__all__ = ["kept_apart", "print_run"]
+__all__ = ["kept_apart", "print_run", "run_folder"]
 
 
 def kept_apart(folders: "Folders") -> "ImageSet":
@@ -40,3 +40,12 @@ def print_run(done: "Distillation", out: Path, as_json: bool) -> None:
     else:
         print_result(result_json(done))
         print_line(f"Written to {out}")
+
+
+def run_folder(run: Path) -> Path:
+    """The folder of a run; one that is packed is unpacked for as long as this process lives."""
+    if run.is_dir():
+        return run
+    from distillnet.deploy.packing import unpacked_run
+
+    return unpacked_run(run)

@@ -15,6 +15,7 @@ from distillnet.cli.commands.evaluating import evaluate_command
 from distillnet.cli.commands.exploring import explore
 from distillnet.cli.commands.exporting import export_command
 from distillnet.cli.commands.inspecting import inspect_command
+from distillnet.cli.commands.packing import pack_command, unpack_command
 from distillnet.cli.commands.reproducing import reproduce
 from distillnet.cli.commands.training import train_command
 from distillnet.cli.common import print_run
@@ -78,6 +79,8 @@ for name, does, command in (
     ("evaluate", "Measure a run's accuracy.", evaluate_command),
     ("export", "Write a run as ONNX, pt2 or C.", export_command),
     ("bench", "Measure latency before and after.", bench_command),
+    ("pack", "Make a small file of a network or run.", pack_command),
+    ("unpack", "Make a network or run of that again.", unpack_command),
     ("inspect", "Show layers, costs, what can be removed.", inspect_command),
     ("collect", "Measure statistics once, for many runs.", collect_command),
     ("train", "Train one of the paper's small networks.", train_command),

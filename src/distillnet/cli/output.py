@@ -262,7 +262,7 @@ def print_result(result: Mapping[str, Any]) -> None:
         out.print(printable(line))
 
 
-def _saved_where(result: dict[str, Any]) -> list[str]:
+def _saved_where(result: Mapping[str, Any]) -> list[str]:
     """Which runtimes save what, where neurons were removed from maps that stay."""
     if result["mac_ratio_with_partial"] <= 1.02 * result["mac_ratio"]:
         return []

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from distillnet.errors import InputError
+from distillnet.files.packed import is_packed
+from distillnet.models.packed import read_packed
 
 __all__ = ["check_finite", "load_weights", "read_weights", "weights_sha256"]
 
@@ -35,6 +37,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"The weights file {path} does not exist; give a safetensors file or a torch state"
             " dict as --weights."
         )
+    if is_packed(path):
+        return _read_packed(path)
     loaded = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     for wrapper in _WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
@@ -125,6 +129,16 @@ def _read_torch(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def _read_packed(path: Path) -> dict[str, Tensor]:
+    found = read_packed(path)
+    if found.kind != "weights":
+        raise InputError(
+            f"{path} is a packed {found.kind}, expected packed weights; `distillnet unpack` makes a"
+            " MODEL or a run of it."
+        )
+    return dict(found.tensors)
 
 
 def _refuse_unpacking(path: Path) -> None:

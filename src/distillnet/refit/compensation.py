@@ -32,7 +32,7 @@ from distillnet.refit.regression import Thin, fit_affine, fit_thin
 from distillnet.refit.samples import patches_at, rows_per_image
 from distillnet.refit.teacher import Teacher, refittable
 
-__all__ = ["compensate", "flat_parts", "refit", "with_biases"]
+__all__ = ["Rolling", "compensate", "flat_parts", "refit", "with_biases"]
 
 _CHUNK = 32  # images computed at once
 
@@ -88,7 +88,7 @@ def refit(
     left = {name: torch.from_numpy(np.flatnonzero(~gone[ids])) for name, ids in channels.of.items()}
     small = with_biases(compact(graph, channels, plan), [n.name for n in refittable(graph)])
     params = dict(small.params)
-    students = _Rolling(small, params, x_nchw, max_bytes)
+    students = Rolling(small, params, x_nchw, max_bytes)
     layers = [small[layer.name] for layer in refittable(graph)]
     readers = consumers(small)
     for layer in layers:
@@ -135,7 +135,7 @@ def flat_parts(readers: Sequence[Node]) -> tuple[tuple[float, float], ...]:
             return ()
 
 
-class _Rolling:
+class Rolling:
     """The cut network's values on all images, rolled forward from layer to layer.
 
     ``params`` may change behind the roll: only later layers read them anew. When the values at a

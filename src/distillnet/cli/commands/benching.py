@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillnet.cli.checks import check_run
+from distillnet.cli.common import run_folder
 from distillnet.cli.groups import NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_line, print_table, progress, warn
@@ -122,6 +123,8 @@ def bench_command(
     check_run(run)
     if model is not None:
         check_model(model)
+    if run.is_file() and out is None:
+        raise typer.BadParameter(f"--out is missing; expected it where RUN is a file, {run}")
     path = out or run / "bench.json"
     check_writable(path)
     from distillnet.deploy import available_runtimes, distilled_network, original_networks
@@ -133,7 +136,7 @@ def bench_command(
     from distillnet.playbook.meters import peak_macs_per_s
     from distillnet.playbook.metrics import add_metrics
 
-    opened = open_run(run)
+    opened = open_run(run_folder(run))
     runtimes = [entry.value for entry in runtime or ()] or list(available_runtimes(threads))
     for name in runtimes:
         file_format(name, threads)  # says what is missing before anything is measured

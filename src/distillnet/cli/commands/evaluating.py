@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillnet.cli.checks import check_folder, check_run
-from distillnet.cli.common import kept_apart
+from distillnet.cli.common import kept_apart, run_folder
 from distillnet.cli.groups import IMAGES, NETWORK
 from distillnet.cli.options import (
     BatchOpt,
@@ -89,7 +89,8 @@ def evaluate_command(
     from distillnet.images import load_batches
     from distillnet.job.runs import evaluate_run, open_run
 
-    opened = open_run(run)
+    folder = run_folder(run)
+    opened = open_run(folder)
     images, seen = (
         _own_images(opened, max_pixels) if data is None else _given_images(opened, data, max_pixels)
     )
@@ -103,9 +104,9 @@ def evaluate_command(
             max_unreadable_percent=max_unreadable,
         )
         if runtime is Runtime.onnx:
-            result = evaluate_onnx(opened, open_onnx(file or run / "model.onnx"), stream)
+            result = evaluate_onnx(opened, open_onnx(file or folder / "model.onnx"), stream)
         elif runtime is Runtime.c:
-            result = evaluate_c(opened, file or run / "c", stream, trust=trust)
+            result = evaluate_c(opened, file or folder / "c", stream, trust=trust)
         else:
             result = evaluate_run(opened, stream)
     warn_unreadable(stream.unreadable)

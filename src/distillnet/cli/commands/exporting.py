@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillnet.cli.checks import check_folder, check_run
+from distillnet.cli.common import run_folder
 from distillnet.cli.groups import IMAGES, NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import ImageOptions, JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_table, warn
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from distillnet.job.partition import Images
     from distillnet.job.runs import Run
 
-__all__ = ["Format", "export_command"]
+__all__ = ["Format", "export_command", "images_of_run"]
 
 
 class Format(StrEnum):
@@ -142,6 +143,8 @@ def export_command(
     """Write the distilled network for another runtime, and check that it agrees."""
     if int8 and fp16:
         raise typer.BadParameter("--int8 and --fp16 together; expected one of them")
+    if run.is_file() and out is None:
+        raise typer.BadParameter(f"--out is missing; expected it where RUN is a file, {run}")
     if format_.value == "c":
         others = {
             "--int8": int8,
@@ -172,8 +175,8 @@ def export_command(
     from distillnet.job.runs import open_run
 
     form = Form(format_.value, precision, batch, with_preprocessing)
-    opened = open_run(run)
-    images = _images(opened, data)
+    opened = open_run(run_folder(run))
+    images = images_of_run(opened, data)
     if images is None:
         warn("The run's images are not where they were; comparing on noise. --data names them.")
     with new_file(path) as work:
@@ -213,8 +216,8 @@ def _export_c(run: Path, asked: _AskedC, as_json: bool) -> None:
     from distillnet.job.runs import open_run
 
     check_prefix(asked.prefix)
-    opened = open_run(run)
-    runs = [open_run(other) for other in asked.others]
+    opened = open_run(run_folder(run))
+    runs = [open_run(run_folder(other)) for other in asked.others]
     with new_folder(asked.out, C_FOLDER) as work:
         done = export_c(
             opened, work, asked.prefix, runs,
@@ -253,7 +256,7 @@ def _shown(run: Path) -> str:
     return printable(run.resolve().name)
 
 
-def _images(run: "Run", data: Path | None) -> "Images | None":
+def images_of_run(run: "Run", data: Path | None) -> "Images | None":
     """The run's images, split as the run split them; None where they are gone."""
     sources = {name: Path(path) if path else None for name, path in run.sources.items()}
     folder = data or sources.get("data")

@@ -1,200 +1,216 @@
-"""The commands that measure what the papers report."""
+"""The commands that measure what the papers report, and set it beside their own rows."""
 
-import tempfile
-from dataclasses import asdict
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from distillnet.cli.checks import check_apart
-from distillnet.cli.groups import MISSION, OUTPUT, SEARCH, SELDOM, GroupedCommand, grouped
-from distillnet.cli.options import (
-    ComputeOptions,
-    ImageOptions,
-    JsonOpt,
-    ModelArg,
-    NetworkOptions,
-)
+from distillnet.cli.checks import check_apart, check_folder
+from distillnet.cli.commands.baselining import baselines_command
+from distillnet.cli.groups import BUDGET, IMAGES, NETWORK, OUTPUT, SEARCH, SELDOM, GroupedCommand
+from distillnet.cli.options import JsonOpt, Method, SeedOpt
 from distillnet.cli.output import print_json, print_line, print_table, progress
-from distillnet.cli.search_options import BudgetOptions, SearchOptions, job_options
 from distillnet.errors import InputError
-from distillnet.files import check_writable, new_file
-
-if TYPE_CHECKING:
-    from distillnet.reproduce.baselines import Baseline
 
 __all__ = ["reproduce"]
 
 reproduce = typer.Typer(no_args_is_help=True, help="Measure what the papers report.")
 
 
-class Way(StrEnum):
-    """A way to a network for a few classes."""
-
-    head = "head"
-    small = "small"
-    distill = "distill"
-    tune = "tune"
+_BEST = Method("best")
 
 
-@grouped
-def baselines_command(
-    *,
-    model: ModelArg,
-    images: ImageOptions,
-    classes: Annotated[
-        str | None,
+class NetworkName(StrEnum):
+    """TensorFlow's two."""
+
+    mnist = "mnist"
+    cifar = "cifar"
+
+
+class TableName(StrEnum):
+    """``reproduce.TABLES``."""
+
+    table2 = "table2"
+    table3 = "table3"
+    table4 = "table4"
+
+
+def _measure_table(
+    table: TableName,
+    data: Annotated[
+        Path,
         typer.Option(
-            metavar="A,B,C",
-            help="The classes to keep, as `distill` takes them.",
-            show_default="all folders in --data",
-            rich_help_panel=MISSION,
+            metavar="DIR",
+            help="A folder with imagenette/ and weights/ (table2), MNIST's files and cifar10/ "
+            "(table3), or MNIST's files (table4).",
+            rich_help_panel=IMAGES,
         ),
-    ] = None,
-    only: Annotated[
-        list[Way] | None,
-        typer.Option(
-            metavar="|".join(Way),
-            help="A way to a network to measure; may be given several times.",
-            show_default="all",
-            rich_help_panel=SEARCH,
-        ),
-    ] = None,
-    head_epochs: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Passes over the images that the new head is trained for.",
-            rich_help_panel=SELDOM,
-        ),
-    ] = 30,
-    small_epochs: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Passes over the images that the small network is trained for.",
-            rich_help_panel=SELDOM,
-        ),
-    ] = 30,
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
-            help="Also write the figures to this JSON file.",
-            show_default="none",
+            metavar="DIR",
+            help="Where rows are kept as they are measured; the same command goes on there.",
+            show_default="reproduced/TABLE",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    budget: BudgetOptions,
-    network: NetworkOptions,
-    search: SearchOptions,
-    compute: ComputeOptions,
+    method: Annotated[Method, typer.Option(help="How to search.", rich_help_panel=SEARCH)] = _BEST,
+    max_loss: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="POINTS", help="Accuracy that may be lost.", rich_help_panel=BUDGET
+        ),
+    ] = 1.0,
+    repeat: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Random sets of classes (table2).", rich_help_panel=SEARCH
+        ),
+    ] = 5,
+    size: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Classes of a set: 5, 10 or 15; may be given several times (table2).",
+            show_default="all that there are images for",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    network: Annotated[
+        list[NetworkName] | None,
+        typer.Option(
+            metavar="mnist|cifar",
+            help="Whose rows to measure (table3).",
+            show_default="both",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    removed: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            max=8,
+            metavar="K",
+            help="How many of ten classes to remove; may be given several times (table3, table4).",
+            show_default="1 to 8",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Passes of training where TensorFlow's networks are not in --out yet.",
+            show_default="as many as their recipes have",
+            rich_help_panel=SELDOM,
+        ),
+    ] = None,
+    seed: SeedOpt = 0,
     as_json: JsonOpt = False,
 ) -> None:
-    """Set distillation beside the paper's two naive ways, with the time that each takes.
+    """Measure a table of the paper and print it beside the paper's own rows."""
+    check_folder(data, "--data", "a folder with the images and weights that the table needs")
+    folder = out or Path("reproduced") / table.value
+    check_apart(folder, [data])
+    from distillnet.reproduce import (
+        Asked,
+        jobs_of,
+        lines_of,
+        measure,
+        networks_at_hand,
+        read_rows,
+        write_rows,
+    )
 
-    These are to replace the head and fine-tune it, and to train a small network on the mission's
-    images alone. All see the same images and are judged on the same others.
-    """
-    if search.tune:
-        raise InputError("found --tune, which is one of the rows here; pass --only tune instead")
-    options = job_options(budget, search, network, compute)
-    ways = list(only or Way)
-    if out is not None:
-        check_writable(out)
-        check_apart(out, (images.data, images.val, images.search))
-    images.check()
-    table = network.check(model)
-    found = None if table is None else images.find(classes, table)
-    from dataclasses import replace
-
-    from distillnet.job.distill import distill
-    from distillnet.reproduce import baselines
-
-    rows: list[Baseline] = []
-    with progress() as on_progress, tempfile.TemporaryDirectory() as name:
-        loaded = network.load(model)
-        if found is None:
-            found = images.find(classes, loaded.classes)
-        split, mission = images.split(found, search.seed), found.mission
-
-        def report(done: int, of: int) -> None:
-            on_progress("train", done, of)
-
-        rows.append(baselines.original_row(loaded, mission, split, options))
-        if Way.head in ways:
-            rows.append(
-                baselines.replaced_head(
-                    loaded, mission, split, options, epochs=head_epochs, on_epoch=report
-                )
-            )
-        if Way.small in ways:
-            recipe = replace(baselines.SMALL_RECIPE, epochs=small_epochs)
-            rows.append(
-                baselines.small_network_alone(
-                    loaded, mission, split, options, recipe=recipe, on_epoch=report
-                )
-            )
-        for way in (Way.distill, Way.tune):
-            if way not in ways:
-                continue
-            folder = Path(name) / way.value
-            folder.mkdir()
-            done = distill(
-                loaded, mission, split, folder, replace(options, tune=way is Way.tune),
-                on_progress=on_progress,
-            )  # fmt: skip
-            rows.append(baselines.distilled_row(done))
-    values = _values(model, list(mission.names), len(split.val), rows)
-    if out is not None:
-        import json
-
-        with new_file(out) as path:
-            path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    asked = Asked(table.value, method.value, max_loss, repeat=repeat, seed=seed)
+    asked = replace(
+        asked,
+        removed=tuple(removed or asked.removed),
+        networks=tuple(n.value for n in network or NetworkName),
+    )
+    if strange := sorted(set(size or ()) - set(asked.sizes)):
+        raise InputError(f"found --size {strange[0]}, expected 5, 10 or 15, as the paper has them")
+    asked = replace(asked, sizes=tuple(size or asked.sizes))
+    jobs = jobs_of(asked, _class_folders(data) if table is TableName.table2 else ())
+    if not jobs:
+        raise InputError(f"{data}/imagenette has too few classes; expected at least 5")
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress() as on_progress:
+        models = networks_at_hand(jobs, data, folder, epochs=epochs, on_progress=on_progress)
+        rows = read_rows(folder / "rows.jsonl")
+        known = {(row.job, row.weights_sha256): row for row in rows}
+        for i, job in enumerate(jobs):
+            model = models[job.network]
+            if (job, model.weights_sha256) not in known:
+                row = measure(job, model, data, on_progress)
+                known[job, model.weights_sha256] = row
+                rows.append(row)
+                write_rows(rows, folder / "rows.jsonl")
+            on_progress(table.value, i + 1, len(jobs))
+    lines = lines_of([known[job, models[job.network].weights_sha256] for job in jobs])
+    values = {"table": table.value, "method": method.value, "max_loss_pp": max_loss,
+              "rows": [asdict(line) for line in lines], "out": str(folder)}  # fmt: skip
+    text = json.dumps(values, indent=1, allow_nan=False) + "\n"
+    (folder / "table.json").write_text(text, encoding="utf-8")
     if as_json:
         print_json(values)
     else:
         _print(values)
 
 
-def _values(model: str, names: list[str], n_val: int, rows: "list[Baseline]") -> dict[str, Any]:
-    return {
-        "model": model,
-        "classes": names,
-        "n_val": n_val,
-        "rows": [asdict(row) for row in rows],
-    }
+def _command(table: TableName) -> Callable[..., None]:
+    """The command of one table, with the options that all have."""
+
+    @functools.wraps(_measure_table)
+    def command(**options: Any) -> None:
+        _measure_table(table, **options)
+
+    _, *others = inspect.signature(_measure_table).parameters.values()
+    command.__signature__ = inspect.Signature(others)  # type: ignore[attr-defined]
+    del command.__annotations__["table"]
+    return command
+
+
+def _class_folders(data: Path) -> list[str]:
+    parts = [p for p in (data / "imagenette" / "train", data / "imagenette") if p.is_dir()]
+    if not parts:
+        raise InputError(f"{data} has no imagenette/; expected a folder of a folder for each class")
+    return sorted(path.name for path in parts[0].iterdir() if path.is_dir())
 
 
 def _print(values: dict[str, Any]) -> None:
-    most = max(row["macs"] for row in values["rows"])
-    print_table(
-        f"{values['model']}, {len(values['classes'])} classes, {values['n_val']} images held out",
-        ["way", "accuracy", "MACs (M)", "fewer", "params", "seconds", "epochs"],
-        [
+    rows = []
+    for line in values["rows"]:
+        spread = f" ± {line['ours_deviation']:.2f}" if line["sets"] > 1 else ""
+        rows.append(
             [
-                row["name"],
-                f"{100 * row['accuracy']:.1f} %",
-                f"{row['macs'] / 1e6:,.1f}",
-                f"{most / row['macs']:.2f} x",
-                f"{row['params']:,}",
-                f"{row['seconds']:,.1f}",
-                "-" if row["epochs"] is None else str(row["epochs"]),
+                line["network"], str(line["row"]), f"{line['paper']:g}",
+                f"{line['ours']:.2f}{spread}", "better" if line["better"] else "worse",
+                f"{line['mac_ratio']:.2f}x", f"{line['loss_pp']:+.2f}", f"{line['seconds']:.0f}",
             ]
-            for row in values["rows"]
-        ],
-        1,
+        )  # fmt: skip
+    left = "classes" if values["table"] == "table2" else "classes removed"
+    print_table(
+        f"{values['table']}, --method {values['method']}: {values['rows'][0]['what']}",
+        ["network", left, "paper", "here", "", "MAC ratio", "loss, pp", "seconds"],
+        rows,
     )
-    print_line(
-        "Head and small network are trained with labels, the others without. Seconds: from the "
-        "images on disk to the network."
-    )
+    print_line(f"Kept in {values['out']}")
 
 
-reproduce.command("baselines", short_help="The paper's two naive ways.", cls=GroupedCommand)(
-    baselines_command
-)
+for _table, _what in (
+    (TableName.table2, "GoogLeNet for random sets of classes."),
+    (TableName.table3, "TensorFlow's networks, 1 to 8 classes removed."),
+    (TableName.table4, "Time where neurons are skipped."),
+):
+    reproduce.command(_table.value, short_help=_what, cls=GroupedCommand)(_command(_table))
+reproduce.command("baselines", short_help="Two naive ways.", cls=GroupedCommand)(baselines_command)

@@ -1,0 +1,193 @@
+"""The command that sets distillation beside the paper's two naive ways."""
+
+import tempfile
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distillnet.cli.checks import check_apart
+from distillnet.cli.groups import MISSION, OUTPUT, SEARCH, SELDOM, grouped
+from distillnet.cli.options import (
+    ComputeOptions,
+    ImageOptions,
+    JsonOpt,
+    ModelArg,
+    NetworkOptions,
+)
+from distillnet.cli.output import print_json, print_line, print_table, progress
+from distillnet.cli.search_options import BudgetOptions, SearchOptions, job_options
+from distillnet.errors import InputError
+from distillnet.files import check_writable, new_file
+
+if TYPE_CHECKING:
+    from distillnet.reproduce.baselines import Baseline
+
+__all__ = ["baselines_command"]
+
+
+class Way(StrEnum):
+    """A way to a network for a few classes."""
+
+    head = "head"
+    small = "small"
+    distill = "distill"
+    tune = "tune"
+
+
+@grouped
+def baselines_command(
+    *,
+    model: ModelArg,
+    images: ImageOptions,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,C",
+            help="The classes to keep, as `distill` takes them.",
+            show_default="all folders in --data",
+            rich_help_panel=MISSION,
+        ),
+    ] = None,
+    only: Annotated[
+        list[Way] | None,
+        typer.Option(
+            metavar="|".join(Way),
+            help="A way to a network to measure; may be given several times.",
+            show_default="all",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    head_epochs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Passes over the images that the new head is trained for.",
+            rich_help_panel=SELDOM,
+        ),
+    ] = 30,
+    small_epochs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Passes over the images that the small network is trained for.",
+            rich_help_panel=SELDOM,
+        ),
+    ] = 30,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write the figures to this JSON file.",
+            show_default="none",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    budget: BudgetOptions,
+    network: NetworkOptions,
+    search: SearchOptions,
+    compute: ComputeOptions,
+    as_json: JsonOpt = False,
+) -> None:
+    """Set distillation beside the paper's two naive ways, with the time that each takes.
+
+    These are to replace the head and fine-tune it, and to train a small network on the mission's
+    images alone. All see the same images and are judged on the same others.
+    """
+    if search.tune:
+        raise InputError("found --tune, which is one of the rows here; pass --only tune instead")
+    options = job_options(budget, search, network, compute)
+    ways = list(only or Way)
+    if out is not None:
+        check_writable(out)
+        check_apart(out, (images.data, images.val, images.search))
+    images.check()
+    table = network.check(model)
+    found = None if table is None else images.find(classes, table)
+    from dataclasses import replace
+
+    from distillnet.job.distill import distill
+    from distillnet.reproduce import baselines
+
+    rows: list[Baseline] = []
+    with progress() as on_progress, tempfile.TemporaryDirectory() as name:
+        loaded = network.load(model)
+        if found is None:
+            found = images.find(classes, loaded.classes)
+        split, mission = images.split(found, search.seed), found.mission
+
+        def report(done: int, of: int) -> None:
+            on_progress("train", done, of)
+
+        rows.append(baselines.original_row(loaded, mission, split, options))
+        if Way.head in ways:
+            rows.append(
+                baselines.replaced_head(
+                    loaded, mission, split, options, epochs=head_epochs, on_epoch=report
+                )
+            )
+        if Way.small in ways:
+            recipe = replace(baselines.SMALL_RECIPE, epochs=small_epochs)
+            rows.append(
+                baselines.small_network_alone(
+                    loaded, mission, split, options, recipe=recipe, on_epoch=report
+                )
+            )
+        for way in (Way.distill, Way.tune):
+            if way not in ways:
+                continue
+            folder = Path(name) / way.value
+            folder.mkdir()
+            done = distill(
+                loaded, mission, split, folder, replace(options, tune=way is Way.tune),
+                on_progress=on_progress,
+            )  # fmt: skip
+            rows.append(baselines.distilled_row(done))
+    values = _values(model, list(mission.names), len(split.val), rows)
+    if out is not None:
+        import json
+
+        with new_file(out) as path:
+            path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(values)
+    else:
+        _print(values)
+
+
+def _values(model: str, names: list[str], n_val: int, rows: "list[Baseline]") -> dict[str, Any]:
+    return {
+        "model": model,
+        "classes": names,
+        "n_val": n_val,
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def _print(values: dict[str, Any]) -> None:
+    most = max(row["macs"] for row in values["rows"])
+    print_table(
+        f"{values['model']}, {len(values['classes'])} classes, {values['n_val']} images held out",
+        ["way", "accuracy", "MACs (M)", "fewer", "params", "seconds", "epochs"],
+        [
+            [
+                row["name"],
+                f"{100 * row['accuracy']:.1f} %",
+                f"{row['macs'] / 1e6:,.1f}",
+                f"{most / row['macs']:.2f} x",
+                f"{row['params']:,}",
+                f"{row['seconds']:,.1f}",
+                "-" if row["epochs"] is None else str(row["epochs"]),
+            ]
+            for row in values["rows"]
+        ],
+        1,
+    )
+    print_line(
+        "Head and small network are trained with labels, the others without. Seconds: from the "
+        "images on disk to the network."
+    )
