@@ -17,6 +17,7 @@ from distillnet.cli.commands.inspecting import inspect_command
 from distillnet.cli.commands.training import train_command
 from distillnet.cli.common import print_run
 from distillnet.cli.groups import OUTPUT, GroupedCommand
+from distillnet.cli.missions.unknowns import unknown_command
 from distillnet.cli.options import JsonOpt, OverwriteOpt
 from distillnet.cli.output import print_line, progress, warn
 from distillnet.cli.process.failures import explain
@@ -76,6 +77,7 @@ for name, does, command in (
     ("evaluate", "Measure a run's accuracy.", evaluate_command),
     ("export", "Write a run as ONNX, pt2 or C.", export_command),
     ("bench", "Measure latency before and after.", bench_command),
+    ("unknown", "Fit a rule that refuses other images.", unknown_command),
     ("inspect", "Show layers, costs, what can be removed.", inspect_command),
     ("collect", "Measure statistics once, for many runs.", collect_command),
     ("train", "Train one of the paper's small networks.", train_command),
