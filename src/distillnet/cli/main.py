@@ -17,6 +17,7 @@ from distillnet.cli.commands.inspecting import inspect_command
 from distillnet.cli.commands.training import train_command
 from distillnet.cli.common import print_run
 from distillnet.cli.groups import OUTPUT, GroupedCommand
+from distillnet.cli.missions.packing import mission_app
 from distillnet.cli.missions.unknowns import unknown_command
 from distillnet.cli.options import JsonOpt, OverwriteOpt
 from distillnet.cli.output import print_line, progress, warn
@@ -85,6 +86,7 @@ for name, does, command in (
     ("doctor", "Show versions and paths for a bug report.", doctor_command),
 ):
     app.command(name, short_help=does, cls=GroupedCommand)(command)
+app.add_typer(mission_app, name="mission", short_help="Pack missions, signed, for devices.")
 
 
 def main() -> None:

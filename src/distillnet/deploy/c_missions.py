@@ -35,6 +35,7 @@ from distillnet.job.runs import Run
 __all__ = [
     "ReferencedMission",
     "compact_program",
+    "fused_bitmaps",
     "mission_name",
     "noise_batch",
     "noise_scale",
@@ -64,7 +65,8 @@ def mission_name(run: Run, taken: Sequence[str] = ()) -> str:
     return identifier(run.directory.resolve().name, taken)
 
 
-def _bitmaps(run: Run) -> dict[str, Tensor]:
+def fused_bitmaps(run: Run) -> dict[str, Tensor]:
+    """A run's keep maps by site; InputError where they are damaged."""
     path = run.directory / "bitmaps.safetensors"
     try:
         packed = read_tensors(path)
@@ -113,7 +115,7 @@ def switchable_program(
             "back, or export without --switchable"
         ) from error
     graph = capture_model(model, (height, width))
-    plans = [Plan(_bitmaps(r), r.mission.indices) for r in (run, *others)]
+    plans = [Plan(fused_bitmaps(r), r.mission.indices) for r in (run, *others)]
     _check_bitmaps(graph, (run, *others), plans)
     wanted: list[MissionPlan] = []
     references: list[nn.Module] = []

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distillnet.cli.checks import check_folder, check_run
+from distillnet.cli.checks import check_file, check_folder, check_run
 from distillnet.cli.common import kept_apart
 from distillnet.cli.groups import IMAGES, NETWORK
 from distillnet.cli.missions.unknowns import (
@@ -13,6 +13,7 @@ from distillnet.cli.missions.unknowns import (
     Asked,
     Reading,
     UnknownOpt,
+    WeightsOpt,
     measure_unknown,
     print_unknown,
 )
@@ -67,6 +68,7 @@ def evaluate_command(
         ),
     ] = False,
     model: OriginalOpt = None,
+    weights: WeightsOpt = None,
     runtime: Annotated[
         Runtime, typer.Option(help="What runs the network.", rich_help_panel=NETWORK)
     ] = Runtime.torch,
@@ -105,8 +107,11 @@ def evaluate_command(
         raise typer.BadParameter("--file needs --runtime onnx or c; torch reads RUN/model.pt2")
     if trust and runtime is not Runtime.c:
         raise typer.BadParameter("--trust needs --runtime c; nothing else here is code")
-    if unknown is None and (compare_original or model is not None):
-        raise typer.BadParameter("--compare-original and --model need --unknown")
+    if unknown is None and compare_original:
+        raise typer.BadParameter("--compare-original needs --unknown")
+    if not compare_original and (model is not None or weights is not None):
+        raise typer.BadParameter("--model and --weights need --compare-original")
+    check_file(weights, "--weights", "the weights that the run was made of")
     check_run(run)
     check_folder(data, "--data", "a folder with one folder of images per class in it")
     check_folder(unknown, "--unknown", STRANGERS)
@@ -119,7 +124,7 @@ def evaluate_command(
     )
     reading = Reading(batch_size, workers, max_unreadable, max_pixels)
     if unknown is not None:
-        asked = Asked(runtime.value, file, trust, compare_original, model)
+        asked = Asked(runtime.value, file, trust, compare_original, model, weights)
         found = measure_unknown(opened, images, unknown, reading, asked)
         print_unknown(run, found | {"n_seen": seen}, as_json)
         return

@@ -1,7 +1,7 @@
 """The command that fits a rule for unknown images, and what `evaluate --unknown` does."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillnet.cli.checks import check_folder, check_run
-from distillnet.cli.groups import BUDGET, IMAGES, MISSION
+from distillnet.cli.groups import BUDGET, IMAGES, MISSION, NETWORK
 from distillnet.cli.options import (
     BatchOpt,
     JsonOpt,
@@ -40,9 +40,11 @@ __all__ = [
     "Asked",
     "Reading",
     "UnknownOpt",
+    "WeightsOpt",
     "measure_unknown",
     "print_unknown",
     "unknown_command",
+    "with_weights",
 ]
 
 STRANGERS = "a folder with folders of images of anything but the mission's classes"
@@ -59,6 +61,23 @@ UnknownOpt = Annotated[
         rich_help_panel=MISSION,
     ),
 ]
+WeightsOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="The original's weights, where the run does not tell where they are.",
+        show_default="where they were then",
+        rich_help_panel=NETWORK,
+    ),
+]
+
+
+def with_weights(opened: "Run", weights: Path | None) -> "Run":
+    """A run whose original has its weights in this file."""
+    if weights is None:
+        return opened
+    return replace(opened, sources={**opened.sources, "weights": str(weights)})
 
 
 @dataclass(frozen=True)
@@ -99,6 +118,7 @@ class Asked:
     trust: bool
     compare_original: bool
     model: str | None
+    weights: Path | None
 
 
 def unknown_command(
@@ -205,7 +225,7 @@ def measure_unknown(
         original = None
         if asked.compare_original:
             original = original_areas(
-                opened,
+                with_weights(opened, asked.weights),
                 asked.model,
                 lambda how: (
                     reading.batches(images, how, on_progress, "evaluate"),
