@@ -16,7 +16,8 @@ ROOT = Path(distillnet.__file__).parent
 # The rooms, each importing only those before it.
 ORDER = (
     "errors", "files", "classes", "images", "models", "graph", "cut", "playbook", "engine",
-    "refit", "atlas", "evaluate", "search", "job", "deploy", "reproduce", "cli", "__main__",
+    "refit", "atlas", "evaluate", "search", "job", "missions", "deploy", "reproduce", "cli",
+    "__main__",
 )  # fmt: skip
 # A kit is no module, but a script that a device runs by itself.
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent.name != "kit")

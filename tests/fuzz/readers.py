@@ -29,6 +29,7 @@ from distillnet.models.programs import load_program
 from distillnet.models.weights import read_weights
 from graphs import documents, in_graph, read_graph
 from kinds import Reader
+from packages import PACKAGES
 from results import RESULTS, fuzz_folder
 
 __all__ = ["READERS", "Reader", "allowed", "fuzz_folder"]
@@ -211,6 +212,7 @@ READERS: Mapping[str, Reader] = {
         partial(_file, "about.json", lambda p: read_document(p, _About, "x", format_=1)),
     ),
     **RESULTS,
+    **PACKAGES,
 }  # fmt: skip
 
 

@@ -20,6 +20,8 @@ from distillnet.cli.commands.reproducing import reproduce
 from distillnet.cli.commands.training import train_command
 from distillnet.cli.common import print_run
 from distillnet.cli.groups import OUTPUT, GroupedCommand
+from distillnet.cli.missions.packing import mission_app
+from distillnet.cli.missions.unknowns import unknown_command
 from distillnet.cli.options import JsonOpt, OverwriteOpt
 from distillnet.cli.output import print_line, progress, warn
 from distillnet.cli.process.failures import explain
@@ -81,6 +83,7 @@ for name, does, command in (
     ("bench", "Measure latency before and after.", bench_command),
     ("pack", "Make a small file of a network or run.", pack_command),
     ("unpack", "Make a network or run of that again.", unpack_command),
+    ("unknown", "Fit a rule that refuses other images.", unknown_command),
     ("inspect", "Show layers, costs, what can be removed.", inspect_command),
     ("collect", "Measure statistics once, for many runs.", collect_command),
     ("train", "Train one of the paper's small networks.", train_command),
@@ -88,6 +91,7 @@ for name, does, command in (
     ("doctor", "Show versions and paths for a bug report.", doctor_command),
 ):
     app.command(name, short_help=does, cls=GroupedCommand)(command)
+app.add_typer(mission_app, name="mission", short_help="Pack missions, signed, for devices.")
 
 app.add_typer(reproduce, name="reproduce", short_help="Measure what the papers report.")
 app.add_typer(explore, name="explore", short_help="Design small networks: the slides' playbook.")

@@ -44,6 +44,7 @@ _LABELS = {
     "search": "Searching",
     "tune": "Tuning",
     "evaluate": "Evaluating",
+    "unknown": "Reading other images",
     "train": "Training",
     "bench": "Timing",
     "timings": "Timing layers",

@@ -39,6 +39,7 @@ from distillnet.evaluate import Evaluation
 from distillnet.files.documents import Document, Side, Text, read_document
 from distillnet.images import Batch
 from distillnet.job.runs import Run, evaluate_scores
+from distillnet.missions.unknown.rule import unknown_name
 
 __all__ = [
     "CFolder",
@@ -108,6 +109,7 @@ def export_c(
     *,
     as_missions: bool = False,
     model: str | None = None,
+    with_unknown: bool = False,
     command: str = "",
 ) -> CFolder:
     """Write a run into an existing folder and compare it with PyTorch.
@@ -117,13 +119,19 @@ def export_c(
         as_missions: keep all weights and take each run's bitmaps as a mission; else write the
             compact network.
         model: the original as the user names it now, see ``original_model``.
+        with_unknown: one more score, by the run's rule for images of none of its classes.
         command: what was asked for, to stand in the files.
 
     Raises:
         InputError: a run cannot be a mission of this network's own weights; the prefix.
         DistillnetError: scores differ.
     """
-    distilled = distilled_network(run)
+    if with_unknown and as_missions:
+        raise InputError(
+            "found --with-unknown with --switchable, whose missions share one head; expected one "
+            "of them. Export without --switchable"
+        )
+    distilled = distilled_network(run, unknown=with_unknown)
     banner = f"Written by {distilled.provenance['producer']}: {command or 'export --format c'}"
     if as_missions:
         program, missions = switchable_program(run, others, model)
@@ -261,7 +269,12 @@ def evaluate_c(
     with TemporaryDirectory() as name:
         native, missions = open_c(folder, Path(name))
         wanted = list(run.mission.names)
-        fitting = [mission for mission, classes in missions.items() if list(classes) == wanted]
+        k = len(wanted)  # one more where the unknown has a score, which is not asked here
+        fitting = [
+            mission
+            for mission, classes in missions.items()
+            if list(classes) in (wanted, [*wanted, unknown_name(run.mission.names)])
+        ]
         if not fitting:
             raise InputError(
                 f"{folder} has missions of {list(missions.values())}; expected one of the run's "
@@ -270,6 +283,6 @@ def evaluate_c(
         bound = native.mission(fitting[0])
 
         def scores(x_nchw: Tensor) -> Tensor:
-            return torch.from_numpy(native.scores(bound, x_nchw.numpy()))
+            return torch.from_numpy(native.scores(bound, x_nchw.numpy())[:, :k])
 
         return evaluate_scores(run, folder, scores, batches)

@@ -35,6 +35,7 @@ from distillnet.job.runs import Run
 __all__ = [
     "ReferencedMission",
     "compact_program",
+    "fused_bitmaps",
     "mission_name",
     "noise_batch",
     "noise_scale",
@@ -65,7 +66,8 @@ def mission_name(run: Run, taken: Sequence[str] = ()) -> str:
     return identifier(run.directory.resolve().name, taken)
 
 
-def _bitmaps(run: Run) -> dict[str, Tensor]:
+def fused_bitmaps(run: Run) -> dict[str, Tensor]:
+    """A run's keep maps by site; InputError where they are damaged."""
     path = run.directory / "bitmaps.safetensors"
     try:
         packed = read_tensors(path)
@@ -135,7 +137,7 @@ def plans_of_runs(runs: Sequence[Run], named: str | None = None) -> tuple[Graph,
             "back, or export without --switchable"
         ) from error
     graph = capture_model(model, (height, width))
-    plans = [Plan(_bitmaps(r), r.mission.indices) for r in runs]
+    plans = [Plan(fused_bitmaps(r), r.mission.indices) for r in runs]
     _check_bitmaps(graph, runs, plans)
     return graph, plans
 

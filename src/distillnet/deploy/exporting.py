@@ -46,12 +46,14 @@ class Form:
     Attributes:
         batch: images at once; None leaves their number open.
         with_preprocessing: take uint8 (N, H, W, 3) RGB instead of normalised (N, C, H, W).
+        with_unknown: one more score, by the run's rule for images of none of its classes.
     """
 
     format: str = "onnx"
     precision: str = "float32"
     batch: int | None = None
     with_preprocessing: bool = False
+    with_unknown: bool = False
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS or self.precision not in PRECISIONS:
@@ -101,7 +103,7 @@ def export(
         InputError: more is lost than allowed, images or libraries are missing.
         DistillnetError: the file does not agree with the network.
     """
-    network = distilled_network(run)
+    network = distilled_network(run, unknown=form.with_unknown)
     calibration = None
     if form.precision == "int8":
         if images is None:
@@ -131,7 +133,7 @@ def export(
     result = loss = None
     if labels is not None:
         y = torch.from_numpy(np.concatenate([scores(part.numpy()) for part in x.split(32)]))
-        result = evaluation(Scores(y, labels), run.mission)
+        result = evaluation(Scores(y[:, : len(run.mission)], labels), run.mission)
         loss = 100 * (float(run.result["baseline"]["accuracy"]) - result.accuracy)
         allowed = allowed_loss_pp(run.result) if max_loss_pp is None else max_loss_pp
         if form.precision != "float32" and loss > allowed + 1e-9:
@@ -210,14 +212,18 @@ def evaluate_onnx(run: Run, file: OnnxFile, batches: Iterable[Batch]) -> Evaluat
     Raises:
         InputError: the file is of other classes than the run.
     """
-    expected = list(run.mission.names)
-    if (found := list(class_names(file))) != expected:
+    expected, scored = list(run.mission.names), file.metadata.get("unknown")
+    found = list(class_names(file))
+    if (found[:-1] if scored else found) != expected:
         raise InputError(
             f"{file.path} scores the classes {found}; expected those of the run, {expected}. "
             "Export this run"
         )
     scores = onnx_scores(file, run.preprocessing)
-    return evaluate_scores(run, file.path, lambda x: torch.from_numpy(scores(x.numpy())), batches)
+    k = len(expected)  # closed set: what a file says of the unknown is not asked
+    return evaluate_scores(
+        run, file.path, lambda x: torch.from_numpy(scores(x.numpy())[:, :k]), batches
+    )
 
 
 def _pixels_or_not(x_nchw: NDArray[Any], form: Form, network: Deployable) -> NDArray[Any]:

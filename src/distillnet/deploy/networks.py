@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from distillnet.graph import GraphModule
-from distillnet.graph.capture import capture_model
+from distillnet.graph import Graph, GraphModule
+from distillnet.graph.capture import capture, capture_model
 from distillnet.graph.saving import LICENCE
 from distillnet.images.preprocessing import Preprocessing, Size
 from distillnet.job.results import model_name
 from distillnet.job.runs import Run
+from distillnet.missions.unknown.features import with_unknown
+from distillnet.missions.unknown.rule import Rule, read_rule, unknown_name
 from distillnet.models import Model, load_model, random_model
 from distillnet.models.programs import load_program
 
@@ -27,6 +29,7 @@ __all__ = [
     "original_model",
     "original_network",
     "original_networks",
+    "with_rule",
 ]
 
 
@@ -76,9 +79,17 @@ class Deployable:
         return torch.export.export(module, (x,), dynamic_shapes=shapes)
 
 
-def distilled_network(run: Run) -> Deployable:
-    """The compact network of a run."""
-    module = load_program(run.directory / "model.pt2").module
+def distilled_network(run: Run, *, unknown: bool = False) -> Deployable:
+    """The compact network of a run.
+
+    Args:
+        unknown: with the run's rule for unknown images: calibrated scores, and one more, the
+            largest where an image is of none of the classes.
+
+    Raises:
+        InputError: the run has no such rule.
+    """
+    module: nn.Module = load_program(run.directory / "model.pt2").module
     result, mission = run.result, run.mission
     provenance = {
         "model": model_name(str(result["model"])),
@@ -89,7 +100,20 @@ def distilled_network(run: Run) -> Deployable:
         "loss_ci95_pp": json.dumps([round(x, 2) for x in result["loss_ci95_pp"]]),
         "mac_ratio": f"{result['mac_ratio']:.3f}",
     }
-    return _deployable("distilled", module, run.preprocessing, mission.names, provenance)
+    classes = mission.names
+    if unknown:
+        rule, _ = read_rule(run.directory)
+        module = GraphModule(with_rule(module, rule, run)).eval()
+        provenance["unknown"] = str(len(classes))
+        classes = (*classes, unknown_name(classes))
+    return _deployable("distilled", module, run.preprocessing, classes, provenance)
+
+
+def with_rule(module: nn.Module, rule: Rule, run: Run) -> Graph:
+    """A run's compact network with a rule for unknown images, as a graph."""
+    how = run.preprocessing
+    graph = capture(module, how.input_size, channels=len(how.mean))
+    return with_unknown(graph, rule)
 
 
 def original_model(run: Run, size: Size | None = None, named: str | None = None) -> Model:

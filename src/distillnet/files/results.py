@@ -37,7 +37,7 @@ RUN = Layout(
         *_in("unfinished", ("search.json", "*.safetensors", "*.part")),
     ),
     (
-        *("bench.json", "bench.png", "export.pt2", "report.html"),
+        *("bench.json", "bench.png", "export.pt2", "report.html", "unknown.json"),
         *("model.onnx", "model-fp16.onnx", "model-int8.onnx"),
         *_in("c", (*_C, *_BUILT)),
     ),

@@ -5,12 +5,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distillnet.cli.checks import check_folder, check_run
+from distillnet.cli.checks import check_file, check_folder, check_run
 from distillnet.cli.common import kept_apart, run_folder
 from distillnet.cli.groups import IMAGES, NETWORK
+from distillnet.cli.missions.unknowns import (
+    STRANGERS,
+    Asked,
+    Reading,
+    UnknownOpt,
+    WeightsOpt,
+    measure_unknown,
+    print_unknown,
+)
 from distillnet.cli.options import (
     BatchOpt,
     JsonOpt,
+    OriginalOpt,
     PixelsOpt,
     RunArg,
     Runtime,
@@ -46,6 +56,19 @@ def evaluate_command(
             rich_help_panel=IMAGES,
         ),
     ] = None,
+    unknown: UnknownOpt = None,
+    compare_original: Annotated[
+        bool,
+        typer.Option(
+            "--compare-original",
+            help="With --unknown: run the original over the same images, too, and say how well its "
+            "simple scores tell them apart.",
+            show_default="off",
+            rich_help_panel=IMAGES,
+        ),
+    ] = False,
+    model: OriginalOpt = None,
+    weights: WeightsOpt = None,
     runtime: Annotated[
         Runtime, typer.Option(help="What runs the network.", rich_help_panel=NETWORK)
     ] = Runtime.torch,
@@ -77,16 +100,22 @@ def evaluate_command(
     """Measure a distilled network's accuracy, overall and per class.
 
     On the images that were held out for its own figures, or on those of DIR. Where it was made of
-    some of these, that is said first.
+    some of these, that is said first. With --unknown also how often the rule that `unknown` fitted
+    takes other images for a class, and refuses those of the mission.
     """
     if file is not None and runtime is Runtime.torch:
         raise typer.BadParameter("--file needs --runtime onnx or c; torch reads RUN/model.pt2")
     if trust and runtime is not Runtime.c:
         raise typer.BadParameter("--trust needs --runtime c; nothing else here is code")
+    if unknown is None and compare_original:
+        raise typer.BadParameter("--compare-original needs --unknown")
+    if not compare_original and (model is not None or weights is not None):
+        raise typer.BadParameter("--model and --weights need --compare-original")
+    check_file(weights, "--weights", "the weights that the run was made of")
     check_run(run)
     check_folder(data, "--data", "a folder with one folder of images per class in it")
+    check_folder(unknown, "--unknown", STRANGERS)
     from distillnet.deploy import evaluate_c, evaluate_onnx, open_onnx
-    from distillnet.images import load_batches
     from distillnet.job.runs import evaluate_run, open_run
 
     folder = run_folder(run)
@@ -94,15 +123,14 @@ def evaluate_command(
     images, seen = (
         _own_images(opened, max_pixels) if data is None else _given_images(opened, data, max_pixels)
     )
+    reading = Reading(batch_size, workers, max_unreadable, max_pixels)
+    if unknown is not None:
+        asked = Asked(runtime.value, file, trust, compare_original, model, weights)
+        found = measure_unknown(opened, images, unknown, reading, asked)
+        print_unknown(run, found | {"n_seen": seen}, as_json)
+        return
     with progress() as on_progress:
-        stream = load_batches(
-            images,
-            opened.preprocessing,
-            batch_size=batch_size,
-            workers=workers,
-            on_image=lambda n: on_progress("evaluate", n, len(images)),
-            max_unreadable_percent=max_unreadable,
-        )
+        stream = reading.batches(images, opened.preprocessing, on_progress, "evaluate")
         if runtime is Runtime.onnx:
             result = evaluate_onnx(opened, open_onnx(file or folder / "model.onnx"), stream)
         elif runtime is Runtime.c:

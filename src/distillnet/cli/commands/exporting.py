@@ -73,6 +73,16 @@ def export_command(
             rich_help_panel=NETWORK,
         ),
     ] = False,
+    with_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--with-unknown",
+            help="Add a score for images of none of the classes, which is the largest for them, by "
+            "the rule that `unknown` fitted.",
+            show_default="off",
+            rich_help_panel=NETWORK,
+        ),
+    ] = False,
     int8: Annotated[
         bool,
         typer.Option(
@@ -161,7 +171,8 @@ def export_command(
             )
         if model is not None and not as_missions:
             raise typer.BadParameter("--model without --switchable, which alone needs the original")
-        asked = _AskedC(out or run / "c", prefix, as_missions, tuple(mission or ()), model)
+        others_of = tuple(mission or ())
+        asked = _AskedC(out or run / "c", prefix, as_missions, others_of, model, with_unknown)
         _export_c(run, asked, as_json)
         return
     if as_missions or mission or model or prefix != _PREFIX:
@@ -174,7 +185,7 @@ def export_command(
     from distillnet.deploy import Form, export
     from distillnet.job.runs import open_run
 
-    form = Form(format_.value, precision, batch, with_preprocessing)
+    form = Form(format_.value, precision, batch, with_preprocessing, with_unknown)
     opened = open_run(run_folder(run))
     images = images_of_run(opened, data)
     if images is None:
@@ -197,11 +208,13 @@ class _AskedC:
     as_missions: bool
     others: tuple[Path, ...]
     model: str | None
+    with_unknown: bool
 
     def command(self, run: Path) -> str:
         """The command line, to stand in the files."""
         words = ["export", _shown(run), "--format", "c", "--prefix", self.prefix]
         words += ["--switchable"] * self.as_missions
+        words += ["--with-unknown"] * self.with_unknown
         words += [word for other in self.others for word in ("--mission", _shown(other))]
         return "distillnet " + shlex.join(words)
 
@@ -221,7 +234,8 @@ def _export_c(run: Path, asked: _AskedC, as_json: bool) -> None:
     with new_folder(asked.out, C_FOLDER) as work:
         done = export_c(
             opened, work, asked.prefix, runs,
-            as_missions=asked.as_missions, model=asked.model, command=asked.command(run),
+            as_missions=asked.as_missions, model=asked.model, with_unknown=asked.with_unknown,
+            command=asked.command(run),
         )  # fmt: skip
     values: dict[str, Any] = {"out": str(asked.out), "format": "c", "prefix": asked.prefix}
     values["tolerance"] = TOLERANCE
@@ -284,6 +298,7 @@ def _exported_json(done: "Exported", path: Path, run: "Run") -> dict[str, Any]:
         "calibration": done.calibration,
         "batch": done.form.batch,
         "with_preprocessing": done.form.with_preprocessing,
+        "with_unknown": done.form.with_unknown,
         "bytes": done.bytes,
         "original_weight_bytes": 4 * run.result["baseline"]["params"],
         "largest_difference": done.agreement.largest,

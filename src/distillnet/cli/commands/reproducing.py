@@ -176,7 +176,8 @@ def _command(table: TableName) -> Callable[..., None]:
 
     _, *others = inspect.signature(_measure_table).parameters.values()
     command.__signature__ = inspect.Signature(others)  # type: ignore[attr-defined]
-    del command.__annotations__["table"]
+    hints = _measure_table.__annotations__
+    command.__annotations__ = {name: hint for name, hint in hints.items() if name != "table"}
     return command
 
 

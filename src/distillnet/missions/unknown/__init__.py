@@ -1,0 +1,39 @@
+"""Inputs of none of the mission's classes: one more score, ``unknown``, that wins for them.
+
+``features`` reads what a network's last layer sees and adds the rule to a graph, ``regression``
+fits it, ``operating`` measures and chooses how often it may be wrong, ``rule`` is the file of it in
+a run folder, ``pictures`` finds images of other things, ``fitting`` is the whole job, and
+``of_runs`` does it for a run.
+"""
+
+from distillnet.missions.unknown.features import with_unknown
+from distillnet.missions.unknown.fitting import (
+    Rejection,
+    compared,
+    fit_unknown,
+    judged,
+    simple_scores,
+)
+from distillnet.missions.unknown.of_runs import fit_run, fitting_images
+from distillnet.missions.unknown.operating import OperatingPoint, area_under_roc
+from distillnet.missions.unknown.pictures import Strangers, open_strangers
+from distillnet.missions.unknown.rule import RULE, Rule, read_rule, write_rule
+
+__all__ = [
+    "RULE",
+    "OperatingPoint",
+    "Rejection",
+    "Rule",
+    "Strangers",
+    "area_under_roc",
+    "compared",
+    "fit_run",
+    "fit_unknown",
+    "fitting_images",
+    "judged",
+    "open_strangers",
+    "read_rule",
+    "simple_scores",
+    "with_unknown",
+    "write_rule",
+]
