@@ -17,6 +17,9 @@ from distillnet.cli.commands.inspecting import inspect_command
 from distillnet.cli.commands.training import train_command
 from distillnet.cli.common import print_run
 from distillnet.cli.groups import OUTPUT, GroupedCommand
+from distillnet.cli.missions.merging import merge_command
+from distillnet.cli.missions.planning import plan_command
+from distillnet.cli.missions.retargeting import retarget_command
 from distillnet.cli.options import JsonOpt, OverwriteOpt
 from distillnet.cli.output import print_line, progress, warn
 from distillnet.cli.process.failures import explain
@@ -78,6 +81,9 @@ for name, does, command in (
     ("bench", "Measure latency before and after.", bench_command),
     ("inspect", "Show layers, costs, what can be removed.", inspect_command),
     ("collect", "Measure statistics once, for many runs.", collect_command),
+    ("merge", "Add atlases up.", merge_command),
+    ("plan", "Quote a mission from an atlas.", plan_command),
+    ("retarget", "Make a mission from an atlas, no images.", retarget_command),
     ("train", "Train one of the paper's small networks.", train_command),
     ("timings", "Measure how long layers take here.", timings_command),
     ("doctor", "Show versions and paths for a bug report.", doctor_command),

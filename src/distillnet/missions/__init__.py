@@ -1,0 +1,1 @@
+"""Missions: one pass over the images of all classes, any set of them afterwards, without images."""
