@@ -29,7 +29,7 @@ from distillnet.cut.surgery import compact
 from distillnet.graph import Graph, Node, consumers, fast_layout
 from distillnet.graph.channels import Channels
 from distillnet.graph.operators import APPLY, LAYERS
-from distillnet.missions.records import Record, is_aligned, records_of
+from distillnet.missions.records import Record, is_aligned, is_told, records_of
 from distillnet.refit.compensation import flat_parts, put_back, with_biases
 from distillnet.refit.regression import Thin, fit_affine, fit_thin
 from distillnet.refit.teacher import refittable
@@ -142,7 +142,11 @@ class _Follower:
         self.small = with_biases(compact(graph, channels, plan), self.fitted)
         self.params = dict(self.small.params)
         self.readers = consumers(self.small)
-        self.records = {n: r for r in records_of(graph) for n in (r.layers or (r.node,))}
+        records = records_of(graph)
+        self.records = {n: r for r in records for n in (r.layers or (r.node,))}
+        self.looked_at = {
+            r.source: r for r in records if r.kind == "patch" and is_aligned(graph, graph[r.node])
+        }
         self.rows = rows
         self.latest: tuple[str, Tensor] | None = None
         self.pairs: dict[str, _Pair] = {}
@@ -241,8 +245,7 @@ class _Follower:
         """Both networks' values behind what is not fitted."""
         left = self.left[node.name]
         pairs = [self.pairs.get(name) for name in node.inputs]
-        record = self.records.get(node.name)
-        if record is None:
+        if is_told(self.graph, node):
             known = [pair for pair in pairs if pair is not None]
             if len(known) < len(pairs):
                 return  # of the image alone
@@ -251,7 +254,7 @@ class _Follower:
             now = self._apply(self.small[node.name], self.small, [pair.now for pair in known])
             self.pairs[node.name] = _Pair(y, now, left, same)
             return
-        y = self._recorded(record)
+        y = self._own(node)
         pair = next((pair for pair in pairs if pair is not None), None)
         if pair is None or all(p is None or p.same for p in pairs):
             self.pairs[node.name] = _Pair(y, y[:, left], left, same=True)
@@ -264,6 +267,15 @@ class _Follower:
         now = pair.around(x_rcj, None, _share(pair.y, y))
         now = now.flatten(1)
         self.pairs[node.name] = _Pair(y, now, left, same=False)
+
+    def _own(self, node: Node) -> Tensor:
+        """The original's value at the samples, recorded as such or as what a layer reads."""
+        if node.name in self.records:
+            return self._recorded(self.records[node.name])
+        record = self.looked_at[node.name]
+        n_channels = node.shape[0]
+        around_rcj = self._recorded(record).unflatten(1, (n_channels, -1))
+        return around_rcj[:, :, around_rcj.shape[2] // 2]
 
     def _apply(self, node: Node, graph: Graph, values: list[Tensor]) -> Tensor:
         """A node's value (R, C) at the samples, from its inputs' there."""

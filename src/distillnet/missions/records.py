@@ -24,7 +24,15 @@ from distillnet.graph.operators import LAYERS, POINTWISE
 from distillnet.refit.samples import outputs_at, patches_at
 from distillnet.refit.teacher import refittable
 
-__all__ = ["AT_ONE_PLACE", "Record", "is_aligned", "places_in", "record_at", "records_of"]
+__all__ = [
+    "AT_ONE_PLACE",
+    "Record",
+    "is_aligned",
+    "is_told",
+    "places_in",
+    "record_at",
+    "records_of",
+]
 
 # Operators that tell their value at a place from their inputs' there.
 AT_ONE_PLACE = POINTWISE | {
@@ -76,7 +84,9 @@ def records_of(graph: Graph) -> tuple[Record, ...]:
         if is_aligned(graph, group[0]):
             known.add(source)
     for node in graph.nodes:
-        if not _is_told(graph, node, known, of_image):
+        if node.name not in known | of_image and not (
+            is_told(graph, node) and of_image.isdisjoint(node.inputs)
+        ):
             records.append(Record("value", node.name, node.name, (), node.shape[0]))
     order = {node.name: i for i, node in enumerate(graph.nodes)}
     return tuple(sorted(records, key=lambda record: order[record.node]))
@@ -97,14 +107,12 @@ def _sight(graph: Graph, layer: Node) -> tuple[object, ...]:
     return (layer.inputs[0], kernel, *map(str, geometry))
 
 
-def _is_told(graph: Graph, node: Node, known: set[str], of_image: set[str]) -> bool:
-    """Whether a node's value at a sample follows from what is recorded without it."""
-    if node.name in known or node.name in of_image:
-        return True
+def is_told(graph: Graph, node: Node) -> bool:
+    """Whether a node's value at a sample follows from its inputs' there."""
     maps = {graph[name].shape[1:] for name in node.inputs if math.prod(graph[name].shape[1:]) > 1}
     if node.op in ("flatten", "unflatten"):
         return not maps
-    return node.op in AT_ONE_PLACE and len(maps) <= 1 and of_image.isdisjoint(node.inputs)
+    return node.op in AT_ONE_PLACE and len(maps) <= 1
 
 
 def is_aligned(graph: Graph, layer: Node) -> bool:
