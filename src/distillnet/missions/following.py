@@ -29,7 +29,7 @@ from distillnet.cut.surgery import compact
 from distillnet.graph import Graph, Node, consumers, fast_layout
 from distillnet.graph.channels import Channels
 from distillnet.graph.operators import APPLY, LAYERS
-from distillnet.missions.records import Record, is_aligned, is_told, records_of
+from distillnet.missions.records import Record, is_aligned, is_told, nodes_of_image, records_of
 from distillnet.refit.compensation import flat_parts, put_back, with_biases
 from distillnet.refit.regression import Thin, fit_affine, fit_thin
 from distillnet.refit.teacher import refittable
@@ -147,6 +147,7 @@ class _Follower:
         self.looked_at = {
             r.source: r for r in records if r.kind == "patch" and is_aligned(graph, graph[r.node])
         }
+        self.of_image = nodes_of_image(graph)
         self.rows = rows
         self.latest: tuple[str, Tensor] | None = None
         self.pairs: dict[str, _Pair] = {}
@@ -243,22 +244,21 @@ class _Follower:
 
     def _pass(self, node: Node) -> None:
         """Both networks' values behind what is not fitted."""
+        if node.name in self.of_image:
+            return
         left = self.left[node.name]
-        pairs = [self.pairs.get(name) for name in node.inputs]
-        if is_told(self.graph, node):
-            known = [pair for pair in pairs if pair is not None]
-            if len(known) < len(pairs):
-                return  # of the image alone
-            same = all(pair.same for pair in known)
-            y = self._apply(node, self.graph, [pair.y for pair in known])
-            now = self._apply(self.small[node.name], self.small, [pair.now for pair in known])
+        pairs = [self.pairs[name] for name in node.inputs if name in self.pairs]
+        if is_told(self.graph, node) and len(pairs) == len(node.inputs):
+            same = all(pair.same for pair in pairs)
+            y = self._apply(node, self.graph, [pair.y for pair in pairs])
+            now = self._apply(self.small[node.name], self.small, [pair.now for pair in pairs])
             self.pairs[node.name] = _Pair(y, now, left, same)
             return
         y = self._own(node)
-        pair = next((pair for pair in pairs if pair is not None), None)
-        if pair is None or all(p is None or p.same for p in pairs):
+        if all(pair.same for pair in pairs):
             self.pairs[node.name] = _Pair(y, y[:, left], left, same=True)
             return
+        pair = pairs[0]
         n_channels = pair.y.shape[1]
         if node.op in LAYERS or y.shape[1] % n_channels:  # depthwise: what is left is as it was
             self.pairs[node.name] = _Pair(y, y[:, left], left, same=False)

@@ -29,6 +29,7 @@ __all__ = [
     "Record",
     "is_aligned",
     "is_told",
+    "nodes_of_image",
     "places_in",
     "record_at",
     "records_of",
@@ -36,7 +37,7 @@ __all__ = [
 
 # Operators that tell their value at a place from their inputs' there.
 AT_ONE_PLACE = POINTWISE | {
-    *("cat", "gather", "lrn", "layer_norm", "channel_conv", "channel_max", "mask"),
+    *("cat", "gather", "lrn", "layer_norm", "channel_conv", "channel_max"),
 }
 
 
@@ -67,7 +68,7 @@ class Record:
 def records_of(graph: Graph) -> tuple[Record, ...]:
     """All that has to be recorded of a network, in execution order."""
     layers = refittable(graph)
-    of_image = _computed_from_pixels(graph)
+    of_image = nodes_of_image(graph)
     groups: dict[tuple[object, ...], list[Node]] = {}
     records = []
     for layer in layers:
@@ -92,7 +93,7 @@ def records_of(graph: Graph) -> tuple[Record, ...]:
     return tuple(sorted(records, key=lambda record: order[record.node]))
 
 
-def _computed_from_pixels(graph: Graph) -> set[str]:
+def nodes_of_image(graph: Graph) -> set[str]:
     """The nodes before any layer: they show the image."""
     found = {graph.input.name}
     for node in graph.nodes[1:]:
