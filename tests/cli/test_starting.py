@@ -18,6 +18,7 @@ HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "safetensors", "
 IMAGE = {"numpy", "PIL"}
 COMMANDS = (
     *("demo", "distill", "evaluate", "export", "bench", "inspect", "collect", "train", "doctor"),
+    *("merge", "plan", "retarget"),
 )
 _REPORT = """
 import sys

@@ -28,9 +28,8 @@ from distillnet.job.documents import ClassEntry, PreprocessingDocument
 from distillnet.job.layout import place_of
 from distillnet.job.results import finite_json
 from distillnet.missions.gathering import PER_IMAGE, Gathered
-from distillnet.missions.records import Record, records_of
+from distillnet.missions.records import Record
 from distillnet.missions.rows import unpack_rows
-from distillnet.refit.teacher import refittable
 
 __all__ = [
     "EVIDENCE",
@@ -286,13 +285,3 @@ def open_mission_atlas(directory: str | Path) -> MissionAtlas:
         found.most_samples,
         {name: place_of(directory, path) for name, path in found.sources.items()},
     )
-
-
-def records_by_name(graph: Graph) -> dict[str, Record]:
-    """What is recorded of a network, by the names in files."""
-    return {record.name: record for record in records_of(graph)}
-
-
-def layer_sizes(graph: Graph) -> dict[str, int]:
-    """How many outputs each layer has whose needs are kept."""
-    return {layer.name: layer.shape[0] for layer in refittable(graph)}
