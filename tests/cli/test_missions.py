@@ -8,10 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
-from invocations import COLLECT, OPTIONS, Cli, assert_refused
+from invocations import COLLECT, OPTIONS, SIDE, Cli, assert_refused
 
 
 def _evidence(atlas: Path) -> dict[str, object]:
@@ -24,8 +26,14 @@ def _evidence(atlas: Path) -> dict[str, object]:
 
 def test_an_atlas_becomes_missions(cli: Cli, home: Path) -> None:
     assert cli(*COLLECT, "--classes", "0,1").status == 0
-    other = [word if word != "atlas" else "other" for word in COLLECT]
-    assert cli(*other, "--classes", "2").status == 0
+    draw = np.random.default_rng(5)
+    for name in ("more/1", "more/2"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+        for i in range(6):
+            pixels = draw.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(home / name / f"{i}.png")
+    others = {"photos": "more", "atlas": "other"}
+    assert cli(*(others.get(word, word) for word in COLLECT)).status == 0
     told = cli("merge", "atlas", "other", "--out", "all", "--json")
     assert told.status == 0, told.err
     assert set(json.loads(told.out)["counts"]) == {"0", "1", "2"}
