@@ -83,7 +83,7 @@ def test_small_variance_of_a_large_mean_is_not_lost(size: int, tmp_path: Path) -
 
 def test_the_accumulator_takes_16_bytes_a_neuron(net: tuple[Graph, Channels]) -> None:
     graph, channels = net
-    moments = atlas_module._Moments(graph, channels.sites, torch.device("cpu"))
+    moments = atlas_module.Moments(graph, channels.sites, torch.device("cpu"))
     held = [*moments.mean.values(), *moments.square.values()]
     neurons = sum(int(np.prod(graph[site].shape)) for site in channels.sites)
     assert sum(t.numel() * t.element_size() for t in held) == 16 * neurons

@@ -32,7 +32,15 @@ from distillnet.graph import Graph, fast_layout, run
 from distillnet.graph.channels import Channels
 from distillnet.images import Batch, ImageRef
 
-__all__ = ["Atlas", "collect", "image_key", "key_digest", "open_atlas"]
+__all__ = [
+    "Atlas",
+    "Moments",
+    "collect",
+    "image_key",
+    "key_digest",
+    "open_atlas",
+    "write_index",
+]
 
 _FORMAT = 2
 _INDEX = "atlas.json"
@@ -59,8 +67,8 @@ class Atlas:
     counts: Mapping[int, int]
     images: frozenset[str] = frozenset()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of the sites
-    # Classes whose file was found to be as it was written: 26 MB of GoogLeNet, read once for that.
-    _checked: set[int] = field(default_factory=set, repr=False, compare=False)
+    # Classes and files that were found to be as they were written: read once for that.
+    checked: set[int | str] = field(default_factory=set, repr=False, compare=False)
 
     def has_seen(self, ref: ImageRef) -> bool:
         """Whether statistics are of this image, among others."""
@@ -79,9 +87,9 @@ class Atlas:
 
     def _read_class(self, kind: str, site: str, index: int) -> Tensor:
         name = f"{index}.safetensors"
-        if index not in self._checked:
+        if index not in self.checked:
             check_sealed(self.directory, read_manifest(self.directory), [name])
-            self._checked.add(index)
+            self.checked.add(index)
         try:
             with safe_open(self.directory / name, "pt") as file:
                 values: Tensor = file.get_tensor(f"{kind}/{site}")
@@ -114,7 +122,7 @@ def key_digest(ref: ImageRef) -> str:
     return hashlib.blake2b(os.fsencode(image_key(ref)), digest_size=16).hexdigest()
 
 
-class _Moments:
+class Moments:
     """Mean and summed squared deviation of outputs for one class, by site, in float64.
 
     Each batch is measured from its first image, and the batches are joined as in Chan, Golub and
@@ -131,6 +139,15 @@ class _Moments:
         self.mean = {s: torch.zeros(n, dtype=wide, device=device) for s, n in sizes.items()}
         self.square = {s: torch.zeros_like(mean) for s, mean in self.mean.items()}
 
+    @classmethod
+    def of(cls, n: int, mean: Mapping[str, Tensor], variance: Mapping[str, Tensor]) -> "Moments":
+        """Those of n images with such heat and variance by site, as ``tensors`` gives them."""
+        made = cls.__new__(cls)
+        made.n, made.shapes = n, {site: tuple(x.shape) for site, x in mean.items()}
+        made.mean = {s: x.movedim(0, -1).flatten().double() for s, x in mean.items()}
+        made.square = {s: n * x.movedim(0, -1).flatten().double() for s, x in variance.items()}
+        return made
+
     def add(self, site: str, x: Tensor) -> None:
         """Take in a batch; ``n`` must not count it yet."""
         x_nf = x.movedim(1, -1).flatten(1)  # (N, H W C), a view of the layout that graphs run in
@@ -138,6 +155,18 @@ class _Moments:
         for block in range(0, x_nf.shape[1], _BLOCK):
             part = slice(block, block + _BLOCK)
             self._join(self.mean[site][part], self.square[site][part], x_nf[:, part])
+
+    def add_moments(self, other: "Moments") -> None:
+        """Take in what other images gave."""
+        if other.n == 0:
+            return
+        all_ = self.n + other.n
+        for site, mean in self.mean.items():
+            delta = other.mean[site].to(mean) - mean
+            self.square[site] += other.square[site].to(mean)
+            self.square[site].addcmul_(delta, delta, value=self.n * other.n / all_)
+            mean.add_(delta, alpha=other.n / all_)
+        self.n = all_
 
     def _join(self, mean: Tensor, square: Tensor, x_nf: Tensor) -> None:
         """Join a batch's moments to those so far, in place."""
@@ -155,6 +184,7 @@ class _Moments:
         mean.add_(delta, alpha=new / all_)
 
     def tensors(self) -> dict[str, Tensor]:
+        """Heat and variance by site, as an atlas keeps them."""
         result = {}
         for site, mean in self.mean.items():
             variance = (self.square[site] / self.n).clamp_min_(0)
@@ -192,7 +222,7 @@ def collect(
     counts: dict[int, int] = {}
     seen: set[str] = set()
     current: int | None = None
-    moments = _Moments(graph, channels.sites, device)
+    moments = Moments(graph, channels.sites, device)
     sites = frozenset(channels.sites)
 
     def finish() -> None:
@@ -219,7 +249,7 @@ def collect(
                     finish()
                     if label in counts:
                         raise ValueError(f"images of class {label} are not together")
-                    current, moments = label, _Moments(graph, channels.sites, device)
+                    current, moments = label, Moments(graph, channels.sites, device)
                 run(graph, {graph.input.name: fast_layout(x.to(device))}, observe=observe)
                 moments.n += len(x)
                 if on_images is not None:
@@ -236,7 +266,7 @@ def collect(
         frozenset(seen),
         {site: graph[site].shape for site in channels.sites},
     )
-    _write_index(atlas)
+    write_index(atlas)
     return atlas
 
 
@@ -250,7 +280,8 @@ def _by_class(batch: Batch) -> Iterable[tuple[int, Tensor]]:
             start = stop
 
 
-def _write_index(atlas: Atlas) -> None:
+def write_index(atlas: Atlas, others: Iterable[str] = ()) -> None:
+    """Write ``atlas.json`` and the manifest, of ``others`` among the folder's files as well."""
     index = {
         "format": _FORMAT,
         "model": Path(atlas.model).name,
@@ -261,7 +292,7 @@ def _write_index(atlas: Atlas) -> None:
         "images": sorted(atlas.images),
     }
     (atlas.directory / _INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
-    seal(atlas.directory, [_INDEX, *(f"{c}.safetensors" for c in atlas.counts)])
+    seal(atlas.directory, [_INDEX, *(f"{c}.safetensors" for c in atlas.counts), *others])
 
 
 _Class = Annotated[str, Meta(pattern="^(0|[1-9][0-9]{0,5})$")]

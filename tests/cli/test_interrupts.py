@@ -62,7 +62,7 @@ def test_ctrl_c_in_each_stage(
             "save_weights",
             ("train", "zoo:tf_mnist", "--data", "photos", "--out", "w"),
         ),
-        ("job.distill", "measure_statistics", COLLECT),
+        ("missions.collecting", "collect_model", COLLECT),
         ("job.runs", "evaluate_run", ("evaluate", "run", "--data", "photos")),
         ("job.demo", "run_demo", ("demo", "--out", "run")),
     ],

@@ -22,6 +22,7 @@ COMMANDS = (
     *("reproduce", "reproduce baselines"),
     *("pack", "unpack", "reproduce table2", "reproduce table3", "reproduce table4"),
     *("unknown", "mission"),
+    *("merge", "plan", "retarget"),
 )
 _REPORT = """
 import sys

@@ -20,7 +20,10 @@ from distillnet.cli.commands.reproducing import reproduce
 from distillnet.cli.commands.training import train_command
 from distillnet.cli.common import print_run
 from distillnet.cli.groups import OUTPUT, GroupedCommand
+from distillnet.cli.missions.merging import merge_command
 from distillnet.cli.missions.packing import mission_app
+from distillnet.cli.missions.planning import plan_command
+from distillnet.cli.missions.retargeting import retarget_command
 from distillnet.cli.missions.unknowns import unknown_command
 from distillnet.cli.options import JsonOpt, OverwriteOpt
 from distillnet.cli.output import print_line, progress, warn
@@ -86,6 +89,9 @@ for name, does, command in (
     ("unknown", "Fit a rule that refuses other images.", unknown_command),
     ("inspect", "Show layers, costs, what can be removed.", inspect_command),
     ("collect", "Measure statistics once, for many runs.", collect_command),
+    ("merge", "Add atlases up.", merge_command),
+    ("plan", "Quote a mission from an atlas.", plan_command),
+    ("retarget", "Make a mission from an atlas, no images.", retarget_command),
     ("train", "Train one of the paper's small networks.", train_command),
     ("timings", "Measure how long layers take here.", timings_command),
     ("doctor", "Show versions and paths for a bug report.", doctor_command),

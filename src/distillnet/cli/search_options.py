@@ -14,7 +14,15 @@ from distillnet.errors import InputError
 from distillnet.job.options import Options
 from distillnet.search.budget import Budget
 
-__all__ = ["Aim", "BudgetOptions", "Partial", "SearchOptions", "job_options"]
+__all__ = [
+    "Aim",
+    "BudgetOptions",
+    "Partial",
+    "SearchOptions",
+    "TimingsOpt",
+    "job_options",
+    "times_of",
+]
 
 
 class Aim(StrEnum):
@@ -33,6 +41,18 @@ class Partial(StrEnum):
 
 _BEST = Method("best")
 _NEURONS = Partial("neurons")
+
+TimingsOpt = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="How long layers take on the target device, as measured there with the kit that "
+        "`distillnet timings --kit` writes (best).",
+        show_default="this machine's if `distillnet timings` has measured it, else a built-in "
+        "table",
+        rich_help_panel=SEARCH,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,17 +133,7 @@ class SearchOptions:
             rich_help_panel=SEARCH,
         ),
     ] = Aim.time
-    timings: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="How long layers take on the target device, as measured there with the kit that "
-            "`distillnet timings --kit` writes (best).",
-            show_default="this machine's if `distillnet timings` has measured it, else a built-in "
-            "table",
-            rich_help_panel=SEARCH,
-        ),
-    ] = None
+    timings: TimingsOpt = None
     keep_input_size: Annotated[
         bool,
         typer.Option(
@@ -220,7 +230,7 @@ def job_options(
         keep_input_size=search.keep_input_size or network.input_size is not None,
         split=search.split,
         optimise=search.optimise.value,
-        times=_times(search),
+        times=times_of(search.optimise, search.timings),
         round_to=_multiple(search.round_to),
         param_weight=search.param_weight,
         complete_only=search.complete_only,
@@ -244,12 +254,12 @@ def _multiple(text: str) -> int:
     return int(text)
 
 
-def _times(search: SearchOptions) -> TimeTable | None:
+def times_of(aim: Aim, timings: Path | None) -> TimeTable | None:
     """The table of times that is asked for; this machine's where none is."""
-    if search.optimise is Aim.macs:
-        if search.timings is not None:
+    if aim is Aim.macs:
+        if timings is not None:
             raise InputError(
                 "found --timings beside --optimise macs, which asks for no times; leave one out"
             )
         return None
-    return known_times() if search.timings is None else read_times(search.timings)
+    return known_times() if timings is None else read_times(timings)

@@ -111,11 +111,15 @@ class TimeTable:
     @property
     def element(self) -> float:
         """How many multiply-adds take as long as a pool does for one of its numbers."""
+        pools = self.seconds[chain_name(_POOLED)] - self.seconds[chain_name(_ONE)]
+        return max(0.0, pools / (SIDE**2 * _USUAL * _POOLS) / self.mac_s)
+
+    @property
+    def mac_s(self) -> float:
+        """How long a multiply-add of a convolution of usual width takes, in seconds."""
         several = _width_chain(_USUAL)
         macs = SIDE**2 * sum(n_in * n_out * kernel**2 for n_in, n_out, kernel in several)
-        per_mac = self.seconds[chain_name(several)] / macs
-        pools = self.seconds[chain_name(_POOLED)] - self.seconds[chain_name(_ONE)]
-        return max(0.0, pools / (SIDE**2 * _USUAL * _POOLS) / per_mac)
+        return self.seconds[chain_name(several)] / macs
 
     @property
     def multiple(self) -> int:

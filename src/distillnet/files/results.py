@@ -5,7 +5,7 @@ from distillnet.files.layout import Layout
 __all__ = ["ATLAS", "C_FOLDER", "DEMO", "KIT", "RUN"]
 
 _NUMBER = "[0-9]*"
-_STATISTICS = ("atlas.json", "manifest.json", f"{_NUMBER}.safetensors")
+_STATISTICS = ("atlas.json", "evidence.json", "manifest.json", f"{_NUMBER}.safetensors")
 _NETWORK = ("result.json", "model.pt2", "bitmaps.safetensors")
 _C = (
     *("about.json", "CMakeLists.txt", "Makefile", "README.md", "missions/*.c", "model.c"),
@@ -18,7 +18,11 @@ def _in(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{folder}/{name}" for name in names)
 
 
-ATLAS = Layout("atlas.json", _STATISTICS)
+ATLAS = Layout(
+    "atlas.json",
+    (*_STATISTICS, "unfinished/collect.json", f"unfinished/{_NUMBER}.safetensors"),
+    begun="unfinished/collect.json",
+)
 C_FOLDER = Layout("model.h", _C)
 KIT = Layout(
     "kit.json",

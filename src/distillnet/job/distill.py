@@ -1,6 +1,5 @@
 """The whole job: statistics, search, surgery, evaluation; from a model to a ``Distillation``."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,7 +24,7 @@ from distillnet.graph import Graph
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import Channels, analyse
 from distillnet.images import ImageSet
-from distillnet.job.distillation import SURGEON, Distillation, Options
+from distillnet.job.distillation import SURGEON, Distillation, Options, peak_rss_mb
 from distillnet.job.layer_report import layer_reports
 from distillnet.job.partition import Images
 from distillnet.job.pictures import Pictures
@@ -48,6 +47,7 @@ __all__ = [
     "Progress",
     "check_atlas",
     "distill",
+    "evaluate_found",
     "measure_statistics",
     "pick_device",
 ]
@@ -184,7 +184,7 @@ def distill(
     searched = time.perf_counter()
 
     points = found.front or (found,)
-    baseline, after, unreadable_val = _evaluate(
+    baseline, after, unreadable_val = evaluate_found(
         on_device, points, model, mission, images.val, options, on_progress
     )
     end = time.perf_counter()
@@ -222,7 +222,7 @@ def distill(
             n_images=n_images,
             unreadable=unreadable,
             seconds=seconds,
-            peak_rss_mb=_peak_rss_mb(),
+            peak_rss_mb=peak_rss_mb(),
             images=images,
             provenance=provenance,
         )
@@ -308,17 +308,7 @@ def _search_best(
     )
 
 
-def _peak_rss_mb() -> float | None:
-    """The most memory this process has had resident, in MB; None where the system does not tell."""
-    try:
-        import resource  # there is none on Windows
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _evaluate(
+def evaluate_found(
     graph: Graph,
     points: Sequence[Found],
     model: Model,

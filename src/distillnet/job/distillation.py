@@ -1,5 +1,6 @@
 """What a distillation gives."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from distillnet.job.provenance import Provenance
 from distillnet.models import Model
 from distillnet.search import Found
 
-__all__ = ["METHODS", "SURGEON", "Distillation", "Options"]
+__all__ = ["METHODS", "SURGEON", "Distillation", "Options", "peak_rss_mb"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,3 +137,13 @@ class Distillation:
     @property
     def loss_ci95_pp(self) -> tuple[float, float]:
         return loss_interval_pp(self.baseline, self.distilled)
+
+
+def peak_rss_mb() -> float | None:
+    """The most memory this process has had resident, in MB; None where the system does not tell."""
+    try:
+        import resource  # there is none on Windows
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

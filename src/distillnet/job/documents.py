@@ -26,9 +26,11 @@ from distillnet.search import Budget, Verdict
 __all__ = [
     "FORMAT",
     "NOT_NOTED",
+    "ClassEntry",
     "MissionDocument",
     "NamedClass",
     "NetworkFigures",
+    "PreprocessingDocument",
     "ResultDocument",
 ]
 
@@ -50,11 +52,15 @@ class NamedClass(Document, frozen=True):
     name: Text
 
 
-class _Class(NamedClass, frozen=True):
+class ClassEntry(NamedClass, frozen=True):
+    """A class with all its names."""
+
     aliases: list[Text]
 
 
-class _Preprocessing(Document, frozen=True):
+class PreprocessingDocument(Document, frozen=True):
+    """How images become a network's input."""
+
     input_size: _Size
     mean: Annotated[tuple[float, ...], Meta(min_length=1, max_length=3)]
     std: Annotated[tuple[Positive, ...], Meta(min_length=1, max_length=3)]
@@ -84,8 +90,8 @@ class MissionDocument(Document, frozen=True):
     model: Text
     weights_sha256: Sha256
     n_classes: _NClasses
-    classes: Annotated[list[_Class], Meta(min_length=1)]
-    preprocessing: _Preprocessing
+    classes: Annotated[list[ClassEntry], Meta(min_length=1)]
+    preprocessing: PreprocessingDocument
     options: document_of(  # type: ignore[valid-type]
         Options, without=NOT_NOTED, later=_LATER, budget=document_of(Budget)
     )
@@ -97,7 +103,7 @@ class MissionDocument(Document, frozen=True):
         _check_classes(self.classes, self.n_classes)
 
 
-def _check_classes(classes: list[_Class] | list[NamedClass], n_classes: int) -> None:
+def _check_classes(classes: list[ClassEntry] | list[NamedClass], n_classes: int) -> None:
     """Raise ValueError for a class that there is not, or that is named twice."""
     for values in ([c.index for c in classes], [c.name for c in classes]):
         if len(set(values)) != len(values):

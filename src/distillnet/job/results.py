@@ -73,6 +73,11 @@ def result_json(done: Distillation) -> dict[str, Any]:
 def warnings_of(done: Distillation) -> tuple[str, ...]:
     """What a careful colleague would say of a result, the worst first."""
     said, budget, chance = [], done.options.budget, 1 / len(done.mission)
+    if not done.n_images["val"]:
+        said.append(
+            "No image was read: the accuracies are what the atlas's samples let expect. Pass "
+            "images with --data to measure them."
+        )
     if done.baseline.accuracy < chance + _SLIGHT * (1 - chance):
         said.append(
             f"The original is right on {100 * done.baseline.accuracy:.0f} % of the images, hardly "

@@ -32,7 +32,7 @@ from distillnet.refit.regression import Thin, fit_affine, fit_thin
 from distillnet.refit.samples import patches_at, rows_per_image
 from distillnet.refit.teacher import Teacher, refittable
 
-__all__ = ["Rolling", "compensate", "flat_parts", "refit", "with_biases"]
+__all__ = ["Rolling", "compensate", "flat_parts", "put_back", "refit", "with_biases"]
 
 _CHUNK = 32  # images computed at once
 
@@ -110,7 +110,7 @@ def refit(
         params[layer.params["bias"]] = bias
         params[layer.params["weight"]] = fast_layout(fitted.reshape(weight.shape))
     scores = students.outputs() if answer else x_nchw.new_zeros(0)
-    return _put_back(graph, small, params, layers, left, channels, gone), scores
+    return put_back(graph, small, params, layers, left, channels, gone), scores
 
 
 def _rows_of(teacher: Teacher, layer: str, per_image: int) -> Tensor:
@@ -222,7 +222,7 @@ def _bias_name(layer: Node) -> str:
     return f"{layer.name}:bias"
 
 
-def _put_back(
+def put_back(
     graph: Graph,
     small: Graph,
     params: dict[str, Tensor],

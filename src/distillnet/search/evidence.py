@@ -21,13 +21,13 @@ from distillnet.graph.operators import Node
 from distillnet.refit.samples import choose_places, outputs_at, patches_at
 from distillnet.refit.teacher import refittable
 
-__all__ = ["Evidence", "View", "columns_of", "measure_evidence"]
+__all__ = ["MOST_COLUMNS", "Evidence", "View", "columns_of", "measure_evidence"]
 
 _PLACES = 20  # per image and layer
 _BATCH = 16
 # Columns of a view up to which all covariances are kept: 4700^2 float64 are 177 MB. It holds the
 # 512 channels of a 3x3 convolution. Above it, channels are taken as independent.
-_MOST_COLUMNS = 4700
+MOST_COLUMNS = 4700
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class _Covariance:
         self.columns = math.prod(weight.shape[1:])
         # A flattened map's channels are not known here; each feature then stands for itself.
         self.per_channel = math.prod(self.kernel)
-        self.dense = self.columns <= _MOST_COLUMNS
+        self.dense = self.columns <= MOST_COLUMNS
         shape = (
             (self.columns, self.columns)
             if self.dense

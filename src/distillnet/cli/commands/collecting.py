@@ -1,5 +1,7 @@
 """The command that measures statistics: one pass over images, an atlas."""
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +9,7 @@ import typer
 
 from distillnet.classes import ClassTable
 from distillnet.cli.checks import asked_mission, check_apart, check_folder
-from distillnet.cli.groups import IMAGES, OUTPUT, grouped
+from distillnet.cli.groups import IMAGES, OUTPUT, SELDOM, grouped
 from distillnet.cli.options import (
     ComputeOptions,
     DataOpt,
@@ -16,7 +18,14 @@ from distillnet.cli.options import (
     NetworkOptions,
     PixelsOpt,
 )
-from distillnet.cli.output import print_json, print_table, progress, warn_left_out, warn_unreadable
+from distillnet.cli.output import (
+    print_json,
+    print_table,
+    progress,
+    warn,
+    warn_left_out,
+    warn_unreadable,
+)
 from distillnet.files import check_writable, new_folder
 from distillnet.files.results import ATLAS
 from distillnet.images.left_out import MAX_PIXELS
@@ -41,15 +50,47 @@ def collect_command(
         str | None,
         typer.Option(
             metavar="A,B,C",
-            help="The classes to measure, as `distill` takes them.",
+            help="The classes to measure, as `distill` takes them; all takes every folder.",
             show_default="all that have images",
             rich_help_panel=IMAGES,
         ),
     ] = None,
+    samples: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Places of images that are kept of each class, as every layer sees them, for "
+            "`retarget` to fit weights on.",
+            rich_help_panel=SELDOM,
+        ),
+    ] = 2000,
+    min_images: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Leave out classes of fewer images, whose statistics would tell of single ones.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = 1,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from where an interrupted pass into --out was; give the same options.",
+            show_default="off",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     max_pixels: PixelsOpt = MAX_PIXELS,
     as_json: JsonOpt = False,
 ) -> None:
-    """Measure statistics of every neuron for each class, in one pass over the images."""
+    """Measure statistics of every neuron for each class, in one pass over the images.
+
+    What it writes is an atlas, which `retarget` makes any mission of these classes from, without
+    images. Under `torchrun -m distillnet collect ...` several processes share the images.
+    """
     device = compute.device.value
     options = Options(
         batch_size=compute.batch_size,
@@ -63,30 +104,44 @@ def collect_command(
     check_apart(out, [data])
     table = network.check(model)
     known = None if table is None else _find(classes, data, table, max_pixels)
-    from distillnet.graph.capture import capture_model
-    from distillnet.graph.channels import analyse
-    from distillnet.job.distill import measure_statistics, pick_device
+    from distillnet.job.layout import file_of, relative_sources
+    from distillnet.missions.collecting import Pass, collect_model
+    from distillnet.missions.sharing import joined_ranks
 
-    with new_folder(out, ATLAS, reads) as folder, progress() as on_progress:
-        loaded = network.load(model)
-        names, folders = known or _find(classes, data, loaded.classes, max_pixels)
-        graph = capture_model(loaded)
-        atlas, unreadable = measure_statistics(
-            graph.to(pick_device(device)),
-            analyse(graph),
-            loaded,
-            folders.train,
-            folder,
-            options,
-            on_progress,
-        )
-    warn_unreadable(unreadable)
+    with joined_ranks() as ranks:
+        how = Pass(samples, min_images, resume, ranks)
+        with (
+            new_folder(out, ATLAS, reads) if ranks.first else nullcontext(out) as folder,
+            progress() if ranks.first else nullcontext(_silent) as on_progress,
+        ):
+            loaded = network.load(model)
+            names, folders = known or _find(classes, data, loaded.classes, max_pixels)
+            places = {"model": file_of(model), "weights": network.weights, "data": data}
+            done = collect_model(
+                replace(loaded, classes=names),
+                folders.train,
+                folder,
+                out,
+                how,
+                options,
+                relative_sources(places, folder),
+                on_progress,
+            )
+    warn_unreadable(done.unreadable)
+    if done.atlas is None:
+        return
     warn_left_out(folders.left_out)
-    counts = {names.names[c]: n for c, n in atlas.counts.items()}
+    for name, n in done.left_out.items():
+        warn(f"{name} has {n} images, fewer than --min-images {min_images}, and was left out")
+    counts = {names.names[c]: n for c, n in done.atlas.statistics.counts.items()}
     if as_json:
-        print_json({"out": str(out), "counts": counts, "unreadable": len(unreadable)})
+        print_json({"out": str(out), "counts": counts, "unreadable": len(done.unreadable)})
     else:
         print_table(f"Atlas {out}", ["class", "images"], [[c, str(n)] for c, n in counts.items()])
+
+
+def _silent(stage: str, done: int, of: int) -> None:
+    pass
 
 
 def _find(
@@ -95,7 +150,7 @@ def _find(
     """The classes by the names that were asked for, and their images."""
     from distillnet.images import open_images
 
-    if classes is None:
+    if classes is None or classes == "all":
         return table, open_images(data, table, max_pixels=max_pixels)
     mission = asked_mission(classes, data, table)
     return mission.named(table), open_images(data, table, mission, max_pixels=max_pixels)

@@ -1,3 +1,3 @@
-"""Commands of missions in the field: rules for unknown images, signed packages."""
+"""Commands on atlases, rules for unknown images, signed packages."""
 
 __all__: list[str] = []

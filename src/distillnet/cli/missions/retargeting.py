@@ -1,0 +1,83 @@
+"""The command that makes a mission of an atlas."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distillnet.classes import Mission
+from distillnet.cli.checks import check_apart, check_folder
+from distillnet.cli.common import kept_apart, print_run
+from distillnet.cli.groups import IMAGES, MISSION, grouped
+from distillnet.cli.missions.options import (
+    AtlasArg,
+    AtlasOptions,
+    ClassesOpt,
+    check_atlas_folder,
+    mission_of,
+)
+from distillnet.cli.options import ComputeOptions, JsonOpt, OverwriteOpt
+from distillnet.cli.output import progress
+from distillnet.cli.search_options import BudgetOptions
+from distillnet.files import check_writable, new_folder
+from distillnet.files.results import RUN
+
+if TYPE_CHECKING:
+    from distillnet.classes import ClassTable
+    from distillnet.images import ImageSet
+
+__all__ = ["retarget_command"]
+
+
+@grouped
+def retarget_command(
+    atlas: AtlasArg,
+    classes: ClassesOpt,
+    out: Annotated[
+        Path, typer.Option(metavar="RUN", help="The folder to write.", rich_help_panel=MISSION)
+    ],
+    budget: BudgetOptions,
+    network: AtlasOptions,
+    compute: ComputeOptions,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Images to measure the accuracy on, for the figures only: DIR/CLASS/IMAGE, or "
+            "train/ and val/ of that form, of which val/ is taken.",
+            show_default="none; accuracies are those of the samples in ATLAS",
+            rich_help_panel=IMAGES,
+        ),
+    ] = None,
+    overwrite: OverwriteOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Make a new mission from an atlas: in seconds, and without its images."""
+    check_atlas_folder(atlas)
+    check_folder(data, "--data", "a folder with one folder of images per class in it")
+    check_writable(out, RUN, overwrite=overwrite)
+    check_apart(out, [data])
+    network.check()
+    options = network.job(
+        budget.budget(), device=compute.device.value, batch_size=compute.batch_size
+    )
+    from distillnet.job.runs import write_run
+    from distillnet.missions.files import open_mission_atlas
+    from distillnet.missions.retargeting import retarget
+
+    opened = open_mission_atlas(atlas)
+    mission = mission_of(classes, opened.classes)
+    images = _images(data, opened.classes, mission) if data else None
+    reads = [atlas, network.weights]
+    with new_folder(out, RUN, reads, overwrite=overwrite) as folder, progress() as on_progress:
+        model = network.load(opened)
+        done = retarget(opened, model, mission, options, images=images, on_progress=on_progress)
+        weights = network.weights or opened.sources.get("weights")
+        write_run(done, folder, {"atlas": atlas, "weights": weights, "data": None, "val": data})
+    print_run(done, out, as_json)
+
+
+def _images(data: Path, table: "ClassTable", mission: Mission) -> "ImageSet":
+    from distillnet.images import open_images
+
+    return kept_apart(open_images(data, table, mission))
