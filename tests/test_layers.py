@@ -16,7 +16,7 @@ ROOT = Path(distillnet.__file__).parent
 # The rooms, each importing only those before it.
 ORDER = (
     "errors", "files", "classes", "images", "models", "graph", "cut", "refit", "atlas",
-    "evaluate", "search", "job", "engine", "deploy", "cli", "__main__",
+    "evaluate", "search", "job", "engine", "deploy", "pages", "cli", "__main__",
 )  # fmt: skip
 # A kit is no module, but a script that a device runs by itself.
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent.name != "kit")

@@ -14,6 +14,8 @@ from distillnet.cli.commands.doctoring import doctor_command
 from distillnet.cli.commands.evaluating import evaluate_command
 from distillnet.cli.commands.exporting import export_command
 from distillnet.cli.commands.inspecting import inspect_command
+from distillnet.cli.commands.reporting import report_command
+from distillnet.cli.commands.studio import studio_command
 from distillnet.cli.commands.training import train_command
 from distillnet.cli.common import print_run
 from distillnet.cli.groups import OUTPUT, GroupedCommand
@@ -76,6 +78,8 @@ for name, does, command in (
     ("evaluate", "Measure a run's accuracy.", evaluate_command),
     ("export", "Write a run as ONNX, pt2 or C.", export_command),
     ("bench", "Measure latency before and after.", bench_command),
+    ("report", "Write a page that shows a run.", report_command),
+    ("studio", "Try budgets and images on a page.", studio_command),
     ("inspect", "Show layers, costs, what can be removed.", inspect_command),
     ("collect", "Measure statistics once, for many runs.", collect_command),
     ("train", "Train one of the paper's small networks.", train_command),

@@ -165,6 +165,7 @@ class ResultDocument(Document, frozen=True):
         document_of(LayerReport, threshold=float | None, compression_ratio=float | None)  # type: ignore[valid-type]
     ]
     unreadable: list[Text]
+    work_ratio: Positive | None = None  # older runs have none
 
     def __post_init__(self) -> None:
         _check_classes(self.classes, self.n_classes)
