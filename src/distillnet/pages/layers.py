@@ -28,9 +28,10 @@ class Layer:
     """A convolution or a linear layer before and after.
 
     Attributes:
-        kind: such as "3×3 convolution".
+        kind: such as "3×3 depthwise"; of a convolution that is nothing more, its kernel.
         channels: filters before and after.
-        split: how it is written as two layers, in words; "" where it is not.
+        split: how it is written as two layers, "thin" or "separable" (``cut.thin``); "" where it
+            is not.
         rank: channels between the two; None of one that is not split.
         ms: in ONNX Runtime before and after, where ``bench`` has measured layers.
         site: figures of where its neurons are masked, as ``result.json`` has them; None where it
@@ -111,7 +112,7 @@ def _left_of(original: Original, node: Node, left: Mapping[str, Tensor]) -> _Lef
     first, second = halves(original.smaller, small, separable=separable)
     macs = basis.numel() * first.numbers + combination.numel() * second.numbers
     params = basis.numel() + combination.numel() + n_bias
-    way = "columns, then rows" if separable else "thin"
+    way = "separable" if separable else "thin"
     return _Left(len(combination), macs, params, way, len(basis))
 
 
@@ -122,8 +123,8 @@ def _kind(node: Node, weight: Tensor) -> str:
     groups = node.attrs.get("groups", 1)
     if groups > 1:
         depthwise = groups == weight.shape[0] == groups * weight.shape[1]
-        return f"{kernel} {'depthwise' if depthwise else 'grouped'} convolution"
-    return f"{kernel} convolution"
+        return f"{kernel} {'depthwise' if depthwise else 'grouped'}"
+    return kernel
 
 
 def _site_of(graph: Graph, node: Node, sites: Mapping[str, Any]) -> str | None:

@@ -13,7 +13,7 @@ from distillnet.pages.report.charts import BOX, FAINT, FILL, TEXT, chart, shorte
 __all__ = ["draw_network", "network_graph"]
 
 _WIDTH, _HEIGHT = 0.92, 0.66  # of a layer's box, in columns and rows
-_ROW, _COLUMN = 0.36, 1.3  # inches
+_ROW, _COLUMN = 0.4, 1.4  # inches
 _MOST_ROWS = 200
 
 
@@ -97,7 +97,7 @@ def _box(
     _rectangle(axes, corner, _WIDTH * min(1.0, share), facecolor=FILL, zorder=3)
     label = shortened(name.rpartition(".")[2] or name, 18)
     text = f"{label}\n{100 * layer.macs[0] / total[0]:.1f} → {100 * layer.macs[1] / total[1]:.1f} %"
-    axes.annotate(text, (x, y), ha="center", va="center", fontsize=6, zorder=4, linespacing=1.1)
+    axes.annotate(text, (x, y), ha="center", va="center", fontsize=6.5, zorder=4, linespacing=1.1)
 
 
 def _rectangle(axes: Any, corner: tuple[float, float], width: float, **how: Any) -> None:

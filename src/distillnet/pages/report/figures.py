@@ -105,11 +105,16 @@ def histogram(values: Tensor, threshold: float | None, prefix: str, what: str) -
         axes.set_xlabel(what, fontsize=8)
         axes.tick_params(labelsize=7)
 
-    return chart(draw, 3.6, 1.6, prefix, (0.42, 0.42, 0.15, 0.06))
+    return chart(draw, 3.6, 1.6, prefix, (0.42, 0.42, 0.25, 0.06))
 
 
 def _ticks(low: float, high: float) -> tuple[list[float], list[str]]:
     """Zero, and the ends that are not near it."""
     wide = high - low
     places = [x for x in (low, high) if abs(x) > 0.15 * wide] + [0.0]
-    return places, [f"{x:.3g}".replace("-", "−") for x in places]
+    return places, [_number(x) for x in places]
+
+
+def _number(x: float) -> str:
+    """Three digits, and none after the point from a hundred on."""
+    return (f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}").replace("-", "−")

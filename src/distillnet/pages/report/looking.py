@@ -6,6 +6,7 @@ switches of the pools, and at each ReLU only what is positive goes on. Captum's 
 does that for modules; ``Observed`` is the graph as one.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,9 @@ def project(graph: Graph, site: str, x_1chw: Tensor, channel: int) -> Tensor:
     """Which pixels, and how, make a channel's largest value: (C, H, W)."""
     captum = need("captum.attr", "report")
     method = captum.Deconvolution(Observed(graph, site))
-    made: Tensor = method.attribute(x_1chw.clone().requires_grad_(), target=channel)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")  # which it is for
+        made: Tensor = method.attribute(x_1chw.clone().requires_grad_(), target=channel)
     return made[0].detach()
 
 

@@ -40,7 +40,6 @@ def summary(subject: Subject, command: str) -> tuple[Section, tuple[Absent, ...]
         "names": names,
         "rows": [*_accuracy_rows(result), *_cost_rows(subject), *_time_rows(latency)],
         "front": _front_chart(subject),
-        "n_front": len(subject.front),
         "latency": latency_bars(latency) if latency else "",
         "machine": subject.bench.machine if subject.bench else "",
         "threads": subject.bench.threads if subject.bench else 0,

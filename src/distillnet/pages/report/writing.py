@@ -118,7 +118,7 @@ def _commands(subject: Subject) -> dict[str, str]:
     own = f"--model {name}" if ".py:" in name else "--weights FILE"
     return {
         "bench": f"distillnet bench {run}",
-        "atlas": "distillnet distill ... (a run made with --atlas keeps no statistics of its own)",
+        "atlas": "distillnet distill MODEL --data DIR --out RUN",
         "images": f"{report} --data DIR",
         "original": f"{report} --data DIR {own}" if subject.images is None else f"{report} {own}",
         "with_images": f"{report} --with-images",
