@@ -127,8 +127,8 @@ def test_a_run_plots_its_front_and_its_layers(done: dn.Distillation, tmp_path: P
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("agg")
     run = dn.write_run(done, tmp_path / "run")
-    assert run.front == tuple(read_result(path.parent) for path in
-                              sorted((tmp_path / "run" / "front").glob("*/result.json")))  # fmt: skip
+    folders = sorted((tmp_path / "run" / "front").glob("*"))
+    assert run.front == tuple(read_result(folder) for folder in folders)
     for result in (done, run):
         front, layers = result.plot()
         shares = front.lines[0].get_xdata()
