@@ -18,6 +18,7 @@ HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "safetensors", "
 IMAGE = {"numpy", "PIL"}
 COMMANDS = (
     *("demo", "distill", "evaluate", "export", "bench", "inspect", "collect", "train", "doctor"),
+    *("report", "studio"),
 )
 _REPORT = """
 import sys
@@ -101,6 +102,9 @@ SQUEEZE = ("torchvision:squeezenet1_0", "--data", "photos", "--out", "new")
         (("export", "void"), "no mission.json"),
         (("export", "void", "--format", "c"), "void is not a run folder"),
         (("bench", "absent"), "no such folder"),
+        (("report", "absent"), "no such folder"),
+        (("report", "net.py"), "(a file)"),
+        (("studio", "void"), "void is not a run folder"),
         (("demo", "--out", "notes"), "notes holds other files"),
     ],
 )

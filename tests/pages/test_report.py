@@ -5,13 +5,15 @@ import json
 import re
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import HOSTILE, NAMES
-from distillnet.job.runs import open_run
+from distillnet.errors import InputError
+from distillnet.job.runs import open_run, seal_run
 from distillnet.pages.layers import layer_rows
 from distillnet.pages.report import write_report
 from distillnet.pages.subject import gather
@@ -151,6 +153,28 @@ def test_layers_add_up_to_the_network(run_folder: Path) -> None:
     assert [row.channels[0] for row in rows] == [32, 64, 16, 4]
     assert [row.site is not None for row in rows] == [True, True, True, False]
     assert any(row.channels[1] < row.channels[0] or row.rank for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("result.json", lambda values: values["layers"][0].update(channels=0)),
+        ("result.json", lambda values: values["layers"][0].update(neurons=-1)),
+        ("bench.json", lambda values: values["entries"][0].update(median_ms=0)),
+        ("bench.json", lambda values: values.update(entries=values["entries"] * 1000)),
+        ("bench.json", lambda values: values.pop("machine")),
+    ],
+)
+def test_figures_that_cannot_be_are_refused(
+    run_folder: Path, name: str, change: Callable[[Any], object]
+) -> None:
+    (run_folder / "bench.json").write_text(json.dumps(BENCH))
+    values = json.loads((run_folder / name).read_text())
+    change(values)
+    (run_folder / name).write_text(json.dumps(values))
+    seal_run(run_folder, len(list((run_folder / "front").glob("*"))))
+    with pytest.raises(InputError, match=name):
+        write_report(run_folder)
 
 
 def test_other_weights_are_refused(run_folder: Path, tmp_path: Path) -> None:

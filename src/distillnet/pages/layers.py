@@ -103,10 +103,11 @@ def _left_of(original: Original, node: Node, left: Mapping[str, Tensor]) -> _Lef
     n_bias = 0 if bias is None else bias.numel()
     places = math.prod(small.shape[1:])
     weight = left.get(name)
-    if weight is not None:
+    wanted = original.graph.params[node.params["weight"]].ndim
+    if weight is not None and weight.ndim == wanted:
         return _Left(len(weight), weight.numel() * places, weight.numel() + n_bias)
     basis, combination = left.get(f"{name}_basis"), left.get(f"{name}_combination")
-    if basis is None or combination is None:
+    if basis is None or combination is None or not basis.ndim == combination.ndim == wanted:
         return None
     separable = combination.ndim == 4 and combination.shape[3] > 1
     first, second = halves(original.smaller, small, separable=separable)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from safetensors import SafetensorError
@@ -28,6 +28,8 @@ from distillnet.models import Model, random_model
 __all__ = ["Bench", "Original", "Subject", "gather", "read_bitmaps"]
 
 _AT_MOST = 16 * 2**20  # bytes of bench.json
+_MOST_ENTRIES = 1000
+_MOST_LAYERS = 5000
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -56,7 +58,7 @@ class Bench(msgspec.Struct, frozen=True):
 
     threads: int
     machine: Text
-    entries: list[_Entry]
+    entries: Annotated[list[_Entry], msgspec.Meta(max_length=_MOST_ENTRIES)]
     time_ratio: dict[Text, Positive]
     layers: _LayerTimes | None = None
 
@@ -126,6 +128,7 @@ def gather(
     Raises:
         InputError: a file of the run is damaged, or what was given is not what was distilled.
     """
+    _check_layers(run)
     lacks: dict[str, str] = {}
     fused, class_keep = read_bitmaps(run, run.directory)
     return Subject(
@@ -139,6 +142,18 @@ def gather(
         images=_images(run, data, lacks) if images else None,
         lacks=lacks,
     )
+
+
+def _check_layers(run: Run) -> None:
+    """Raise InputError for layers that there cannot be: figures may come from anybody."""
+    layers = run.result["layers"]
+    if len(layers) > _MOST_LAYERS or any(
+        not 0 < layer["channels"] <= layer["neurons"] for layer in layers
+    ):
+        raise InputError(
+            f"{run.directory / 'result.json'} tells of {len(layers)} layers, some without channels "
+            f"or neurons, or of more than {_MOST_LAYERS}; distill again"
+        )
 
 
 def read_bitmaps(run: Run, folder: Path) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]]]:

@@ -53,7 +53,7 @@ def classes(
     }
     values: dict[str, Any] = {
         "names": names,
-        "chart": class_bars(per_class),
+        "chart": class_bars(per_class) if len(names) <= _MOST else "",
         "per_class": per_class,
         "matrices": (),
         "changed": None,
