@@ -219,10 +219,11 @@ def _original(
             )
     else:
         lacks["weights"] = "the original's weights are not where they were"
-        loaded = _skeleton(run, spec, height)
-        if loaded is None:
+        skeleton = _skeleton(run, spec, height)
+        if skeleton is None:
             lacks["original"] = f"{spec} is not at hand"
             return None
+        loaded = skeleton
     small: Size = (run.preprocessing.input_size[0], run.preprocessing.input_size[1])
     try:
         graph = capture_model(loaded, (height, width))

@@ -117,7 +117,8 @@ def _place(
     site, threshold = report["site"], report["threshold"]
     indices = subject.run.mission.indices[:_CLASSES]
     names = subject.run.mission.names
-    heat_chart, heat = "", ()
+    heat_chart = ""
+    heat: tuple[_Picture, ...] = ()
     atlas = subject.atlas
     if atlas is not None and site in atlas.sites:
         heat_k = atlas.heat(site, subject.run.mission.indices)

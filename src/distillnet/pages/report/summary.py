@@ -107,8 +107,8 @@ def _cost_rows(subject: Subject) -> list[_Row]:
     size = file.stat().st_size / 1e6
     ratio = f"{whole / size:.2f} times smaller"
     rows.append(_Row("File (weights in 32 bits)", f"{whole:.1f} MB", f"{size:.1f} MB", ratio))
-    sizes = [f"{n['input_size'][0]} × {n['input_size'][1]}" for n in (before, after)]
-    rows.append(_Row("Input in pixels", *sizes, ""))
+    one, other = (f"{n['input_size'][0]} × {n['input_size'][1]}" for n in (before, after))
+    rows.append(_Row("Input in pixels", one, other, ""))
     return rows
 
 
