@@ -91,17 +91,18 @@ def _cost_rows(subject: Subject) -> list[_Row]:
     result = subject.result
     before, after = result["baseline"], result["distilled"]
 
-    def row(label: str, name: str, scale: float, unit: str) -> _Row:
+    def row(label: str, name: str) -> _Row:
+        scale, unit = (1e6, "M") if before[name] >= 1e6 else (1e3, "k")
         one, other = before[name] / scale, after[name] / scale
         ratio = f"{one / other:.2f} times fewer" if other else ""
         return _Row(label, f"{one:,.1f} {unit}", f"{other:,.1f} {unit}", ratio)
 
-    rows = [row("Multiply-adds (MACs) of an image", "macs", 1e6, "M")]
+    rows = [row("Multiply-adds (MACs) of an image", "macs")]
     if after["macs_with_partial"] < 0.999 * after["macs"]:
-        rows.append(row("the same where neurons are skipped", "macs_with_partial", 1e6, "M"))
+        rows.append(row("the same where neurons are skipped", "macs_with_partial"))
     if ratio := result["inception_mac_ratio"]:
         rows.append(_Row("of the inception modules, as the paper counts", "", "", f"{ratio:.2f} ×"))
-    rows.append(row("Parameters", "params", 1e6, "M"))
+    rows.append(row("Parameters", "params"))
     file = subject.run.directory / "model.pt2"
     whole = before["params"] * _FLOAT / 1e6
     size = file.stat().st_size / 1e6
