@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from commands import run_command
 from conftest import HOSTILE, NAMES
 from distillnet.errors import InputError
 from distillnet.job.runs import open_run, seal_run
@@ -153,6 +154,25 @@ def test_layers_add_up_to_the_network(run_folder: Path) -> None:
     assert [row.channels[0] for row in rows] == [32, 64, 16, 4]
     assert [row.site is not None for row in rows] == [True, True, True, False]
     assert any(row.channels[1] < row.channels[0] or row.rank for row in rows)
+
+
+def test_the_command_says_what_is_missing_and_opens_the_page(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    run_command(monkeypatch, "report", str(run_folder), "--json", "--open")
+    told = json.loads(capsys.readouterr().out)
+    path = run_folder / "report.html"
+    assert (told["path"], told["bytes"]) == (str(path), path.stat().st_size)
+    assert "Layer by layer" in {one["title"] for one in told["absent"]}
+    assert opened == [path.resolve().as_uri()]
+
+
+def test_images_that_the_network_was_made_of_are_said_to_flatter_it(run_folder: Path) -> None:
+    for folder, said in (("val", False), ("train", True)):
+        path, _ = write_report(run_folder, data=run_folder.parent / "data" / folder)
+        assert ("and flatter it" in _page(path)) is said
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ What shows an image, its feature maps and what is projected back from them, is m
 images may be shown: the first layers' maps are the image once more.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from distillnet.graph import fast_layout, run
 from distillnet.images import ImageRef, ImageSet, load_all, read_image
+from distillnet.pages.answers import label_of
 from distillnet.pages.pictures import bitmap_tiles, colour, png, thumbnail, tiles
 from distillnet.pages.report.figures import histogram
 from distillnet.pages.report.looking import looked_at
@@ -95,14 +96,10 @@ def activity(
     if not places:
         why = "this network was taken from another run's front, which notes no layers of it"
         return None, (Absent("Neuroactivity", why, ""),)
-    if not subject.class_keep:
-        names: Sequence[str] = ()
-    else:
-        names = [subject.run.mission.names[i] for i in range(len(subject.run.mission))]
     values = {
         "places": places,
         "sample": sample,
-        "per_class_bitmaps": bool(names),
+        "per_class_bitmaps": bool(subject.class_keep),
         "n_counted": min(_IMAGES, len(subject.images)) if subject.images else 0,
         "n_classes": len(subject.run.mission),
         "n_shown": min(_CLASSES, len(subject.run.mission)),
@@ -112,7 +109,11 @@ def activity(
 
 
 def _place(
-    i: int, report: Mapping[str, Any], subject: Subject, values: Tensor | None, sample: Any
+    i: int,
+    report: Mapping[str, Any],
+    subject: Subject,
+    values: Tensor | None,
+    sample: "_Sample | None",
 ) -> _Place:
     site, threshold = report["site"], report["threshold"]
     indices = subject.run.mission.indices[:_CLASSES]
@@ -213,9 +214,8 @@ def _sampled(
     with torch.inference_mode():
         run(original.graph, {original.graph.input.name: fast_layout(x)}, observe=keep)
     looks_at = looked_at(original, x, strongest, on_progress, absent)
-    label = images.refs[0].path.name if ref.member is None else ref.member
     return _Sample(
-        label,
+        label_of(ref),
         thumbnail(read_image(ref, max_pixels=images.max_pixels), _THUMBNAIL),
         maps,
         looks_at,

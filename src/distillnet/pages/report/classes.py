@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from distillnet.images import ImageRef, ImageSet, read_image
+from distillnet.job.provenance import read_provenance
 from distillnet.pages.answers import Answers, ask, confusion, label_of
 from distillnet.pages.pictures import thumbnail
 from distillnet.pages.report.figures import class_bars
@@ -59,6 +60,7 @@ def classes(
         "changed": None,
         "samples": (),
         "n": 0,
+        "n_seen": 0,
         "overlap": None,
         "by_bitmaps": bool(subject.class_keep),
     }
@@ -69,6 +71,8 @@ def classes(
         images = subject.images
         before, after = ask(subject, images, on_progress)
         values["n"] = len(after.refs)
+        known = read_provenance(subject.run.directory)
+        values["n_seen"] = known.seen(images) if known else None
         if len(names) <= _MOST:
             values["matrices"] = _matrices(before, after, len(names))
         if before is None:
