@@ -1,7 +1,7 @@
 """What a distillation gives."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.figures import Figures
-from distillnet.job.front_points import plot_run
+from distillnet.job.front_points import FrontPoint, plot_run
 from distillnet.job.layer_report import LayerReport
 from distillnet.job.options import METHODS, SURGEON, Options
 from distillnet.job.partition import Images
@@ -85,11 +85,22 @@ class Distillation:
 
     def plot(self, axes: Any = None) -> Any:
         """The front and the layers on two matplotlib axes, which are returned; see ``Run.plot``."""
-        from distillnet.job.results import finite_loss_pp, result_json  # which reads this module
+        points = [done._point(own=done.plan is self.plan) for done in self.front or (self,)]
+        budget = self.options.budget
+        limit = None if budget.target_macs or budget.target_params else budget.max_loss_pp
+        return plot_run(points, [asdict(layer) for layer in self.layers], limit, axes)
 
-        result = result_json(self)
-        front = [result_json(point) for point in self.front]
-        return plot_run(result, front, finite_loss_pp(result), axes)
+    def _point(self, *, own: bool) -> FrontPoint:
+        expected, (low, high) = self.found.expected, self.loss_ci95_pp
+        return FrontPoint(
+            1 / self.work_ratio,
+            expected.loss_pp,
+            expected.uncertain_pp,
+            self.loss_pp,
+            low,
+            high,
+            own,
+        )
 
     @property
     def plan(self) -> Plan:

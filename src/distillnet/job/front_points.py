@@ -117,18 +117,18 @@ def plot_layers(layers: Sequence[Mapping[str, Any]], axes: "Axes") -> None:
 
 
 def plot_run(
-    result: Mapping[str, Any],
-    front: Sequence[Mapping[str, Any]],
+    points: Sequence[FrontPoint],
+    layers: Sequence[Mapping[str, Any]],
     budget_pp: float | None,
     axes: "Sequence[Axes] | None",
 ) -> "tuple[Axes, Axes]":
     """The front and the layers on two axes, given or new."""
     pyplot = optional("matplotlib.pyplot")
     if axes is None:
-        height = max(4.0, 1.0 + 0.14 * len(result["layers"]))
+        height = max(4.0, 1.0 + 0.14 * len(layers))
         axes = pyplot.subplots(1, 2, figsize=(11, height), layout="constrained")[1]
     if len(axes) != 2:
         raise InputError(f"found {len(axes)} axes to plot on; expected two, or none")
-    plot_front(points_of(result, front), axes[0], budget_pp)
-    plot_layers(result["layers"], axes[1])
+    plot_front(points, axes[0], budget_pp)
+    plot_layers(layers, axes[1])
     return axes[0], axes[1]

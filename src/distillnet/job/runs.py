@@ -39,7 +39,7 @@ from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
 from distillnet.job.documents import FORMAT, NOT_NOTED, MissionDocument, ResultDocument
 from distillnet.job.figures import Figures
-from distillnet.job.front_points import plot_run
+from distillnet.job.front_points import plot_run, points_of
 from distillnet.job.layout import FRONT, RUN_MARKER, TIMES, file_of, place_of, relative_sources
 from distillnet.job.provenance import PROVENANCE, held_out, write_provenance
 from distillnet.job.results import finite_json, finite_loss_pp, model_name, result_json
@@ -210,7 +210,8 @@ class Run:
 
         Accuracy by class is what ``figures.plot()`` draws.
         """
-        return plot_run(self.result, self.front, finite_loss_pp(self.result), axes)
+        points = points_of(self.result, self.front)
+        return plot_run(points, self.result["layers"], finite_loss_pp(self.result), axes)
 
     @property
     def front(self) -> tuple[dict[str, Any], ...]:
