@@ -23,6 +23,7 @@ COMMANDS = (
     *("pack", "unpack", "reproduce table2", "reproduce table3", "reproduce table4"),
     *("unknown", "mission"),
     *("merge", "plan", "retarget"),
+    *("report", "studio"),
 )
 _REPORT = """
 import sys
@@ -114,6 +115,9 @@ SQUEEZE = ("torchvision:squeezenet1_0", "--data", "photos", "--out", "new")
         (("explore", "firenet", "--base", "many"), "base=many"),
         (("explore", "changes", "zoo:nun"), "nin"),
         (("explore", "changes", "zoo:firenet:base=0"), "base=0"),
+        (("report", "absent"), "no such folder"),
+        (("report", "net.py"), "(a file)"),
+        (("studio", "void"), "void is not a run folder"),
         (("demo", "--out", "notes"), "notes holds other files"),
     ],
 )

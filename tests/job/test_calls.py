@@ -1,5 +1,6 @@
 """From Python: things in the forms that people have them in, and answers that fit a notebook."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 import distillnet as dn
+from distillnet.job.runs import read_result
 
 HOW = dn.Preprocessing((16, 16), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -115,10 +117,42 @@ def test_results_are_tables_and_pictures(done: dn.Distillation, tmp_path: Path) 
         assert list(frame.index) == ["0", "2", "all"]
         assert frame.loc["all", "loss_pp"] == pytest.approx(done.loss_pp)
         assert frame.loc["2", "original"] == 100 * done.baseline.per_class["2"]
-        axes = result.plot()
+        axes = result.figures.plot()
         assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "2"]
         assert len(axes.patches) == 4
-        assert result.plot(axes) is axes
+        assert result.figures.plot(axes) is axes
+
+
+def test_a_run_plots_its_front_and_its_layers(done: dn.Distillation, tmp_path: Path) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    run = dn.write_run(done, tmp_path / "run")
+    folders = sorted((tmp_path / "run" / "front").glob("*"))
+    assert run.front == tuple(read_result(folder) for folder in folders)
+    for result in (done, run):
+        front, layers = result.plot()
+        shares = front.lines[0].get_xdata()
+        own = 100 / run.result["work_ratio"]
+        assert list(shares) == sorted(shares)
+        assert any(abs(share - own) < 1e-9 for share in shares)
+        assert len(shares) == max(1, len(run.front))
+        sites = [layer["site"] for layer in run.result["layers"]]
+        assert [label.get_text() for label in layers.get_yticklabels()] == sites
+        kept = [bar.get_width() for bar in layers.patches[len(sites) :]]
+        counts = [100 * x["neurons_kept"] / x["neurons"] for x in run.result["layers"]]
+        assert kept == pytest.approx(counts)
+        assert result.plot((front, layers)) == (front, layers)
+        with pytest.raises(dn.InputError, match="expected two"):
+            result.plot((front,))
+
+
+def test_what_is_left_to_do_is_counted_as_the_search_counts(done: dn.Distillation) -> None:
+    """Without time for written numbers, work is MACs, the mission's outputs alone on both sides."""
+    macs_only = replace(done, options=replace(done.options, element_cost=0.0))
+    nothing_cut = replace(done.found, plan=dn.Plan(), graph=done.graph)
+    assert replace(macs_only, found=nothing_cut).work_ratio == pytest.approx(1.0)
+    assert macs_only.work_ratio == pytest.approx(done.mac_ratio, rel=1e-6)
+    assert done.work_ratio > 0
 
 
 def test_what_is_not_installed_is_named(

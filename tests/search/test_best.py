@@ -13,6 +13,7 @@ from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
 from distillnet.refit.teacher import teach_all
 from distillnet.search import Budget, candidates, explorer, search_best
+from distillnet.search.store import NOWHERE
 from small_network import MISSION, accuracy, find, random, sized, sized_images
 
 
@@ -54,6 +55,19 @@ def test_the_user_may_say_whether_images_are_known(module, labels: Tensor) -> No
     """The small network is as right as it says, so its images are taken for known."""
     assert find(module, labels, Budget(8.0)).seen
     assert not find(module, labels, Budget(8.0), seen=False).seen
+
+
+def test_the_front_is_told_as_it_grows(module, labels: Tensor) -> None:
+    told: list[list[tuple[float, float, bool]]] = []
+    store = replace(NOWHERE, on_front=told.append)
+    found = find(module, labels, Budget(8.0), store=store)
+    assert len(told) >= 3
+    for points in told:
+        ratios, losses, _ = zip(*points, strict=True)
+        assert list(ratios) == sorted(ratios, reverse=True)
+        assert list(losses) == sorted(losses, reverse=True)
+    assert {ratio for ratio, _, within in told[-1] if within}
+    assert len(told[-1]) >= len(found.front) - 1  # the chosen one may lie beside it
 
 
 @pytest.mark.slow

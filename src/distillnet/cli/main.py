@@ -16,7 +16,9 @@ from distillnet.cli.commands.exploring import explore
 from distillnet.cli.commands.exporting import export_command
 from distillnet.cli.commands.inspecting import inspect_command
 from distillnet.cli.commands.packing import pack_command, unpack_command
+from distillnet.cli.commands.reporting import report_command
 from distillnet.cli.commands.reproducing import reproduce
+from distillnet.cli.commands.studio import studio_command
 from distillnet.cli.commands.training import train_command
 from distillnet.cli.common import print_run
 from distillnet.cli.groups import OUTPUT, GroupedCommand
@@ -87,6 +89,8 @@ for name, does, command in (
     ("pack", "Make a small file of a network or run.", pack_command),
     ("unpack", "Make a network or run of that again.", unpack_command),
     ("unknown", "Fit a rule that refuses other images.", unknown_command),
+    ("report", "Write a page that shows a run.", report_command),
+    ("studio", "Try budgets and images on a page.", studio_command),
     ("inspect", "Show layers, costs, what can be removed.", inspect_command),
     ("collect", "Measure statistics once, for many runs.", collect_command),
     ("merge", "Add atlases up.", merge_command),

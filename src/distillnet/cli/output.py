@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,10 +22,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from distillnet.cli.front import front_text
 from distillnet.cli.process.terminal import printable
 from distillnet.images.left_out import described
 
 __all__ = [
+    "Shown",
     "print_json",
     "print_line",
     "print_result",
@@ -45,6 +47,7 @@ _LABELS = {
     "tune": "Tuning",
     "evaluate": "Evaluating",
     "unknown": "Reading other images",
+    "project": "Projecting layers to pixels",
     "train": "Training",
     "bench": "Timing",
     "timings": "Timing layers",
@@ -55,6 +58,7 @@ _UNITS = {
     "train": "epochs",
     "tune": "epochs",
     "bench": "pairs",
+    "project": "layers",
     "timings": "rounds",
     "scaling": "numbers of ranks",
 }  # of the others, images
@@ -115,18 +119,47 @@ class _Left(TimeRemainingColumn):
         return Text(f"{datetime.timedelta(seconds=int(task.elapsed or 0))}", "progress.elapsed")
 
 
+class _Bars(Progress):
+    """Progress bars, and below them the front of a search as far as it has grown."""
+
+    points: Sequence[tuple[float, float, bool]] = ()
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bars, and below them the front."""
+        yield from super().get_renderables()
+        if self.points:
+            encoding = (self.console.encoding or "").lower()
+            yield front_text(self.points, ascii_only=not encoding.startswith("utf"))
+
+
+class Shown:
+    """What a person sees of work that goes on: called as (stage, done, of)."""
+
+    def __init__(
+        self,
+        update: OnProgress,
+        on_front: Callable[[Sequence[tuple[float, float, bool]]], None] = lambda points: None,
+    ) -> None:
+        self._update, self.on_front = update, on_front
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self._update(stage, done, total)
+
+
 @contextlib.contextmanager
-def progress() -> Iterator[OnProgress]:
+def progress() -> Iterator[Shown]:
     """A progress callback: bars on a terminal, a line every ten seconds elsewhere.
+
+    What it gives also shows the front of a search, ``on_front``, on a terminal.
 
     While the work goes on, standard output is standard error: it belongs to the results, whatever
     a library or the user's own model file has to say.
     """
     if not sys.stderr.isatty():
         with contextlib.redirect_stdout(sys.stderr):
-            yield _lines()
+            yield Shown(_lines())
         return
-    bars = Progress(
+    bars = _Bars(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -142,7 +175,11 @@ def progress() -> Iterator[OnProgress]:
                 tasks[stage] = bars.add_task(_LABELS.get(stage, stage), total=total, stage=stage)
             bars.update(tasks[stage], completed=done)
 
-        yield update
+        def show_front(points: Sequence[tuple[float, float, bool]]) -> None:
+            bars.points = tuple(points)
+            bars.refresh()
+
+        yield Shown(update, show_front)
 
 
 def _lines() -> OnProgress:

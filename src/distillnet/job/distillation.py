@@ -2,18 +2,21 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from distillnet.classes import Mission
-from distillnet.cut.cost import Cost, inception_macs
-from distillnet.cut.plan import Plan
+from distillnet.cut.cost import Cost, class_work, inception_macs
+from distillnet.cut.plan import Plan, removed_classes
 from distillnet.engine import macs_in_c
 from distillnet.evaluate import Evaluation, loss_interval_pp, loss_pp, worst_class_loss_pp
 from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.figures import Figures
+from distillnet.job.front_points import FrontPoint, plot_run
 from distillnet.job.layer_report import LayerReport
 from distillnet.job.options import METHODS, SURGEON, Options
 from distillnet.job.partition import Images
@@ -83,8 +86,23 @@ class Distillation:
         return self.figures.frame()
 
     def plot(self, axes: Any = None) -> Any:
-        """Accuracy by class as bars on matplotlib's axes, which are returned."""
-        return self.figures.plot(axes)
+        """The front and the layers on two matplotlib axes, which are returned; see ``Run.plot``."""
+        points = [done._point(own=done.plan is self.plan) for done in self.front or (self,)]
+        budget = self.options.budget
+        limit = None if budget.target_macs or budget.target_params else budget.max_loss_pp
+        return plot_run(points, [asdict(layer) for layer in self.layers], limit, axes)
+
+    def _point(self, *, own: bool) -> FrontPoint:
+        expected, (low, high) = self.found.expected, self.loss_ci95_pp
+        return FrontPoint(
+            1 / self.work_ratio,
+            expected.loss_pp,
+            expected.uncertain_pp,
+            self.loss_pp,
+            low,
+            high,
+            own,
+        )
 
     @property
     def plan(self) -> Plan:
@@ -121,6 +139,21 @@ class Distillation:
         """The paper's "speedup": MACs of GoogLeNet's inception modules, partial removal counted."""
         before, after = inception_macs(self.cost_before), inception_macs(self.cost_after)
         return before / after if before and after else None
+
+    @property
+    def work_ratio(self) -> float:
+        """Original over distilled in what the search made small.
+
+        MACs, and numbers that are written as so many more (``Options.element_cost``), which stand
+        for time; of a network whose last layer has only the mission's outputs.
+        """
+        element = self.options.element_cost
+        nothing = np.zeros(self.channels.count, dtype=bool)
+        before = class_work(self.graph, self.channels, nothing, element=element)
+        gone = removed_classes(self.channels, self.plan)
+        splits = self.plan.splits
+        after = class_work(self.found.graph, self.channels, gone, splits, element)
+        return before / after
 
     @property
     def param_ratio(self) -> float:

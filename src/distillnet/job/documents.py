@@ -172,6 +172,7 @@ class ResultDocument(Document, frozen=True):
         document_of(LayerReport, threshold=float | None, compression_ratio=float | None)  # type: ignore[valid-type]
     ]
     unreadable: list[Text]
+    work_ratio: Positive | None = None  # older runs have none
     mac_ratio_c: Positive | None = None  # in both forms; runs of earlier versions lack them
     mac_ratio_c_switchable: Positive | None = None
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # both are optional, and take a second to import
     import pandas
     from matplotlib.axes import Axes
 
-__all__ = ["Figures"]
+__all__ = ["Figures", "optional"]
 
 _COLOURS = {"original": "#9aa5b1", "distilled": "#2066a8"}
 
@@ -41,7 +41,7 @@ class Figures:
 
     def frame(self) -> "pandas.DataFrame":
         """A row for each class and one for all of them, accuracies in percent."""
-        pandas = _optional("pandas")
+        pandas = optional("pandas")
         rows = {**self.per_class, "all": self.accuracy}
         table = {name: [100 * before, 100 * after] for name, (before, after) in rows.items()}
         columns = ["original", "distilled"]
@@ -52,7 +52,7 @@ class Figures:
 
     def plot(self, axes: "Axes | None" = None) -> "Axes":
         """Bars of each class's accuracy before and after, on given axes or on new ones."""
-        pyplot = _optional("matplotlib.pyplot")
+        pyplot = optional("matplotlib.pyplot")
         names = list(self.per_class)
         if axes is None:
             height = 1.2 + 0.5 * len(names)
@@ -73,7 +73,8 @@ class Figures:
         return axes
 
 
-def _optional(module: str) -> Any:
+def optional(module: str) -> Any:
+    """A library that only pictures and tables need; InputError where it is not installed."""
     import importlib
 
     package = module.partition(".")[0]

@@ -16,7 +16,7 @@ from distillnet.job.results import budget_json, finite_json
 from distillnet.job.runs import Run, read_result, seal_run, write_json
 from distillnet.search import Budget, Verdict, estimate, is_within
 
-__all__ = ["take_from_front"]
+__all__ = ["fitting_point", "front_folders", "take_from_front"]
 
 _COPIED = ("model.pt2", "bitmaps.safetensors")
 
@@ -31,15 +31,13 @@ def take_from_front(opened: Run, budget: Budget, directory: Path) -> dict[str, A
     Raises:
         InputError: the run has no front, or nothing on it is within the budget.
     """
-    points = []
-    for path in sorted((opened.directory / FRONT).glob("*/result.json")):
-        points.append((path.parent, read_result(path.parent)))
+    points = front_folders(opened)
     if not points:
         raise InputError(
             f"{opened.directory} has no front of networks to choose from; expected a run of method "
             "best, distill again without --from"
         )
-    folder, result = _fitting(opened, points, budget)
+    folder, result = fitting_point(opened, points, budget)
     taken = [f"{FRONT}/{folder.name}/{name}" for name in (*_COPIED, "result.json")]
     check_sealed(opened.directory, read_manifest(opened.directory), taken)
     result["stopped_by"] = (
@@ -74,10 +72,20 @@ def take_from_front(opened: Run, budget: Budget, directory: Path) -> dict[str, A
     return dict(result)
 
 
-def _fitting(
+def front_folders(opened: Run) -> list[tuple[Path, dict[str, Any]]]:
+    """The networks for other budgets, the smallest first: their folders and figures."""
+    found = sorted((opened.directory / FRONT).glob("[0-9]*/result.json"))
+    return [(path.parent, read_result(path.parent)) for path in found]
+
+
+def fitting_point(
     opened: Run, points: Sequence[tuple[Path, dict[str, Any]]], budget: Budget
 ) -> tuple[Path, dict[str, Any]]:
-    """The point of a front that a budget asks for; InputError where there is none."""
+    """The network of a front, its folder and figures, that a budget asks for.
+
+    Raises:
+        InputError: there is none; the message says what there is.
+    """
     for name, target in (("mac_ratio", budget.target_macs), ("param_ratio", budget.target_params)):
         if target is None:
             continue

@@ -17,6 +17,7 @@ __all__ = [
     "allowed_loss_pp",
     "budget_json",
     "finite_json",
+    "finite_loss_pp",
     "model_name",
     "result_json",
     "warnings_of",
@@ -46,6 +47,7 @@ def result_json(done: Distillation) -> dict[str, Any]:
         "mac_ratio_c_switchable": done.mac_ratio_c_switchable,
         "inception_mac_ratio": done.inception_mac_ratio,
         "param_ratio": done.param_ratio,
+        "work_ratio": done.work_ratio,
         "loss_pp": done.loss_pp,
         "worst_class_loss_pp": done.worst_class_loss_pp,
         "loss_ci95_pp": list(done.loss_ci95_pp),
@@ -138,6 +140,12 @@ def allowed_loss_pp(result: Mapping[str, Any]) -> float:
     budget = result["budget"]
     reaches = budget.get("target_macs") or budget.get("target_params")  # older runs have neither
     return math.inf if reaches else float(budget["max_loss_pp"])
+
+
+def finite_loss_pp(result: Mapping[str, Any]) -> float | None:
+    """``allowed_loss_pp``; None where there is no limit."""
+    allowed = allowed_loss_pp(result)
+    return allowed if math.isfinite(allowed) else None
 
 
 def _network(graph: Graph, cost: Cost, result: Evaluation) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What an interrupted search keeps in the run folder, and going on from it."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -35,13 +35,14 @@ def search_store(
     resume: bool = False,
     best_so_far: bool = False,
     on_best: Callable[[float, float], None] = lambda ratio, loss_pp: None,
+    on_front: Callable[[Sequence[tuple[float, float, bool]]], None] = lambda points: None,
 ) -> Store:
     """Where a search keeps what it computes, in the folder of its run.
 
     Args:
         resume: go on from what an interrupted search left there.
         best_so_far: compute no more, take the best of it.
-        on_best: see ``Store``.
+        on_best, on_front: see ``Store``.
 
     Raises:
         InputError: there is nothing of that kind, it cannot be read, or is of another search.
@@ -68,7 +69,7 @@ def search_store(
     store = open_store(
         out / UNFINISHED, settings, resume=resume or best_so_far, only_known=best_so_far
     )
-    return replace(store, on_best=on_best)
+    return replace(store, on_best=on_best, on_front=on_front)
 
 
 def _digest(images: ImageSet) -> str:

@@ -39,9 +39,10 @@ from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
 from distillnet.job.documents import FORMAT, NOT_NOTED, MissionDocument, ResultDocument
 from distillnet.job.figures import Figures
+from distillnet.job.front_points import plot_run, points_of
 from distillnet.job.layout import FRONT, RUN_MARKER, TIMES, file_of, place_of, relative_sources
 from distillnet.job.provenance import PROVENANCE, held_out, write_provenance
-from distillnet.job.results import finite_json, model_name, result_json
+from distillnet.job.results import finite_json, finite_loss_pp, model_name, result_json
 from distillnet.models.programs import load_program
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Run",
     "evaluate_run",
     "evaluate_scores",
+    "network_scores",
     "open_run",
     "read_result",
     "save_program",
@@ -205,8 +207,18 @@ class Run:
         return self.figures.frame()
 
     def plot(self, axes: Any = None) -> Any:
-        """Accuracy by class as bars on matplotlib's axes, which are returned."""
-        return self.figures.plot(axes)
+        """The front and the layers on two matplotlib axes, which are returned; pass two, or none.
+
+        Accuracy by class is what ``figures.plot()`` draws.
+        """
+        points = points_of(self.result, self.front)
+        return plot_run(points, self.result["layers"], finite_loss_pp(self.result), axes)
+
+    @property
+    def front(self) -> tuple[dict[str, Any], ...]:
+        """Figures of the networks for other budgets, the smallest first, as in ``result.json``."""
+        found = sorted((self.directory / FRONT).glob("[0-9]*/result.json"))
+        return tuple(read_result(path.parent) for path in found)
 
 
 def open_run(directory: str | Path) -> Run:
@@ -267,6 +279,15 @@ def evaluate_run(
     if not isinstance(opened, Run):
         opened = open_run(opened)
     batches = _batches(opened, images)
+    return evaluate_scores(opened, opened.directory / "model.pt2", network_scores(opened), batches)
+
+
+def network_scores(opened: Run) -> Callable[[Tensor], Tensor]:
+    """The compact network: normalised images (N, C, H, W) -> the mission's scores (N, K).
+
+    Raises:
+        InputError: ``model.pt2`` is damaged; calling it, that it fails on such images.
+    """
     path = opened.directory / "model.pt2"
     module = load_program(path).module
 
@@ -281,7 +302,7 @@ def evaluate_run(
             ) from error
         return y
 
-    return evaluate_scores(opened, path, scores, batches)
+    return scores
 
 
 def _batches(

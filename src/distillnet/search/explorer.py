@@ -188,8 +188,18 @@ class Explorer:
             self.done[size, level] = candidate
             self._forget_weights()
             self.on_progress(min(len(self.done), TRIALS - 2), TRIALS)
+            self._tell_front()
             self._tell_best()
         return self.done[size, level]
+
+    def _tell_front(self) -> None:
+        """Say which candidates no other beats so far."""
+        work, total = self._work_of, self.workshop.work
+        points = [
+            (total / work(key), self.verdict(key).estimate_pp, self._allows(key))
+            for key in _front(self.done, self.verdict, work)
+        ]
+        self.workshop.store.on_front(points)
 
     def _tell_best(self) -> None:
         """Say so where the smallest network within the budget is smaller than it was."""
@@ -233,6 +243,7 @@ class Explorer:
             self.done[size, 0] = candidate or workshop.make_smallest()
             self._forget_weights()
             self.on_progress(min(i + 1, TRIALS - 2), TRIALS)
+            self._tell_front()
         if not reached:
             self.missed = True
             reached = [min(self.done, key=lambda key: self.done[key].work)]

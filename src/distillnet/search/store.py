@@ -6,7 +6,7 @@ takes long in it, refitted networks and their scores, is looked up by what it wa
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,6 +54,9 @@ class Store:
         only_known: raise NotKnown instead of computing anything.
         on_best: called whenever a smaller network within the budget was found: how many times less
             there is to do, and the loss that is expected, in points.
+        on_front: called after each candidate with the best so far, the smallest first: how many
+            times less there is to do, the loss that is expected, in points, and whether it is
+            within the budget.
     """
 
     folder: Path | None
@@ -61,6 +64,7 @@ class Store:
     known: set[str] = field(default_factory=set)
     only_known: bool = False
     on_best: Callable[[float, float], None] = lambda ratio, loss_pp: None
+    on_front: Callable[[Sequence[tuple[float, float, bool]]], None] = lambda points: None
 
     def tensors(
         self, key: str, compute: Callable[[], Mapping[str, Tensor]]

@@ -123,7 +123,14 @@ def distill_command(
             options,
             atlas=statistics,
             store=search_store(
-                out, loaded, found.mission, split, options, **asdict(resuming), on_best=tell_best
+                out,
+                loaded,
+                found.mission,
+                split,
+                options,
+                **asdict(resuming),
+                on_best=tell_best,
+                on_front=on_progress.on_front,
             ),
             on_progress=on_progress,
         )
