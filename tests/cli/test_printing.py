@@ -40,7 +40,7 @@ def test_every_command_and_option_has_help_with_its_default(cli: Cli) -> None:
         lines.pop("--help")
         assert lines
         for option, line in lines.items():
-            assert "[default:" in line or "[required]" in line, f"{name} {option}: {line}"
+            assert "[default:" in line or "required]" in line, f"{name} {option}: {line}"
 
 
 def test_options_are_in_groups_everyday_ones_first(cli: Cli) -> None:
