@@ -40,6 +40,7 @@ def _said(
         "distilled": Evaluation(accuracy, None, after, ()),
         "worst_class_loss_pp": 100 * loss_of_owl,
         "unreadable": (),
+        "n_images": {"val": n},
         "images": SimpleNamespace(left_out={}),
         "provenance": _provenance(b"a", b"b"),
         "found": SimpleNamespace(seen=False),
@@ -66,6 +67,7 @@ def test_nothing_is_said_where_there_is_no_cause() -> None:
         ({"provenance": _provenance(b"a", b"a")}, ("1 of the images", "copies", "flatter")),
         ({"n": 8}, ("8 of the class cat", "20 or more", "12 points")),
         ({"found": SimpleNamespace(seen=True)}, ("--unseen",)),
+        ({"n_images": {"val": 0}}, ("No image was read", "--data")),
     ],
 )
 def test_a_cause_is_named(cause: dict[str, object], words: tuple[str, ...]) -> None:

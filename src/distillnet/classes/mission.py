@@ -27,12 +27,12 @@ class Mission:
         return table.renamed(dict(zip(self.indices, self.names, strict=True)))
 
 
-def parse_mission(text: str | Sequence[str | int], table: ClassTable) -> Mission:
+def parse_mission(text: str | Sequence[str | int], table: ClassTable, *, least: int = 2) -> Mission:
     """The mission named by a comma-separated text, or by a sequence of indices and aliases.
 
     ``OWN=NAME`` gives class NAME the name OWN, in the mission and for folders of images. An alias
     that holds a comma is quoted as in CSV. An int is always an index. InputError, one for all that
-    is wrong: classes that are unknown, ambiguous or named twice, or fewer than two.
+    is wrong: classes that are unknown, ambiguous or named twice, or fewer than ``least``.
 
     >>> from distillnet.classes.table import numbered_table
     >>> parse_mission('dog, "cat, domestic"', numbered_table(2, ["cat, domestic", "dog"])).indices
@@ -49,11 +49,11 @@ def parse_mission(text: str | Sequence[str | int], table: ClassTable) -> Mission
     for item in given:
         read.add(item)
     read.raise_faults(len(given))
-    if len(read.names) < 2:
+    if len(read.names) < least:
         n = len(read.names)
         raise InputError(
             f"the mission has {n} {'class' if n == 1 else 'classes'} "
-            f"(from {text!r}); expected at least 2, separated by commas"
+            f"(from {text!r}); expected at least {least}, separated by commas"
         )
     return Mission(tuple(read.names), tuple(read.names.values()))
 

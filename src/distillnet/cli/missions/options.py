@@ -99,9 +99,9 @@ def check_atlas_folder(path: Path) -> None:
         )
 
 
-def mission_of(classes: str, table: "ClassTable") -> Mission:
-    """The mission that --classes names: a list, or @FILE."""
+def mission_of(classes: str, table: "ClassTable", *, least: int = 2) -> Mission:
+    """The classes that an option names, so many at least: a list, or @FILE."""
     if classes.startswith("@"):
         lines = read_lines(Path(classes[1:]), "the classes")
-        return parse_mission([line.strip() for line in lines if line.strip()], table)
-    return parse_mission(classes, table)
+        return parse_mission([line.strip() for line in lines if line.strip()], table, least=least)
+    return parse_mission(classes, table, least=least)
