@@ -286,6 +286,11 @@ def test_what_a_trusted_signer_got_wrong_is_refused_too(field: _Field, tmp_path:
         opened = open_package(tmp_path / "wrong", [field.public])
         with pytest.raises(InputError, match="cannot be put together"):
             graph_of(opened.contents, field.base(), "it")
+    site, bits = next(iter(contents.keep.items()))
+    cut = msgspec.structs.replace(bits, packed=bits.packed[:-2])
+    wrong = msgspec.structs.replace(contents, keep={**contents.keep, site: cut})
+    with pytest.raises(InputError, match="is not of its shape"):
+        keep_of(wrong)
 
 
 def test_random_damage_is_never_accepted(field: _Field, tmp_path: Path) -> None:

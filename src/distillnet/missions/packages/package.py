@@ -140,11 +140,17 @@ def decode(body: bytes, what: str) -> Contents:
 
 
 def keep_of(contents: Contents) -> dict[str, Tensor]:
-    """The keep maps by site."""
+    """The keep maps by site; InputError where one is not of its shape."""
     found = {}
     for site, bits in contents.keep.items():
         count = math.prod(bits.shape)
-        data = np.frombuffer(_inflate(bits.packed, -(-count // 8)), np.uint8)
+        try:
+            data = np.frombuffer(_inflate(bits.packed, -(-count // 8)), np.uint8)
+        except (ValueError, zlib.error) as error:
+            raise InputError(
+                f"the bitmap of {site!r} in mission {contents.name!r} is not of its shape "
+                f"{bits.shape} ({error}); pack it again"
+            ) from error
         found[site] = torch.from_numpy(np.unpackbits(data, count=count)).bool()
         found[site] = found[site].reshape(bits.shape)
     return found
