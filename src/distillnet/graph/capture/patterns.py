@@ -65,10 +65,18 @@ def _match_module(node: fx.Node) -> Lrn | None:
 
 def _match_band(node: fx.Node) -> Lrn | None:
     """x * (k + conv(x * x, band)) ** -beta, the band made of the channels' positions."""
-    if not (top := _args(node, "mul")) or len(top) != 2:
+    divided = _args(node, "div")
+    if not (top := divided or _args(node, "mul")) or len(top) != 2:
         return None
     source, factor = top
-    if power := _args(factor, "pow"):
+    if divided:  # x / (root * sqrt(root)), root the square root of the base
+        product = _args(factor, "mul")
+        root = _args(product[0], "sqrt") if product else None
+        again = _args(product[1], "sqrt") if product and root else None
+        if not product or not root or not again or again[0] is not product[0]:
+            return None
+        base, beta = root[0], 0.75
+    elif power := _args(factor, "pow"):
         base, beta = power[0], -power[1]
     elif (product := _args(factor, "mul")) and (root := _args(product[0], "rsqrt")):
         again = _args(product[1], "sqrt")
