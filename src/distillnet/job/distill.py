@@ -270,8 +270,7 @@ def _search_paper(
         own.x_search,
         pictures.labels(),
         options.budget,
-        complete_only_plan=options.complete_only,
-        in_blocks=options.partial == "blocks",
+        **options.for_paper,
         on_progress=lambda done, total: on_progress("search", done, total),
     )
 

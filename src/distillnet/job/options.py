@@ -122,6 +122,11 @@ class Options:
         return fitting_multiple(self.round_to, widths)
 
     @property
+    def for_paper(self) -> dict[str, bool]:
+        """What of a map ``search_paper`` removes, as it takes it."""
+        return {"complete_only_plan": self.complete_only, "in_blocks": self.partial == "blocks"}
+
+    @property
     def score_name(self) -> str:
         """The score that is used."""
         return self.score or (SURGEON if self.method == "best" else "heat")
