@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,7 @@ def write_folder(
     banner: str,
     preprocessing: str,
     scale: float = 1.0,
+    source: Callable[[Program, Mapping[str, object]], dict[str, str]] = model_source,
 ) -> None:
     """Write a program and its missions into an existing folder.
 
@@ -91,13 +92,15 @@ def write_folder(
         banner: where this comes from: the command and the version.
         preprocessing: how images are normalised, in words.
         scale: of the test image.
+        source: what makes ``model.h`` and ``model.c``.
 
     Raises:
         InputError: the prefix is no name in C.
     """
     check_prefix(prefix)
     channels, height, width = program.places[program.input].shape
-    data = program.weights.astype("<f4")
+    whole = program.weights.dtype == np.uint8
+    data = program.weights if whole else program.weights.astype("<f4")
     common: dict[str, object] = {
         "NAME": prefix,
         "UPPER": prefix.upper(),
@@ -106,7 +109,11 @@ def write_folder(
         "HEIGHT": height,
         "WIDTH": width,
         "OUTPUTS": max(len(m.outputs) for m in missions),
-        "ARENA_BYTES": 4 * program.arena_floats,
+        "WEIGHT": "uint8_t" if whole else "float",
+        "ELEMENT": "uint8_t" if whole else "float",
+        "PRECISION": "int8" if whole else "float32",
+        "TOLERANCE": "0.0f" if whole else "1e-4f",
+        "ARENA_BYTES": program.arena_bytes,
         "ARENA_SHARE": f"{program.arena_floats / program.least_floats:.3f}",
         "N_WEIGHTS": len(data),
         "WEIGHT_BYTES": data.nbytes,
@@ -123,7 +130,7 @@ def write_folder(
         "PREPROCESSING": preprocessing,
         "SCALE": f"{float(np.float32(scale))!r}f",
     }
-    written = model_source(program, common)
+    written = source(program, common)
     for mission in missions:
         written[f"missions/{mission.name}.c"] = mission_source(program, mission, common)
     common["TABLES"], common["ROWS"] = _expected_tables(missions, expected, prefix)
@@ -147,7 +154,7 @@ def _expected_tables(
     return "".join(tables), "".join(rows)
 
 
-def _write_array(data: Floats, path: Path, common: Mapping[str, object]) -> None:
+def _write_array(data: Floats | NDArray[np.uint8], path: Path, common: Mapping[str, object]) -> None:
     """Weights as C; nine digits give every float32 back exactly.
 
     Compilers take minutes and gigabytes for arrays of many millions, so those of large networks are
@@ -156,10 +163,13 @@ def _write_array(data: Floats, path: Path, common: Mapping[str, object]) -> None
     if len(data) > _LARGEST_ARRAY:
         path.write_text(fill_template("weights.c", common), encoding="utf-8")
         return
-    name = f"{common['NAME']}_weights[{common['UPPER']}_N_WEIGHTS]"
+    name = f"{common['WEIGHT']} {common['NAME']}_weights[{common['UPPER']}_N_WEIGHTS]"
     head = (
-        f'/* {common["BANNER"]} */\n#include "model.h"\n\nextern const float {name};\n'
-        f"_Alignas(64) const float {name} = {{\n"
+        f'/* {common["BANNER"]} */\n#include "model.h"\n\nextern const {name};\n'
+        f"_Alignas(64) const {name} = {{\n"
     )
-    body = "".join(["0,\n" if v == 0 else f"{v:.8e}f,\n" for v in data.tolist()])
+    if data.dtype == np.uint8:
+        body = "".join([f"{v},\n" for v in data.tolist()])
+    else:
+        body = "".join(["0,\n" if v == 0 else f"{v:.8e}f,\n" for v in data.tolist()])
     path.write_text(head + body + "};\n", encoding="utf-8")

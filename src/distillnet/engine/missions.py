@@ -22,7 +22,7 @@ from distillnet.engine.steps import Program
 from distillnet.graph import Graph
 from distillnet.graph.operators import LAYERS
 
-__all__ = ["MissionPlan", "compile_compact", "compile_switchable"]
+__all__ = ["MissionPlan", "compile_compact", "compile_switchable", "prepare_compact"]
 
 Keep = NDArray[np.bool_]
 _SLOT = ":mission"
@@ -46,6 +46,13 @@ def compile_compact(graph: Graph, name: str, classes: Sequence[str]) -> tuple[Pr
     outputs = tuple(range(len(classes)))
     program, (keeps,) = _compile(graph, [_own_masks(graph)])
     return program, MissionBits(name, keeps, outputs, tuple(classes))
+
+
+def prepare_compact(graph: Graph) -> tuple[Graph, dict[str, Keep]]:
+    """A compact network as it is compiled: masks where nobody needs a neuron, keep maps by mask."""
+    graph, missions = with_needed_masks(graph, [_own_masks(graph)])
+    graph, (keeps,) = with_like_bitmaps_together(graph, missions)
+    return graph, dict(keeps)
 
 
 def compile_switchable(

@@ -62,7 +62,7 @@ class Native:
     library: ctypes.CDLL
     run: Callable[..., int]
     prefix: str
-    weights: Floats
+    weights: Floats | NDArray[np.uint8]
     arena: NDArray[np.uint8]
     address: int  # of the arena
     shape: tuple[int, int, int]
@@ -116,12 +116,14 @@ def build_native(
     *,
     cc: str | None = None,
     flags: Sequence[str] | None = None,
+    weights_type: str = "<f4",
 ) -> Native:
     """Compile a folder into a shared library beside it (or ``out``) and load it.
 
     Args:
         shape: (C, H, W) of an image.
         flags: of the target; by default this machine's.
+        weights_type: of ``weights.bin``, as NumPy names it.
 
     Raises:
         InputError: there is no compiler.
@@ -147,7 +149,9 @@ def build_native(
     run.argtypes = (void, void, ctypes.c_size_t, void, void)
     room = np.empty(size + 64, np.uint8)
     start = -room.ctypes.data % 64
-    weights = np.fromfile(folder / "weights.bin", "<f4").astype(np.float32, copy=False)
+    stored = np.dtype(weights_type)
+    weights = np.fromfile(folder / "weights.bin", stored)
+    weights = weights.astype(stored.newbyteorder("="), copy=False)
     return Native(
         loaded, run, prefix, weights, room[start : start + size], room.ctypes.data + start, shape
     )

@@ -8,7 +8,7 @@
 #ifdef @UPPER@_WEIGHTS_FROM_FILE
 #define WEIGHTS NULL
 #else
-extern const float @NAME@_weights[@UPPER@_N_WEIGHTS];
+extern const @WEIGHT@ @NAME@_weights[@UPPER@_N_WEIGHTS];
 #define WEIGHTS @NAME@_weights
 #endif
 

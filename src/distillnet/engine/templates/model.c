@@ -18,7 +18,7 @@ typedef @NAME@_layer layer;
 #define STEP(index, call) call
 #endif
 
-static void run_all(const layer *layers, const float *weights, float *arena,
+static void run_all(const layer *layers, const @WEIGHT@ *weights, @ELEMENT@ *arena,
                     const float *in)
 {
     (void)layers;
@@ -39,9 +39,9 @@ int @NAME@_run_in(const @NAME@_mission *mission, void *arena, size_t arena_bytes
         return @UPPER@_ERROR_MISSION;
     if (mission->weights == NULL)
         return @UPPER@_ERROR_NULL;
-    float *const floats = arena;
-    run_all(mission->layers, mission->weights, floats, in);
-    const float *const scores = floats + @SCORES@;
+    @ELEMENT@ *const elements = arena;
+    run_all(mission->layers, mission->weights, elements, in);
+    const float *const scores = (const float *)(const void *)(elements + @SCORES@);
     for (int32_t i = 0; i < mission->n_outputs; i++)
         out[i] = scores[mission->outputs[i]];
     return @UPPER@_OK;

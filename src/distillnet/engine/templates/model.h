@@ -19,7 +19,7 @@ extern "C" {
 #define @UPPER@_MOST_OUTPUTS @OUTPUTS@ /* of any mission */
 #define @UPPER@_ARENA_BYTES @ARENA_BYTES@u
 #define @UPPER@_ARENA_ALIGNMENT 64
-#define @UPPER@_N_WEIGHTS @N_WEIGHTS@u /* floats in weights.bin */
+#define @UPPER@_N_WEIGHTS @N_WEIGHTS@u /* @WEIGHT@ in weights.bin */
 #define @UPPER@_WEIGHTS_ID 0x@WEIGHTS_ID@u /* their CRC-32 */
 
 enum {
@@ -51,7 +51,7 @@ typedef struct {
 
 typedef struct {
     uint32_t magic, weights_id;
-    const float *weights; /* N_WEIGHTS of them; missions/ point to those of weights.c, or to none */
+    const @WEIGHT@ *weights; /* N_WEIGHTS of them; missions/ point to those of weights.c, or to none */
     const char *name;
     const char *const *classes; /* names of the outputs */
     const uint16_t *outputs;    /* which of the network's scores they are */
