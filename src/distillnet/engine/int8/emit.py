@@ -42,6 +42,9 @@ def source_of(packed: Packed, block: int) -> Callable[[Program, Mapping[str, obj
             for name in ("index", "rows", "columns"):
                 if name in step.settings:
                     tables.append(c_array("uint16_t", f"{name}_{i}", step.settings[name]))
+            if step.kernel == "lrn":
+                factors = packed.factors[step.name].tolist()
+                tables.append(c_array("int32_t", f"factors_{i}", factors))
             shown = c_comment(step.name)
             tables.append(f"static const {kind} step_{i} = {{{numbers}}}; /* {shown} */\n")
             arguments = [f"&step_{i}"]
@@ -145,7 +148,7 @@ class _Writer(Tables):
                 index = f"index_{label}" if "index" in s else "NULL"
                 return "lrn", self.both(
                     step, s["before"], s["after"], self.places[f"{step.name}:bands"],
-                    self.places[step.name], s["places"], s["x_zero"], s["zero"], s["shift"], index,
+                    s["places"], s["x_zero"], s["zero"], s["shift"], f"factors_{label}", index,
                 )  # fmt: skip
             case "copy":
                 index = f"index_{label}" if "index" in s else "NULL"

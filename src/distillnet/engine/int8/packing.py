@@ -17,10 +17,14 @@ _LEAST_DEPTH = 4  # channels in a block of a depthwise layer; depthwise.c has th
 
 @dataclass(frozen=True)
 class Packed:
-    """A program whose strips know where their weights lie, and the places of tables by name."""
+    """A program whose strips know where their weights lie, and the places of tables by name.
+
+    ``factors`` are those of local response norms, which are no bytes and so no weights.
+    """
 
     program: Program
     tables: dict[str, int]
+    factors: dict[str, NDArray[np.integer]]
 
 
 @dataclass
@@ -55,11 +59,15 @@ def pack(network: Quantised) -> Packed:
         if step.kernel == "conv_scores":
             tables[step.name] = out.add(network.filters[step.name].units)
         steps.append(replace(step, strips=strips))
+    factors = {}
     for name, table in network.tables.items():
-        tables[name] = out.add(table.reshape(-1))
+        if f"{name}:bands" in network.tables:
+            factors[name] = table
+        else:
+            tables[name] = out.add(table.reshape(-1))
     weights = np.frombuffer(b"".join(out.parts) or bytes(out.alignment), np.uint8)
     program = replace(network.program, steps=tuple(steps), weights=weights, element_bytes=1)
-    return Packed(program, tables)
+    return Packed(program, tables, factors)
 
 
 def _blocked(values: NDArray[np.generic], count: int) -> NDArray[np.generic]:

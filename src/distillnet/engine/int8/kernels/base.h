@@ -28,8 +28,9 @@
 #define INLINE static inline
 #endif
 
-#define WORD 16  /* channels whose bits of a mission lie in one word */
-#define CHUNK 64 /* channels that simple kernels take at once */
+#define WORD 16   /* channels whose bits of a mission lie in one word */
+#define CHUNK 64  /* channels that simple kernels take at once */
+#define BEYOND 16 /* bytes that may be read after a tensor's last channel */
 
 typedef struct {
     int32_t at, row, pixel; /* in bytes */

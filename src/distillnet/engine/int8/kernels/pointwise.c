@@ -7,7 +7,7 @@ typedef struct {
     output out;
 } affine;
 
-static void run_affine(const affine *s, uint8_t *arena, const uint8_t *weights)
+INLINE void run_affine(const affine *s, uint8_t *arena, const uint8_t *weights)
 {
     const uint8_t *const factors = weights + s->factors, *const offsets = factors + 4 * s->y.c;
     for (int32_t row = 0; row < s->y.h; row++)
@@ -29,7 +29,7 @@ typedef struct {
     int32_t table; /* of 256 bytes, in the weights */
 } activation;
 
-static void run_activation(const activation *s, uint8_t *arena, const uint8_t *weights)
+INLINE void run_activation(const activation *s, uint8_t *arena, const uint8_t *weights)
 {
     const uint8_t *const table = weights + s->table;
     for (int32_t row = 0; row < s->y.h; row++)
@@ -47,7 +47,7 @@ typedef struct {
     int32_t zero;
 } masking;
 
-static void run_mask(const masking *s, const layer *l, uint8_t *arena)
+INLINE void run_mask(const masking *s, const layer *l, uint8_t *arena)
 {
     const uint16_t *bits = l->bits;
     for (int32_t row = 0; row < s->y.h; row++)

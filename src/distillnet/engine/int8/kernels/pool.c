@@ -12,24 +12,31 @@ typedef struct {
     int32_t top, bottom, left, right; /* of a window, within the input */
 } window;
 
+/* So many channels of a window, a number that compilers know; the first n are written. */
+#define MAX_CHANNELS(N)                                                                         \
+    static void max_##N(uint8_t *y, const uint8_t *x, const tensor *s, const window *at,        \
+                        int32_t row_step, int32_t column_step, int32_t n)                       \
+    {                                                                                           \
+        uint8_t most[N] = {0};                                                                  \
+        for (int32_t i = at->top; i < at->bottom; i += row_step)                                \
+            for (int32_t j = at->left; j < at->right; j += column_step) {                       \
+                const uint8_t *const in = x + (ptrdiff_t)i * s->row + (ptrdiff_t)j * s->pixel;  \
+                for (int32_t k = 0; k < (N); k++)                                               \
+                    most[k] = in[k] > most[k] ? in[k] : most[k];                                \
+            }                                                                                   \
+        memcpy(y, most, (size_t)n);                                                             \
+    }
+MAX_CHANNELS(64)
+MAX_CHANNELS(16)
+
 static void max_window(uint8_t *y, const uint8_t *x, const tensor *s, const window *at,
                        int32_t row_step, int32_t column_step)
 {
-    for (int32_t c = 0; c < s->c; c += CHUNK) {
-        const int32_t n = least(s->c - c, CHUNK);
-        uint8_t most[CHUNK] = {0};
-        for (int32_t i = at->top; i < at->bottom; i += row_step)
-            for (int32_t j = at->left; j < at->right; j += column_step) {
-                const uint8_t *const in = x + (ptrdiff_t)i * s->row + (ptrdiff_t)j * s->pixel + c;
-                if (n == CHUNK) /* a count that compilers know */
-                    for (int32_t k = 0; k < CHUNK; k++)
-                        most[k] = in[k] > most[k] ? in[k] : most[k];
-                else
-                    for (int32_t k = 0; k < n; k++)
-                        most[k] = in[k] > most[k] ? in[k] : most[k];
-            }
-        memcpy(y + c, most, (size_t)n);
-    }
+    int32_t c = 0;
+    for (; s->c - c >= CHUNK; c += CHUNK)
+        max_64(y + c, x + c, s, at, row_step, column_step, CHUNK);
+    for (; c < s->c; c += BEYOND) /* reads beyond the last channel, as kernels may */
+        max_16(y + c, x + c, s, at, row_step, column_step, least(s->c - c, BEYOND));
 }
 
 /* Sums over an area, less the zero, times factor / area / 2**shift, from the output's zero on. The
@@ -56,7 +63,7 @@ static void mean_window(uint8_t *y, const uint8_t *x, const tensor *s, const win
     }
 }
 
-static void run_max_pool(const pool *s, uint8_t *arena)
+INLINE void run_max_pool(const pool *s, uint8_t *arena)
 {
     for (int32_t y = 0; y < s->y.h; y++)
         for (int32_t x = 0; x < s->y.w; x++) {
@@ -72,7 +79,7 @@ static void run_max_pool(const pool *s, uint8_t *arena)
         }
 }
 
-static void run_avg_pool(const pool *s, uint8_t *arena)
+INLINE void run_avg_pool(const pool *s, uint8_t *arena)
 {
     for (int32_t y = 0; y < s->y.h; y++)
         for (int32_t x = 0; x < s->y.w; x++) {
@@ -98,7 +105,7 @@ INLINE window adaptive_window(const pool *s, int32_t y, int32_t x)
                     x * s->x.w / s->y.w, ((x + 1) * s->x.w + s->y.w - 1) / s->y.w};
 }
 
-static void run_adaptive_avg(const pool *s, uint8_t *arena)
+INLINE void run_adaptive_avg(const pool *s, uint8_t *arena)
 {
     for (int32_t y = 0; y < s->y.h; y++)
         for (int32_t x = 0; x < s->y.w; x++) {
@@ -109,7 +116,7 @@ static void run_adaptive_avg(const pool *s, uint8_t *arena)
         }
 }
 
-static void run_adaptive_max(const pool *s, uint8_t *arena)
+INLINE void run_adaptive_max(const pool *s, uint8_t *arena)
 {
     for (int32_t y = 0; y < s->y.h; y++)
         for (int32_t x = 0; x < s->y.w; x++) {

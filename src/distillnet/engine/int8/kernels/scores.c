@@ -6,7 +6,7 @@ typedef struct {
 } scoring;
 
 /* Of a map, in PyTorch's order (C, H, W). */
-static void run_scores(const scoring *s, uint8_t *arena)
+INLINE void run_scores(const scoring *s, uint8_t *arena)
 {
     for (int32_t c = 0, i = 0; c < s->x.c; c++)
         for (int32_t row = 0; row < s->x.h; row++)
@@ -18,7 +18,7 @@ static void run_scores(const scoring *s, uint8_t *arena)
 }
 
 /* Means of whole maps. */
-static void run_mean_scores(const scoring *s, uint8_t *arena)
+INLINE void run_mean_scores(const scoring *s, uint8_t *arena)
 {
     const float unit = s->unit / (float)(s->x.h * s->x.w);
     for (int32_t c = 0; c < s->x.c; c++) {

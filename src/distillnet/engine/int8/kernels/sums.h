@@ -18,7 +18,15 @@ typedef __m512i sums, inputs, filters;
 INLINE sums load_sums(const uint8_t *p) { return _mm512_loadu_si512(p); }
 INLINE inputs load_inputs(const uint8_t *p) { return _mm512_set1_epi32(word_at(p)); }
 INLINE filters load_filters(const uint8_t *p) { return _mm512_loadu_si512(p); }
-INLINE sums add_products(sums s, inputs x, filters w) { return _mm512_dpbusd_epi32(s, x, w); }
+INLINE sums add_products(sums s, inputs x, filters w)
+{
+#if defined(__GNUC__) /* of the intrinsic's sums, GCC keeps copies in memory */
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(x), "v"(w));
+    return s;
+#else
+    return _mm512_dpbusd_epi32(s, x, w);
+#endif
+}
 
 INLINE sums steps_of(sums s, sums m, const output *o)
 {
