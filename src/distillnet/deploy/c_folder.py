@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from distillnet.deploy.c_missions import (
 )
 from distillnet.deploy.networks import Deployable, distilled_network
 from distillnet.engine import (
+    MissionBits,
     Native,
     Program,
     build_native,
@@ -46,6 +47,8 @@ __all__ = [
     "evaluate_c",
     "export_c",
     "open_c",
+    "preprocessing_words",
+    "write_about",
     "write_c",
 ]
 
@@ -64,6 +67,7 @@ class _About(Document, frozen=True):
     shape: tuple[_Channels, Side, Side]
     missions: Annotated[dict[_Identifier, list[Text]], Meta(min_length=1)]
     provenance: dict[Text, str]
+    precision: Literal["float32", "int8"] = "float32"
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def export_c(
             for m, d in zip(missions, differences, strict=True)
         ),
         as_missions,
-        4 * program.arena_floats,
+        program.arena_bytes,
         program.arena_floats / program.least_floats,
         program.weights.nbytes,
     )
@@ -152,13 +156,8 @@ def _write(
     banner: str,
     network: Deployable,
 ) -> None:
-    how = network.preprocessing
     image = noise_batch(network).numpy()
     expected = {m.bits.name: torch_scores(m.reference, image)[0] for m in missions}
-    words = (
-        f"{how.channels} of size {how.input_size[0]} x {how.input_size[1]}, values 0 to 255 over "
-        f"{how.divisor:g}, minus {list(how.mean)}, over {list(how.std)}"
-    )
     write_folder(
         program,
         [m.bits for m in missions],
@@ -166,15 +165,36 @@ def _write(
         folder,
         prefix,
         banner=banner or f"Written by {network.provenance['producer']}",
-        preprocessing=words,
-        scale=noise_scale(how),
+        preprocessing=preprocessing_words(network),
+        scale=noise_scale(network.preprocessing),
     )
+    write_about(folder, prefix, [m.bits for m in missions], network)
+
+
+def preprocessing_words(network: Deployable) -> str:
+    """How images are normalised, for people."""
+    how = network.preprocessing
+    return (
+        f"{how.channels} of size {how.input_size[0]} x {how.input_size[1]}, values 0 to 255 over "
+        f"{how.divisor:g}, minus {list(how.mean)}, over {list(how.std)}"
+    )
+
+
+def write_about(
+    folder: Path,
+    prefix: str,
+    missions: Sequence[MissionBits],
+    network: Deployable,
+    precision: str = "float32",
+) -> None:
+    """Write ``about.json``."""
     about = {
         "format": _FORMAT,
         "prefix": prefix,
         "shape": list(network.shape),
-        "missions": {m.bits.name: list(m.bits.classes) for m in missions},
+        "missions": {m.name: list(m.classes) for m in missions},
         "provenance": network.provenance,
+        "precision": precision,
     }
     (folder / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
@@ -223,7 +243,10 @@ def open_c(folder: Path, work: Path) -> tuple[Native, Mapping[str, Sequence[str]
         )
     about = read_document(folder / _ABOUT, _About, "export it again", format_=_FORMAT)
     check_prefix(about.prefix)
-    native = build_native(folder, about.prefix, about.shape, work / f"{about.prefix}.so")
+    native = build_native(
+        folder, about.prefix, about.shape, work / f"{about.prefix}.so",
+        weights_type="u1" if about.precision == "int8" else "<f4",
+    )  # fmt: skip
     return native, about.missions
 
 

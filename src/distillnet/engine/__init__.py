@@ -8,7 +8,12 @@ lie, ``packing`` lays weights out, ``spans`` turns bitmaps into what is computed
 
 from distillnet.engine.emit import MissionBits
 from distillnet.engine.folder import check_prefix, identifier, noise_image, write_folder
-from distillnet.engine.missions import MissionPlan, compile_compact, compile_switchable
+from distillnet.engine.missions import (
+    MissionPlan,
+    compile_compact,
+    compile_switchable,
+    prepare_compact,
+)
 from distillnet.engine.native import COMPILERS, Native, build_native, compiler
 from distillnet.engine.steps import Program
 
@@ -25,5 +30,6 @@ __all__ = [
     "compiler",
     "identifier",
     "noise_image",
+    "prepare_compact",
     "write_folder",
 ]

@@ -13,6 +13,7 @@ from distillnet.cli.groups import IMAGES, NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import ImageOptions, JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_table, warn
 from distillnet.cli.process.terminal import printable
+from distillnet.errors import InputError
 from distillnet.files import check_writable, new_file, new_folder
 from distillnet.files.results import C_FOLDER
 from distillnet.models.names import check_model
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from distillnet.job.partition import Images
     from distillnet.job.runs import Run
 
-__all__ = ["Format", "export_command"]
+__all__ = ["Format", "Target", "export_command"]
 
 
 class Format(StrEnum):
@@ -31,6 +32,13 @@ class Format(StrEnum):
     onnx = "onnx"
     pt2 = "pt2"
     c = "c"
+
+
+class Target(StrEnum):
+    """What ``--format c --int8`` is laid out for; ``deploy.int8.c.BLOCKS``."""
+
+    vectors = "vectors"
+    cortex_m = "cortex-m"
 
 
 _FILE_NAMES = {"float32": "model.onnx", "float16": "model-fp16.onnx", "int8": "model-int8.onnx"}
@@ -76,7 +84,7 @@ def export_command(
         bool,
         typer.Option(
             "--int8",
-            help="Quantise to 8 bits (onnx).",
+            help="Quantise to 8 bits (onnx, c).",
             show_default="off",
             rich_help_panel=NETWORK,
         ),
@@ -136,6 +144,14 @@ def export_command(
             rich_help_panel=SELDOM,
         ),
     ] = None,
+    target: Annotated[
+        Target,
+        typer.Option(
+            help="What the 8 bits are laid out for: processors with vectors, or microcontrollers, "
+            "for which no channels are padded (c, with --int8).",
+            rich_help_panel=SELDOM,
+        ),
+    ] = Target.vectors,
     model: OriginalOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
@@ -144,25 +160,34 @@ def export_command(
         raise typer.BadParameter("--int8 and --fp16 together; expected one of them")
     if format_.value == "c":
         others = {
-            "--int8": int8,
             "--fp16": fp16,
             "--batch": batch is not None,
             "--with-preprocessing": with_preprocessing,
-            "--data": data is not None,
-            "--max-loss": max_loss is not None,
+            "--data": data is not None and not int8,
+            "--max-loss": max_loss is not None and not int8,
+            "--switchable": int8 and as_missions,
+            "--mission": int8 and bool(mission),
+            "--target": target is not Target.vectors and not int8,
         }
         if found := [name for name, given in others.items() if given]:
             raise typer.BadParameter(
-                f"--format c with {', '.join(found)}; the C engine takes one normalised float32 "
-                "image and is compared on noise. Leave them out, or choose --format onnx"
+                f"--format c{' --int8' * int8} with {', '.join(found)}; the C engine takes one "
+                "normalised float32 image, is compared on noise in float32, and has one compact "
+                "mission in int8. Leave them out, or choose --format onnx"
             )
         if model is not None and not as_missions:
             raise typer.BadParameter("--model without --switchable, which alone needs the original")
         asked = _AskedC(out or run / "c", prefix, as_missions, tuple(mission or ()), model)
-        _export_c(run, asked, as_json)
+        if int8:
+            check_folder(data, "--data", "the folder of images that the run was distilled on")
+            _export_int8_c(run, asked, data, target, max_loss, as_json)
+        else:
+            _export_c(run, asked, as_json)
         return
-    if as_missions or mission or model or prefix != _PREFIX:
-        raise typer.BadParameter("--prefix, --switchable, --mission and --model need --format c")
+    if as_missions or mission or model or prefix != _PREFIX or target is not Target.vectors:
+        raise typer.BadParameter(
+            "--prefix, --switchable, --mission, --model and --target need --format c"
+        )
     precision = "int8" if int8 else "float16" if fp16 else "float32"
     check_run(run)
     check_folder(data, "--data", "the folder of images that the run was distilled on")
@@ -243,6 +268,72 @@ def _export_c(run: Path, asked: _AskedC, as_json: bool) -> None:
         told = "not compared" if m.difference is None else f"differs by {m.difference:.1e}"
         rows.append([f"Mission {m.name}", f"{', '.join(m.classes)}; {told} of the scores' range"])
     print_table("c, float32", ["", ""], rows, 2)
+
+
+def _export_int8_c(
+    run: Path,
+    asked: _AskedC,
+    data: Path | None,
+    target: Target,
+    max_loss: float | None,
+    as_json: bool,
+) -> None:
+    check_run(run)
+    from distillnet.deploy import export_int8_c
+    from distillnet.engine import check_prefix
+    from distillnet.job.runs import open_run
+
+    check_prefix(asked.prefix)
+    opened = open_run(run)
+    images = _images(opened, data)
+    if images is None:
+        raise InputError(
+            "--int8 needs the mission's images to take the ranges of activations from; pass --data"
+        )
+    with new_folder(asked.out, C_FOLDER) as work:
+        done = export_int8_c(
+            opened, work, asked.prefix, images, target=target.value, max_loss_pp=max_loss,
+            command=f"{asked.command(run)} --int8 --target {target.value}",
+        )  # fmt: skip
+    values: dict[str, Any] = {
+        "out": str(asked.out),
+        "format": "c",
+        "precision": "int8",
+        "prefix": asked.prefix,
+        "target": target.value,
+        "mission": done.mission,
+        "classes": list(done.classes),
+        "calibration": done.calibration,
+        "weight_bytes": done.weight_bytes,
+        "float_weight_bytes": done.float_weight_bytes,
+        "arena_bytes": done.arena_bytes,
+        "largest_difference": done.agreement.largest,
+        "different_decisions": done.agreement.decisions,
+        "compared_on": done.agreement.images,
+        "accuracy": done.result.accuracy,
+        "loss_pp": done.loss_pp,
+    }
+    if as_json:
+        print_json(values)
+        return
+    share = done.float_weight_bytes / done.weight_bytes
+    rows = [
+        ["Folder", str(asked.out)],
+        ["Weights", f"{done.weight_bytes:,} bytes, 1/{share:.1f} of float32's"],
+        ["Arena", f"{done.arena_bytes:,} bytes"],
+        [
+            "Different decisions",
+            f"{done.agreement.decisions} of {done.agreement.images} val images, from float32",
+        ],
+        [
+            "Accuracy",
+            f"{100 * done.result.accuracy:.1f} %, {done.loss_pp:+.2f} points lost from the "
+            "original",
+        ],
+        ["Calibration", done.calibration],
+        [f"Mission {done.mission}", ", ".join(done.classes)],
+    ]
+    print_table("c, int8", ["", ""], rows, 2)
 
 
 def _shown(run: Path) -> str:
