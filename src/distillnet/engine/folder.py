@@ -111,6 +111,8 @@ def write_folder(
         "OUTPUTS": max(len(m.outputs) for m in missions),
         "WEIGHT": "uint8_t" if whole else "float",
         "ELEMENT": "uint8_t" if whole else "float",
+        "MORE_C": "",
+        "MORE_H": "",
         "PRECISION": "int8" if whole else "float32",
         "TOLERANCE": "0.0f" if whole else "1e-4f",
         "ARENA_BYTES": program.arena_bytes,

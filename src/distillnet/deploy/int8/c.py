@@ -17,6 +17,7 @@ from distillnet.deploy.exporting import check_loss, read_val, some_images
 from distillnet.deploy.networks import Deployable, distilled_network
 from distillnet.engine import MissionBits, Program, compiler, prepare_compact
 from distillnet.engine.int8 import (
+    Pixels,
     Quantised,
     find_ranges,
     quantise,
@@ -30,7 +31,16 @@ from distillnet.graph.capture import capture
 from distillnet.job.partition import Images
 from distillnet.job.runs import Run
 
-__all__ = ["BLOCKS", "Int8Folder", "export_int8_c", "write_int8_c"]
+__all__ = [
+    "BLOCKS",
+    "Int8Folder",
+    "Prepared",
+    "calibrate",
+    "export_int8_c",
+    "prepare",
+    "write_int8_c",
+    "write_network",
+]
 
 # Output channels in a block of weights, by target: as many as vectors hold, or none padded.
 BLOCKS = {"vectors": 16, "cortex-m": 1}
@@ -63,7 +73,7 @@ class Int8Folder:
 
 
 @dataclass(frozen=True)
-class _Network:
+class Prepared:
     """A network ready to be quantised: its graph as it is compiled, and its only mission."""
 
     deployable: Deployable
@@ -81,22 +91,33 @@ class _Network:
         return network, MissionBits(self.name, keep, tuple(range(len(classes))), classes)
 
 
-def _prepared(network: Deployable, name: str) -> _Network:
+def prepare(network: Deployable, name: str) -> Prepared:
+    """A network and what C calls its only mission."""
     channels, height, width = network.shape
     graph = capture(network.module, (height, width), channels=channels)
     graph, keeps = prepare_compact(graph)
-    return _Network(network, graph, keeps, name)
+    return Prepared(network, graph, keeps, name)
 
 
-def _write(
-    network: Quantised, mission: MissionBits, of: Deployable, folder: Path, prefix: str, banner: str
+def write_network(
+    network: Quantised,
+    mission: MissionBits,
+    of: Deployable,
+    folder: Path,
+    prefix: str,
+    banner: str = "",
 ) -> Program:
+    """Write a quantised network into an existing folder, with its reference's scores of noise."""
     image = noise_batch(of).numpy()
     expected = {mission.name: reference_scores(network, image, mission.keep)[0]}
+    how = of.preprocessing
+    mean, std = (np.array(v, np.float32)[:, None] for v in (how.mean, how.std))
+    values = (np.arange(256, dtype=np.float32) / np.float32(how.divisor) - mean) / std
     program = write_int8_folder(
         network, [mission], expected, folder, prefix,
         banner=banner or f"Written by {of.provenance['producer']}",
-        preprocessing=preprocessing_words(of), scale=noise_scale(of.preprocessing),
+        preprocessing=preprocessing_words(of), scale=noise_scale(how),
+        pixels=Pixels(values, how.channels == "BGR"),
     )  # fmt: skip
     write_about(folder, prefix, [mission], of, "int8")
     return program
@@ -104,10 +125,10 @@ def _write(
 
 def write_int8_c(network: Deployable, folder: Path, prefix: str = "model") -> None:
     """Write one network, whole, for its time only: calibrated on noise, it decides nothing well."""
-    prepared = _prepared(network, "timed")
+    prepared = prepare(network, "timed")
     x = torch.randn(1, *network.shape, generator=torch.Generator().manual_seed(0))
     quantised, mission = prepared.quantised(find_ranges(prepared.graph, x)["MinMax"], 16)
-    _write(quantised, mission, network, folder, prefix, "")
+    write_network(quantised, mission, network, folder, prefix)
 
 
 def export_int8_c(
@@ -135,12 +156,14 @@ def export_int8_c(
         DistillnetError: the C and the reference differ.
     """
     compiler()  # accuracy is a matter of images, which takes the compiled network
-    network = _prepared(distilled_network(run), mission_name(run))
+    network = prepare(distilled_network(run), mission_name(run))
     deployable = network.deployable
     banner = f"Written by {deployable.provenance['producer']}: {command or 'export --int8'}"
-    calibration, ranges = _calibrate(network, images)
+    calibration, ranges = calibrate(
+        network, some_images(images.search, deployable), some_images(images.statistics, deployable)
+    )
     quantised, mission = network.quantised(ranges, BLOCKS[target])
-    program = _write(quantised, mission, deployable, folder, prefix, banner)
+    program = write_network(quantised, mission, deployable, folder, prefix, banner)
     x, labels = read_val(images.val, deployable, run)
     with TemporaryDirectory() as work:
         native, _ = open_c(folder, Path(work))
@@ -162,17 +185,15 @@ def export_int8_c(
     )  # fmt: skip
 
 
-def _calibrate(
-    network: _Network, images: Images
+def calibrate(
+    network: Prepared, x_nchw: Tensor, judges_nchw: Tensor
 ) -> tuple[str, Mapping[str, tuple[float, float]]]:
-    """The ranges that change least on images on which they were not taken."""
-    deployable = network.deployable
-    found = find_ranges(network.graph, some_images(images.search, deployable))
-    judges = some_images(images.statistics, deployable)
+    """How ranges are taken, and those of ``x_nchw``, so that least changes on the judges."""
+    found, deployable = find_ranges(network.graph, x_nchw), network.deployable
     harms = {}
     for calibration, ranges in found.items():
         quantised, mission = network.quantised(ranges, BLOCKS["vectors"])
-        harms[calibration] = _harm(quantised, mission, deployable, judges)
+        harms[calibration] = _harm(quantised, mission, deployable, judges_nchw)
     best = min(harms, key=lambda calibration: harms[calibration])
     return best, found[best]
 
@@ -183,7 +204,7 @@ def _harm(
     """Decisions that differ from the float network's, and the largest difference of scores."""
     with TemporaryDirectory() as work:
         (folder := Path(work) / "c").mkdir()
-        _write(quantised, mission, network, folder, "model", "")
+        write_network(quantised, mission, network, folder, "model")
         native, _ = open_c(folder, Path(work))
         bound = native.mission(mission.name)
         harm = compare(network.module, lambda part: native.scores(bound, part), judges)

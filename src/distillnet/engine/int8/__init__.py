@@ -7,11 +7,13 @@ out in NumPy and ``emit`` writes as C around the kernels in ``kernels/``. The tw
 
 from distillnet.engine.int8.calibration import CALIBRATIONS, Ranges, find_ranges
 from distillnet.engine.int8.folder import write_int8_folder
+from distillnet.engine.int8.packing import Pixels
 from distillnet.engine.int8.quantise import Quantised, quantise
 from distillnet.engine.int8.reference import reference_scores
 
 __all__ = [
     "CALIBRATIONS",
+    "Pixels",
     "Quantised",
     "Ranges",
     "find_ranges",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from importlib.resources import files
 
 from distillnet.engine.emit import Tables, fill_template, strip_rows
-from distillnet.engine.int8.packing import Packed
+from distillnet.engine.int8.packing import PIXELS, Packed
 from distillnet.engine.literals import c_array, c_comment, c_float
 from distillnet.engine.spans import ActiveStrip
 from distillnet.engine.steps import Program, Step
@@ -27,6 +27,8 @@ _FILES = {
     "lrn.c": {"lrn"},
     "moving.c": None,
 }
+# Of float images; an image of bytes is in the arena already.
+_CALLS = {"input": "if (in != NULL) "}
 _WEIGHTED = {"conv", "conv_scores", "depthwise", "affine", "activation", "lrn", "copy"}
 
 
@@ -63,7 +65,8 @@ def source_of(packed: Packed, block: int) -> Callable[[Program, Mapping[str, obj
                 arguments.append("weights")
             if step.kernel == "input":
                 arguments.append("in")
-            calls.append(f"    STEP({i}, run_{step.kernel}({', '.join(arguments)}));\n")
+            call = f"{_CALLS.get(step.kernel, '')}run_{step.kernel}({', '.join(arguments)})"
+            calls.append(f"    STEP({i}, {call});\n")
         values = dict(common) | {
             "KERNELS": f"#define BLOCK {block} /* output channels in a block of filters */\n"
             + _kernels(program),
@@ -72,6 +75,13 @@ def source_of(packed: Packed, block: int) -> Callable[[Program, Mapping[str, obj
             "N_SLOTS": len(slots),
             "SCORES": writer.at(program.places[program.output]),
         }
+        if packed.pixels is not None:
+            reversed_ = int(packed.pixels.reversed)
+            values["PIXELS"] = f"{{{packed.tables[PIXELS]}, {reversed_}}}"
+            values["INPUT"] = next(i for i, s in enumerate(program.steps) if s.kernel == "input")
+            values["ORDER"] = "RGB" if program.places[program.input].shape[0] == 3 else "grey"
+            for suffix in ("h", "c"):
+                values[f"MORE_{suffix.upper()}"] = fill_template(f"pixels.{suffix}", values)
         return {name: fill_template(name, values) for name in ("model.h", "model.c")}
 
     return source

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from distillnet.engine.emit import MissionBits
 from distillnet.engine.folder import write_folder
 from distillnet.engine.int8.emit import source_of
-from distillnet.engine.int8.packing import pack
+from distillnet.engine.int8.packing import Pixels, pack
 from distillnet.engine.int8.quantise import Quantised
 from distillnet.engine.steps import Program
 
@@ -26,12 +26,14 @@ def write_int8_folder(
     banner: str,
     preprocessing: str,
     scale: float = 1.0,
+    pixels: Pixels | None = None,
 ) -> Program:
     """Write into an existing folder what ``write_folder`` writes of a float network.
 
     Args:
         expected: scores of ``noise_image`` by mission, as ``reference_scores`` has them: the C has to
             give the same bits.
+        pixels: how images of bytes are normalised, which adds a function that takes them.
 
     Returns:
         What was written, with its weights.
@@ -39,7 +41,7 @@ def write_int8_folder(
     Raises:
         InputError: the prefix is no name in C.
     """
-    packed = pack(network)
+    packed = pack(network, pixels)
     write_folder(
         packed.program, missions, expected, directory, prefix, banner=banner,
         preprocessing=preprocessing, scale=scale, source=source_of(packed, network.block),

@@ -7,12 +7,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillnet.engine.emit import Tables
-from distillnet.engine.int8.quantise import Filters, Quantised
+from distillnet.engine.int8.quantise import Filters, Quantised, input_bytes
 from distillnet.engine.steps import Program, Step, Strip
 
-__all__ = ["Packed", "pack"]
+__all__ = ["PIXELS", "Packed", "Pixels", "pack"]
+
+PIXELS = "pixels"  # the name of their table
 
 _LEAST_DEPTH = 4  # channels in a block of a depthwise layer; depthwise.c has the same
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How bytes of an image become the network's normalised input.
+
+    Attributes:
+        values: (C, 256), by channel of the network, what each byte becomes.
+        reversed: whether the image has its channels the other way round.
+    """
+
+    values: NDArray[np.float32]
+    reversed: bool
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,7 @@ class Packed:
     program: Program
     tables: dict[str, int]
     factors: dict[str, NDArray[np.integer]]
+    pixels: Pixels | None
 
 
 @dataclass
@@ -42,7 +58,7 @@ class _Bytes:
         return start
 
 
-def pack(network: Quantised) -> Packed:
+def pack(network: Quantised, pixels: Pixels | None = None) -> Packed:
     """Lay a network's parameters out; ``program.weights`` holds them all."""
     out = _Bytes(4 * network.block)
     tables: dict[str, int] = {}
@@ -65,9 +81,12 @@ def pack(network: Quantised) -> Packed:
             factors[name] = table
         else:
             tables[name] = out.add(table.reshape(-1))
+    if pixels is not None:
+        step = next(step for step in network.program.steps if step.kernel == "input")
+        tables[PIXELS] = out.add(input_bytes(pixels.values, step).astype(np.uint8))
     weights = np.frombuffer(b"".join(out.parts) or bytes(out.alignment), np.uint8)
     program = replace(network.program, steps=tuple(steps), weights=weights, element_bytes=1)
-    return Packed(program, tables, factors)
+    return Packed(program, tables, factors, pixels)
 
 
 def _blocked(values: NDArray[np.generic], count: int) -> NDArray[np.generic]:

@@ -19,7 +19,7 @@ from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph, Node, consumers
 from distillnet.graph.operators import APPLY
 
-__all__ = ["Filters", "Quantised", "quantise"]
+__all__ = ["Filters", "Quantised", "input_bytes", "quantise"]
 
 _REFUSED = ("layer_norm", "group_norm", "channel_conv", "channel_max")
 _LRN_BITS = 10  # of a table's places
@@ -271,6 +271,13 @@ class _Quantiser:
         }
         assert len(zeros) <= 1, "readers of one border share a scale"
         return zeros.pop() if zeros else 0
+
+
+def input_bytes(x: NDArray[np.float32], step: Step) -> NDArray[np.int64]:
+    """What normalised numbers become by an input's step, rounded half to even, in float32."""
+    s = step.settings
+    lo, hi = np.float32(-s["zero"]), np.float32(HIGHEST - s["zero"])
+    return np.rint(np.clip(x * np.float32(s["per_step"]), lo, hi)).astype(np.int64) + s["zero"]
 
 
 def _check_sums(

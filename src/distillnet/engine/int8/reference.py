@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distillnet.engine.int8.quantise import Quantised
+from distillnet.engine.int8.quantise import Quantised, input_bytes
 from distillnet.engine.steps import Program, Step
 
 __all__ = ["reference_scores"]
@@ -45,7 +45,7 @@ class _Run:
             if step.kernel == "output":
                 break
             if step.kernel == "input":
-                self.write(step, _bytes_of(x_chw, step))
+                self.write(step, input_bytes(x_chw, step).transpose(1, 2, 0))
             elif step.kernel == "border":
                 self.border(step)
             else:
@@ -89,13 +89,6 @@ class _Run:
         if keep is None:
             return y_hwc
         return np.where(keep.transpose(1, 2, 0), y_hwc, step.settings["zero"])
-
-
-def _bytes_of(x_chw: NDArray[np.float32], step: Step) -> Bytes:
-    s = step.settings
-    lo, hi = np.float32(-s["zero"]), np.float32(255 - s["zero"])
-    steps = np.clip(x_chw * np.float32(s["per_step"]), lo, hi)
-    return (np.rint(steps).astype(np.int64) + s["zero"]).astype(np.uint8).transpose(1, 2, 0)
 
 
 def _clamped(y: Whole, s: Any) -> Whole:

@@ -71,7 +71,7 @@ int @NAME@_run(const @NAME@_mission *mission, void *arena, const float *in, floa
 /* The same for an arena of a given size, which is checked. */
 int @NAME@_run_in(const @NAME@_mission *mission, void *arena, size_t arena_bytes, const float *in,
                   float *out);
-
+@MORE_H@
 #ifdef __cplusplus
 }
 #endif

@@ -89,6 +89,24 @@ typedef struct {
     float per_step;
 } reading;
 
+/* Pixels as cameras give them, (H, W, C) bytes: what each byte becomes, by channel. */
+typedef struct {
+    int32_t table;    /* (C, 256) bytes, in the weights */
+    int32_t reversed; /* whether the network has blue first where pixels have red */
+} picturing;
+
+INLINE void run_pixels(const picturing *s, const tensor *y, uint8_t *arena, const uint8_t *weights,
+                       const uint8_t *pixels)
+{
+    for (int32_t row = 0; row < y->h; row++)
+        for (int32_t at = 0; at < y->w; at++, pixels += y->c) {
+            uint8_t *const out =
+                arena + y->at + (ptrdiff_t)row * y->row + (ptrdiff_t)at * y->pixel;
+            for (int32_t c = 0; c < y->c; c++)
+                out[c] = weights[s->table + 256 * c + pixels[s->reversed ? y->c - 1 - c : c]];
+        }
+}
+
 INLINE void run_input(const reading *s, uint8_t *arena, const float *in)
 {
     const float lo = (float)-s->zero, hi = (float)(255 - s->zero);
