@@ -3,10 +3,10 @@
     python benchmarks/int8.py --data DIR NETWORK ...
 
 NETWORK is a run, or one of googlenet, squeezenet and mobilenet, whose weights lie in DIR (see
-CONTRIBUTING.md), cut to five classes of imagenette. Ranges are taken on training images; accuracy is
-on all val images of the classes, where the C is also compared with the reference, decision by
-decision and bit by bit; --reference N compares on N of them. Times are of one image on one thread, in
-turns.
+CONTRIBUTING.md), cut to five classes of imagenette. Ranges are taken on training images; accuracy
+is on all val images of the classes, where the C is also compared with the reference, decision by
+decision and bit by bit; --reference N compares on N of them. Times are of one image on one thread,
+in turns.
 """
 
 import argparse

@@ -7,7 +7,6 @@ from distillnet.deploy.int8.c import Int8Folder, export_int8_c
 from distillnet.deploy.int8.onnx_tools import to_half, to_int8
 from distillnet.deploy.networks import Deployable, distilled_network, original_network
 from distillnet.deploy.onnx_file import OnnxFile, open_onnx, write_onnx
-
 from distillnet.deploy.runtimes import RUNTIMES, available_runtimes
 
 __all__ = [

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distillnet.deploy.agreement import TOLERANCE, Agreement, as_pixels, compare
+from distillnet.deploy.int8.onnx_tools import CALIBRATIONS, to_half, to_int8
 from distillnet.deploy.networks import Deployable, distilled_network
 from distillnet.deploy.onnx_file import OnnxFile, class_names, open_onnx, write_onnx
 from distillnet.deploy.pt2_file import write_pt2
-from distillnet.deploy.int8.onnx_tools import CALIBRATIONS, to_half, to_int8
 from distillnet.errors import DistillnetError, InputError
 from distillnet.evaluate import Evaluation, Scores, evaluation
 from distillnet.images import Batch, ImageSet, limit, load_all
@@ -141,9 +141,7 @@ def export(
     )
 
 
-def check_loss(
-    run: Run, result: Evaluation, precision: str, max_loss_pp: float | None
-) -> float:
+def check_loss(run: Run, result: Evaluation, precision: str, max_loss_pp: float | None) -> float:
     """Percentage points lost from the original to what ``result`` is of.
 
     Args:

@@ -156,7 +156,9 @@ def _expected_tables(
     return "".join(tables), "".join(rows)
 
 
-def _write_array(data: Floats | NDArray[np.uint8], path: Path, common: Mapping[str, object]) -> None:
+def _write_array(
+    data: Floats | NDArray[np.uint8], path: Path, common: Mapping[str, object]
+) -> None:
     """Weights as C; nine digits give every float32 back exactly.
 
     Compilers take minutes and gigabytes for arrays of many millions, so those of large networks are

@@ -38,9 +38,7 @@ class Store(Protocol):
 
     def add(self, values: NDArray[np.floating]) -> int: ...
 
-    def add_filters(
-        self, weight_mkkc: NDArray[np.floating], bias: NDArray[np.floating]
-    ) -> int: ...
+    def add_filters(self, weight_mkkc: NDArray[np.floating], bias: NDArray[np.floating]) -> int: ...
 
     def strips(
         self,

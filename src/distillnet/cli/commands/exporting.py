@@ -1,7 +1,5 @@
 """The command that writes a run for another runtime, and checks what it wrote."""
 
-import shlex
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillnet.cli.checks import check_folder, check_run
+from distillnet.cli.commands.exporting_c import AskedC, write_c_folder, write_int8_folder
 from distillnet.cli.groups import IMAGES, NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import ImageOptions, JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_table, warn
-from distillnet.cli.process.terminal import printable
 from distillnet.errors import InputError
-from distillnet.files import check_writable, new_file, new_folder
-from distillnet.files.results import C_FOLDER
-from distillnet.models.names import check_model
+from distillnet.files import check_writable, new_file
 
 if TYPE_CHECKING:
     from distillnet.deploy import Exported
@@ -177,12 +173,11 @@ def export_command(
             )
         if model is not None and not as_missions:
             raise typer.BadParameter("--model without --switchable, which alone needs the original")
-        asked = _AskedC(out or run / "c", prefix, as_missions, tuple(mission or ()), model)
+        asked = AskedC(out or run / "c", prefix, as_missions, tuple(mission or ()), model)
         if int8:
-            check_folder(data, "--data", "the folder of images that the run was distilled on")
-            _export_int8_c(run, asked, data, target, max_loss, as_json)
+            _export_int8_c(run, asked, data, target.value, max_loss, as_json)
         else:
-            _export_c(run, asked, as_json)
+            write_c_folder(run, asked, as_json)
         return
     if as_missions or mission or model or prefix != _PREFIX or target is not Target.vectors:
         raise typer.BadParameter(
@@ -210,76 +205,16 @@ def export_command(
         _print_exported(values)
 
 
-@dataclass(frozen=True)
-class _AskedC:
-    """What was asked of ``--format c``."""
-
-    out: Path
-    prefix: str
-    as_missions: bool
-    others: tuple[Path, ...]
-    model: str | None
-
-    def command(self, run: Path) -> str:
-        """The command line, to stand in the files."""
-        words = ["export", _shown(run), "--format", "c", "--prefix", self.prefix]
-        words += ["--switchable"] * self.as_missions
-        words += [word for other in self.others for word in ("--mission", _shown(other))]
-        return "distillnet " + shlex.join(words)
-
-
-def _export_c(run: Path, asked: _AskedC, as_json: bool) -> None:
-    for folder in (run, *asked.others):
-        check_run(folder)
-    if asked.model is not None:
-        check_model(asked.model)
-    from distillnet.deploy import TOLERANCE, export_c
-    from distillnet.engine import check_prefix
-    from distillnet.job.runs import open_run
-
-    check_prefix(asked.prefix)
-    opened = open_run(run)
-    runs = [open_run(other) for other in asked.others]
-    with new_folder(asked.out, C_FOLDER) as work:
-        done = export_c(
-            opened, work, asked.prefix, runs,
-            as_missions=asked.as_missions, model=asked.model, command=asked.command(run),
-        )  # fmt: skip
-    values: dict[str, Any] = {"out": str(asked.out), "format": "c", "prefix": asked.prefix}
-    values["tolerance"] = TOLERANCE
-    values |= asdict(done)
-    if as_json:
-        print_json(values)
-        return
-    if any(m.difference is None for m in done.missions):
-        warn(
-            "There is no C compiler here, so the code was not run; `make test` in the folder does."
-        )
-    rows = [
-        ["Folder", str(asked.out)],
-        ["Form", "switchable, all weights" if asked.as_missions else "compact, one mission"],
-        ["Weights", f"{done.weight_bytes:,} bytes"],
-        [
-            "Arena",
-            f"{done.arena_bytes:,} bytes, {done.arena_share:.3f} of all that is alive at once",
-        ],
-    ]
-    for m in done.missions:
-        told = "not compared" if m.difference is None else f"differs by {m.difference:.1e}"
-        rows.append([f"Mission {m.name}", f"{', '.join(m.classes)}; {told} of the scores' range"])
-    print_table("c, float32", ["", ""], rows, 2)
-
-
 def _export_int8_c(
     run: Path,
-    asked: _AskedC,
+    asked: AskedC,
     data: Path | None,
-    target: Target,
+    target: str,
     max_loss: float | None,
     as_json: bool,
 ) -> None:
     check_run(run)
-    from distillnet.deploy import export_int8_c
+    check_folder(data, "--data", "the folder of images that the run was distilled on")
     from distillnet.engine import check_prefix
     from distillnet.job.runs import open_run
 
@@ -290,55 +225,7 @@ def _export_int8_c(
         raise InputError(
             "--int8 needs the mission's images to take the ranges of activations from; pass --data"
         )
-    with new_folder(asked.out, C_FOLDER) as work:
-        done = export_int8_c(
-            opened, work, asked.prefix, images, target=target.value, max_loss_pp=max_loss,
-            command=f"{asked.command(run)} --int8 --target {target.value}",
-        )  # fmt: skip
-    values: dict[str, Any] = {
-        "out": str(asked.out),
-        "format": "c",
-        "precision": "int8",
-        "prefix": asked.prefix,
-        "target": target.value,
-        "mission": done.mission,
-        "classes": list(done.classes),
-        "calibration": done.calibration,
-        "weight_bytes": done.weight_bytes,
-        "float_weight_bytes": done.float_weight_bytes,
-        "arena_bytes": done.arena_bytes,
-        "largest_difference": done.agreement.largest,
-        "different_decisions": done.agreement.decisions,
-        "compared_on": done.agreement.images,
-        "accuracy": done.result.accuracy,
-        "loss_pp": done.loss_pp,
-    }
-    if as_json:
-        print_json(values)
-        return
-    share = done.float_weight_bytes / done.weight_bytes
-    rows = [
-        ["Folder", str(asked.out)],
-        ["Weights", f"{done.weight_bytes:,} bytes, 1/{share:.1f} of float32's"],
-        ["Arena", f"{done.arena_bytes:,} bytes"],
-        [
-            "Different decisions",
-            f"{done.agreement.decisions} of {done.agreement.images} val images, from float32",
-        ],
-        [
-            "Accuracy",
-            f"{100 * done.result.accuracy:.1f} %, {done.loss_pp:+.2f} points lost from the "
-            "original",
-        ],
-        ["Calibration", done.calibration],
-        [f"Mission {done.mission}", ", ".join(done.classes)],
-    ]
-    print_table("c, int8", ["", ""], rows, 2)
-
-
-def _shown(run: Path) -> str:
-    """A run as files that go elsewhere may name it: without the folders that it lies in."""
-    return printable(run.resolve().name)
+    write_int8_folder(opened, images, asked, target, max_loss, as_json)
 
 
 def _images(run: "Run", data: Path | None) -> "Images | None":

@@ -1,8 +1,9 @@
 """The engine in eight bits: every number between layers is a byte, and all arithmetic is whole.
 
-``calibration`` finds the range of each value on images, ``scales`` says which bytes stand for which
-numbers, ``quantise`` turns the steps of a network into whole-number ones, which ``reference`` carries
-out in NumPy and ``emit`` writes as C around the kernels in ``kernels/``. The two agree in every bit.
+``calibration`` finds the range of each value on images, ``scales`` says which bytes stand for
+which numbers, ``quantise`` turns the steps of a network into whole-number ones, which ``reference``
+carries out in NumPy; ``packing``, ``emit`` and ``folder`` write them as C around the kernels in
+``kernels/``. The two agree in every bit.
 """
 
 from distillnet.engine.int8.calibration import CALIBRATIONS, Ranges, find_ranges

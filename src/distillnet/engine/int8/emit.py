@@ -32,7 +32,9 @@ _CALLS = {"input": "if (in != NULL) "}
 _WEIGHTED = {"conv", "conv_scores", "depthwise", "affine", "activation", "lrn", "copy"}
 
 
-def source_of(packed: Packed, block: int) -> Callable[[Program, Mapping[str, object]], dict[str, str]]:
+def source_of(
+    packed: Packed, block: int
+) -> Callable[[Program, Mapping[str, object]], dict[str, str]]:
     """What ``write_folder`` asks for ``model.h`` and ``model.c``."""
 
     def source(program: Program, common: Mapping[str, object]) -> dict[str, str]:

@@ -17,8 +17,8 @@ _MOST_SHIFT = 30
 class Scale:
     """How a byte q stands for a number: ``step * (q - zero)``, so that 0 is exact.
 
-    >>> Scale.of(-1.0, 4.1)
-    Scale(step=0.02, zero=50)
+    >>> Scale.of(-51.0, 204.0)
+    Scale(step=1.0, zero=51)
     """
 
     step: float
@@ -48,8 +48,8 @@ def byte_of(value: float, scale: Scale) -> int:
 def in_high_word(factors: NDArray[np.float64]) -> tuple[NDArray[np.int32], int]:
     """Multipliers m and a shift r >= 1, so that ``m / 2**(32 + r)`` is each factor.
 
-    Factors must be below 1/4. A sum a becomes ``((a * m >> 32) + 2**(r - 1)) >> r``: the upper word of
-    a product is what processors have, and the result is the product, rounded half up.
+    Factors must be below 1/4. A sum a becomes ``((a * m >> 32) + 2**(r - 1)) >> r``: the upper word
+    of a product is what processors have, and the result is the product, rounded half up.
 
     >>> in_high_word(np.array([0.1, 0.05]))
     (array([1717986918,  858993459], dtype=int32), 2)

@@ -31,8 +31,8 @@ def write_int8_folder(
     """Write into an existing folder what ``write_folder`` writes of a float network.
 
     Args:
-        expected: scores of ``noise_image`` by mission, as ``reference_scores`` has them: the C has to
-            give the same bits.
+        expected: scores of ``noise_image`` by mission, as ``reference_scores`` has them: the C has
+            to give the same bits.
         pixels: how images of bytes are normalised, which adds a function that takes them.
 
     Returns:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from distillnet.engine.emit import Tables
 from distillnet.engine.int8.quantise import Filters, Quantised, input_bytes
-from distillnet.engine.steps import Program, Step, Strip
+from distillnet.engine.steps import Program, Strip
 
 __all__ = ["PIXELS", "Packed", "Pixels", "pack"]
 
@@ -112,8 +112,7 @@ def _conv(
         mine = slice(g * per_group, (g + 1) * per_group)
         starts[source] = out.length
         parts = (
-            _blocked(part[mine], block)
-            for part in (filters.folded_m, filters.multiplier_m, fours)
+            _blocked(part[mine], block) for part in (filters.folded_m, filters.multiplier_m, fours)
         )
         for bias, multiplier, taps in zip(*parts, strict=True):
             out.add(bias, multiplier, np.ascontiguousarray(taps.transpose(1, 0, 2)))

@@ -153,9 +153,11 @@ class _Quantiser:
             case "avg_pool" | "adaptive_avg":
                 return s | self._mean(step)
             case "mean_scores":
-                return s | {"x_zero": self.scales[step.reads[0]].zero} | {
-                    "unit": float(np.float32(self.scales[step.reads[0]].step))
-                }
+                return (
+                    s
+                    | {"x_zero": self.scales[step.reads[0]].zero}
+                    | {"unit": float(np.float32(self.scales[step.reads[0]].step))}
+                )
             case "scores":
                 x = self.scales[step.reads[0]]
                 return {"x_zero": x.zero, "unit": float(np.float32(x.step))}
@@ -280,14 +282,10 @@ def input_bytes(x: NDArray[np.float32], step: Step) -> NDArray[np.int64]:
     return np.rint(np.clip(x * np.float32(s["per_step"]), lo, hi)).astype(np.int64) + s["zero"]
 
 
-def _check_sums(
-    step: Step, whole: NDArray[np.int8], bias: NDArray[np.int64]
-) -> None:
+def _check_sums(step: Step, whole: NDArray[np.int8], bias: NDArray[np.int64]) -> None:
     sums = np.abs(whole.astype(np.int64)).reshape(len(bias), -1).sum(1) * HIGHEST + np.abs(bias)
     if int(sums.max(initial=0)) > _MOST_SUM:
         raise UnsupportedError(
             f"{step.name!r} adds up {whole[0].size} products of bytes, which may not fit into 32 "
             "bits; expected fewer. Export without --int8, or with --format onnx"
         )
-
-

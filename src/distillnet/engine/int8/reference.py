@@ -64,7 +64,7 @@ class _Run:
         top = buffer.halo.top + place.y - reach[0]
         left = buffer.halo.left + place.x - reach[1]
         bottom, right = top + reach[0] + h + reach[2], left + reach[1] + w + reach[3]
-        assert top >= 0 and left >= 0
+        assert min(top, left) >= 0
         return self.buffers[place.buffer][
             top:bottom, left:right, place.channel : place.channel + c
         ].astype(np.int64)

@@ -64,9 +64,7 @@ def scales_of(
     scales = {group: Scale.of(*bounds) for group, bounds in found.items()}
     while _coarsen(program.steps, scales, groups, filters):
         pass
-    return {
-        name: scales[groups.of(name)] for name in program.places if groups.of(name) in scales
-    }
+    return {name: scales[groups.of(name)] for name in program.places if groups.of(name) in scales}
 
 
 def _groups(low: Lowered, program: Program) -> _Groups:
@@ -113,5 +111,3 @@ def _coarsen(
             scales[groups.of(step.writes)] = y.at_least(least)
             changed = True
     return changed
-
-

@@ -181,16 +181,19 @@ INLINE sums load_sums(const uint8_t *p) { return word_at(p); }
 typedef struct {
     int32_t even, odd;
 } inputs, filters;
-INLINE int32_t turned(int32_t v) { return (int32_t)((uint32_t)v >> 8 | (uint32_t)v << 24); }
 INLINE inputs load_inputs(const uint8_t *p)
 {
     const int32_t v = word_at(p);
-    return (inputs){(int32_t)__uxtb16((uint32_t)v), (int32_t)__uxtb16((uint32_t)turned(v))};
+    inputs x = {.even = (int32_t)__uxtb16((uint32_t)v)};
+    __asm__("uxtb16 %0, %1, ror #8" : "=r"(x.odd) : "r"(v)); /* compilers turn apart */
+    return x;
 }
 INLINE filters load_filters(const uint8_t *p)
 {
     const int32_t v = word_at(p);
-    return (filters){__sxtb16(v), __sxtb16(turned(v))};
+    filters w = {.even = __sxtb16(v)};
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(w.odd) : "r"(v));
+    return w;
 }
 INLINE sums add_products(sums s, inputs x, filters w)
 {
