@@ -12,8 +12,8 @@ def main() -> None:
     channels, height, width = json.loads(Path(about).read_text(encoding="utf-8"))["shape"]
     image = Image.open(photo).convert("RGB" if channels == 3 else "L").resize((width, height))
     values = ",".join(map(str, image.tobytes()))
-    print(f"#define EXPECTED {json.dumps(expected)}")
-    print(f"static const unsigned char picture[] = {{{values}}};")
+    sys.stdout.write(f"#define EXPECTED {json.dumps(expected)}\n")
+    sys.stdout.write(f"static const unsigned char picture[] = {{{values}}};\n")
 
 
 main()

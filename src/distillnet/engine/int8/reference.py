@@ -3,7 +3,7 @@
 Each buffer is an array (H, W, C) with its border; nothing is packed, vectorised or skipped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ Whole = NDArray[np.int64]
 
 
 def reference_scores(
-    network: Quantised, x_nchw: NDArray[np.float32], keep: dict[str, NDArray[np.bool_]]
+    network: Quantised, x_nchw: NDArray[np.float32], keep: Mapping[str, NDArray[np.bool_]]
 ) -> NDArray[np.float32]:
     """Scores (N, classes) of normalised images (N, C, H, W).
 
@@ -30,7 +30,7 @@ def reference_scores(
 
 
 class _Run:
-    def __init__(self, network: Quantised, keep: dict[str, NDArray[np.bool_]]) -> None:
+    def __init__(self, network: Quantised, keep: Mapping[str, NDArray[np.bool_]]) -> None:
         self.network, self.keep = network, keep
         self.program: Program = network.program
         self.buffers: dict[str, Bytes] = {}
