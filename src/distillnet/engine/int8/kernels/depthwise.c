@@ -51,6 +51,40 @@ INLINE __m512i four_taps(const uint8_t *a, const uint8_t *b, const uint8_t *c, c
     return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(across, v), within);
 }
 
+/* Kernels of three columns at a step of one place: four pixels of a row hold the taps of two places,
+ * the filters' taps one further for the second. Done are all places but the last of an odd number;
+ * which is next.
+ */
+static int32_t depthwise_pairs(const depthwise *s, const uint8_t *x, const uint8_t *w, uint8_t *y,
+                               ptrdiff_t channels, int32_t x0, int32_t x1)
+{
+    static const uint8_t none[DEPTH] = {0};
+    __m512i first[MOST_FOURS], second[MOST_FOURS];
+    if (s->columns != 3 || s->rows > MOST_FOURS || s->column_step != s->x_step)
+        return x0;
+    for (int32_t r = 0; r < s->rows; r++) {
+        const uint8_t *const tap = w + (8 + 3 * r) * DEPTH;
+        first[r] = four_taps(tap, tap + DEPTH, tap + 2 * DEPTH, none);
+        second[r] = four_taps(none, tap, tap + DEPTH, tap + 2 * DEPTH);
+    }
+    const sums bias = load_sums(w), multipliers = load_sums(w + 4 * DEPTH);
+    const ptrdiff_t step = s->x_step;
+    for (; x0 + 1 < x1; x0 += 2) {
+        const uint8_t *in = x + x0 * step;
+        sums one = bias, other = bias;
+        for (int32_t r = 0; r < s->rows; r++, in += s->row_step) {
+            const __m512i taps = four_taps(in, in + step, in + 2 * step, in + 3 * step);
+            one = add_products(one, taps, first[r]);
+            other = add_products(other, taps, second[r]);
+        }
+        one = steps_of(one, multipliers, &s->out);
+        other = steps_of(other, multipliers, &s->out);
+        store_block(y + (ptrdiff_t)x0 * s->y.pixel, &one, channels);
+        store_block(y + (ptrdiff_t)(x0 + 1) * s->y.pixel, &other, channels);
+    }
+    return x0;
+}
+
 /* Places x0 to x1 of a row, 16 channels; 0 where there are more taps than it takes. */
 static int depthwise_places(const depthwise *s, const uint8_t *x, const uint8_t *w, uint8_t *y,
                             ptrdiff_t channels, int32_t x0, int32_t x1)
@@ -59,6 +93,9 @@ static int depthwise_places(const depthwise *s, const uint8_t *x, const uint8_t 
     const int32_t taps = s->rows * s->columns, fours = (taps + 3) / 4;
     if (fours > MOST_FOURS)
         return 0;
+    x0 = depthwise_pairs(s, x, w, y, channels, x0, x1);
+    if (x0 == x1)
+        return 1;
     __m512i weight[MOST_FOURS];
     ptrdiff_t at[4 * MOST_FOURS];
     const uint8_t *of[4];
