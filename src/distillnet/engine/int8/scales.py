@@ -61,6 +61,8 @@ def scales_of(
             group, (least, most) = groups.of(step.writes), ranges[step.writes]
             old = found.get(group, (0.0, 0.0))
             found[group] = min(old[0], least), max(old[1], most)
+    for name in low.concats:  # all of whose parts are copied into it
+        found.setdefault(groups.of(name), ranges[name])
     scales = {group: Scale.of(*bounds) for group, bounds in found.items()}
     while _coarsen(program.steps, scales, groups, filters):
         pass
