@@ -65,12 +65,15 @@ def _match_module(node: fx.Node) -> Lrn | None:
 
 def _match_band(node: fx.Node) -> Lrn | None:
     """x * (k + conv(x * x, band)) ** -beta, the band made of the channels' positions."""
-    if not (top := _args(node, "mul")) or len(top) != 2:
+    divided = _args(node, "div")
+    if not (top := divided or _args(node, "mul")) or len(top) != 2:
         return None
     source, factor = top
-    if power := _args(factor, "pow"):
+    # x / (root * sqrt(root)) of the root, or as it was written before, x times that of 1 / root.
+    first = "sqrt" if divided else "rsqrt"
+    if not divided and (power := _args(factor, "pow")):
         base, beta = power[0], -power[1]
-    elif (product := _args(factor, "mul")) and (root := _args(product[0], "rsqrt")):
+    elif (product := _args(factor, "mul")) and (root := _args(product[0], first)):
         again = _args(product[1], "sqrt")
         if not again or again[0] is not product[0]:
             return None
