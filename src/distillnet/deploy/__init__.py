@@ -3,6 +3,8 @@
 from distillnet.deploy.agreement import TOLERANCE, Agreement, compare
 from distillnet.deploy.c_folder import CFolder, evaluate_c, export_c
 from distillnet.deploy.exporting import FORMATS, Exported, Form, evaluate_onnx, export, onnx_scores
+from distillnet.deploy.int8.c import Int8Folder, export_int8_c
+from distillnet.deploy.int8.onnx_tools import to_half, to_int8
 from distillnet.deploy.networks import (
     Deployable,
     distilled_network,
@@ -10,7 +12,6 @@ from distillnet.deploy.networks import (
     original_networks,
 )
 from distillnet.deploy.onnx_file import OnnxFile, open_onnx, write_onnx
-from distillnet.deploy.quantise import to_half, to_int8
 from distillnet.deploy.runtimes import RUNTIMES, available_runtimes
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Deployable",
     "Exported",
     "Form",
+    "Int8Folder",
     "OnnxFile",
     "available_runtimes",
     "compare",
@@ -30,6 +32,7 @@ __all__ = [
     "evaluate_onnx",
     "export",
     "export_c",
+    "export_int8_c",
     "onnx_scores",
     "open_onnx",
     "original_network",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from distillnet.deploy.c_missions import (
 )
 from distillnet.deploy.networks import Deployable, distilled_network
 from distillnet.engine import (
+    MissionBits,
     Native,
     Program,
     build_native,
@@ -38,6 +39,7 @@ from distillnet.errors import DistillnetError, InputError
 from distillnet.evaluate import Evaluation
 from distillnet.files.documents import Document, Side, Text, read_document
 from distillnet.images import Batch
+from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.runs import Run, evaluate_scores
 from distillnet.missions.unknown.rule import unknown_name
 
@@ -48,6 +50,8 @@ __all__ = [
     "evaluate_c",
     "export_c",
     "open_c",
+    "preprocessing_in_c",
+    "write_about",
     "write_c",
 ]
 
@@ -66,6 +70,7 @@ class _About(Document, frozen=True):
     shape: tuple[_Channels, Side, Side]
     missions: Annotated[dict[_Identifier, list[Text]], Meta(min_length=1)]
     provenance: dict[Text, str]
+    precision: Literal["float32", "int8"] = "float32"
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ def export_c(
             for m, d, ratio in zip(missions, differences, ratios, strict=True)
         ),
         as_missions,
-        4 * program.arena_floats,
+        program.arena_bytes,
         program.arena_floats / program.least_floats,
         program.weights.nbytes,
     )
@@ -170,7 +175,6 @@ def _write(
     banner: str,
     network: Deployable,
 ) -> None:
-    how = network.preprocessing
     image = noise_batch(network).numpy()
     expected = {m.bits.name: torch_scores(m.reference, image)[0] for m in missions}
     write_folder(
@@ -180,16 +184,34 @@ def _write(
         folder,
         prefix,
         banner=banner or f"Written by {network.provenance['producer']}",
-        preprocessing=how if network.shape[0] == (1 if how.channels == "L" else 3) else None,
-        scale=noise_scale(how),
+        preprocessing=preprocessing_in_c(network),
+        scale=noise_scale(network.preprocessing),
         version=network.provenance.get("producer", "distillnet"),
     )
+    write_about(folder, prefix, [m.bits for m in missions], network)
+
+
+def preprocessing_in_c(network: Deployable) -> Preprocessing | None:
+    """How pictures become the input; None where the network does not take a picture's channels."""
+    how = network.preprocessing
+    return how if network.shape[0] == (1 if how.channels == "L" else 3) else None
+
+
+def write_about(
+    folder: Path,
+    prefix: str,
+    missions: Sequence[MissionBits],
+    network: Deployable,
+    precision: str = "float32",
+) -> None:
+    """Write ``about.json``."""
     about = {
         "format": _FORMAT,
         "prefix": prefix,
         "shape": list(network.shape),
-        "missions": {m.bits.name: list(m.bits.classes) for m in missions},
+        "missions": {m.name: list(m.classes) for m in missions},
         "provenance": network.provenance,
+        "precision": precision,
     }
     (folder / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
@@ -238,7 +260,10 @@ def open_c(folder: Path, work: Path) -> tuple[Native, Mapping[str, Sequence[str]
         )
     about = read_document(folder / _ABOUT, _About, "export it again", format_=_FORMAT)
     check_prefix(about.prefix)
-    native = build_native(folder, about.prefix, about.shape, work / f"{about.prefix}.so")
+    native = build_native(
+        folder, about.prefix, about.shape, work / f"{about.prefix}.so",
+        weights_type="u1" if about.precision == "int8" else "<f4",
+    )  # fmt: skip
     return native, about.missions
 
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distillnet.deploy.agreement import TOLERANCE, Agreement, as_pixels, compare
+from distillnet.deploy.int8.onnx_tools import CALIBRATIONS, to_half, to_int8
 from distillnet.deploy.networks import Deployable, distilled_network
 from distillnet.deploy.onnx_file import OnnxFile, class_names, open_onnx, write_onnx
 from distillnet.deploy.pt2_file import write_pt2
-from distillnet.deploy.quantise import CALIBRATIONS, to_half, to_int8
 from distillnet.errors import DistillnetError, InputError
 from distillnet.evaluate import Evaluation, Scores, evaluation
 from distillnet.images import Batch, ImageSet, limit, load_all
@@ -29,9 +29,12 @@ __all__ = [
     "PRECISIONS",
     "Exported",
     "Form",
+    "check_loss",
     "evaluate_onnx",
     "export",
     "onnx_scores",
+    "read_val",
+    "some_images",
 ]
 
 FORMATS = ("onnx", "pt2")
@@ -123,7 +126,7 @@ def export(
     if images is None:
         x, labels = _noise(network), None
     else:
-        x, labels = _read(images.val, network, run)
+        x, labels = read_val(images.val, network, run)
     agreement = compare(network.module, scores, x)
     if form.precision == "float32" and not agreement.holds:
         raise DistillnetError(
@@ -134,17 +137,30 @@ def export(
     if labels is not None:
         y = torch.from_numpy(np.concatenate([scores(part.numpy()) for part in x.split(32)]))
         result = evaluation(Scores(y[:, : len(run.mission)], labels), run.mission)
-        loss = 100 * (float(run.result["baseline"]["accuracy"]) - result.accuracy)
-        allowed = allowed_loss_pp(run.result) if max_loss_pp is None else max_loss_pp
-        if form.precision != "float32" and loss > allowed + 1e-9:
-            raise InputError(
-                f"{form.precision} loses {loss:.2f} points from the original on {result.n} val "
-                f"images, {run.result['loss_pp']:.2f} of them by distillation; at most "
-                f"{allowed:g} are allowed. Allow more with --max-loss, or export float32"
-            )
+        loss = check_loss(run, result, form.precision, max_loss_pp)
     return Exported(
         form, path.stat().st_size, agreement, images is not None, result, loss, calibration
     )
+
+
+def check_loss(run: Run, result: Evaluation, precision: str, max_loss_pp: float | None) -> float:
+    """Percentage points lost from the original to what ``result`` is of.
+
+    Args:
+        max_loss_pp: what may be lost; None takes the run's budget. float32 is not refused.
+
+    Raises:
+        InputError: more is lost.
+    """
+    loss: float = 100 * (float(run.result["baseline"]["accuracy"]) - result.accuracy)
+    allowed = allowed_loss_pp(run.result) if max_loss_pp is None else max_loss_pp
+    if precision != "float32" and loss > allowed + 1e-9:
+        raise InputError(
+            f"{precision} loses {loss:.2f} points from the original on {result.n} val "
+            f"images, {run.result['loss_pp']:.2f} of them by distillation; at most "
+            f"{allowed:g} are allowed. Allow more with --max-loss, or export float32"
+        )
+    return loss
 
 
 def _write(network: Deployable, path: Path, form: Form) -> None:
@@ -154,8 +170,8 @@ def _write(network: Deployable, path: Path, form: Form) -> None:
 
 def _write_int8(network: Deployable, path: Path, form: Form, images: Images) -> str:
     """Write int8 with the calibration that changes least on images it has not seen; which."""
-    x = _pixels_or_not(_some(images.search, network).numpy(), form, network)
-    judges = _some(images.statistics, network)
+    x = _pixels_or_not(some_images(images.search, network).numpy(), form, network)
+    judges = some_images(images.statistics, network)
     harms = {}
     with TemporaryDirectory() as folder:
         whole = Path(folder) / "float32.onnx"
@@ -230,12 +246,14 @@ def _pixels_or_not(x_nchw: NDArray[Any], form: Form, network: Deployable) -> NDA
     return as_pixels(x_nchw, network.preprocessing) if form.with_preprocessing else x_nchw
 
 
-def _some(images: ImageSet, network: Deployable) -> Tensor:
+def some_images(images: ImageSet, network: Deployable) -> Tensor:
+    """A few images of each class, normalised (N, C, H, W), to calibrate on or to judge by."""
     per_class = max(1, _CALIBRATION_IMAGES // len(images.counts()))
     return load_all(limit(images, per_class, 0), network.preprocessing).x_nchw
 
 
-def _read(images: ImageSet, network: Deployable, run: Run) -> tuple[Tensor, Tensor]:
+def read_val(images: ImageSet, network: Deployable, run: Run) -> tuple[Tensor, Tensor]:
+    """All images, normalised (N, C, H, W), and the positions of their classes in the mission."""
     loaded = load_all(images, network.preprocessing)
     positions = [run.mission.indices.index(int(label)) for label in loaded.labels_n]
     return loaded.x_nchw, torch.tensor(positions)

@@ -8,7 +8,13 @@ lie, ``packing`` lays weights out, ``spans`` turns bitmaps into what is computed
 
 from distillnet.engine.emit import MissionBits
 from distillnet.engine.folder import check_prefix, identifier, noise_image, write_folder
-from distillnet.engine.missions import MissionPlan, compile_compact, compile_switchable, macs_in_c
+from distillnet.engine.missions import (
+    MissionPlan,
+    compile_compact,
+    compile_switchable,
+    macs_in_c,
+    prepare_compact,
+)
 from distillnet.engine.native import COMPILERS, Native, build_native, compiler
 from distillnet.engine.spans import computed_macs
 from distillnet.engine.steps import Program
@@ -28,5 +34,6 @@ __all__ = [
     "identifier",
     "macs_in_c",
     "noise_image",
+    "prepare_compact",
     "write_folder",
 ]

@@ -13,7 +13,14 @@ from distillnet.engine.literals import c_array, c_comment, c_float, c_text
 from distillnet.engine.spans import ActiveStrip, bit_words, strips_of_step
 from distillnet.engine.steps import Place, Program, Step
 
-__all__ = ["MissionBits", "fill_template", "mission_source", "model_source"]
+__all__ = [
+    "MissionBits",
+    "Tables",
+    "fill_template",
+    "mission_source",
+    "model_source",
+    "strip_rows",
+]
 
 # Kernels by file, in the order in which they are written; a file is left out where none is used.
 _FILES = {
@@ -81,7 +88,7 @@ def _kernels(program: Program) -> str:
     )
 
 
-class _Tables:
+class Tables:
     """C initialisers of a program's steps."""
 
     def __init__(self, program: Program) -> None:
@@ -116,31 +123,38 @@ class _Tables:
         ]
         return f"{{{self.at(place)}, {steps[1]}, {steps[2]}, {steps[0]}}}"
 
-    def conv(self, step: Step) -> str:
-        s, x = step.settings, self.program.places[step.reads[0]]
-        row, pixel = self.row_pixel(x)
+    def runs(self, step: Step) -> tuple[int, int, int, int, int]:
+        """A convolution's taps: rows and their step, segments of each and theirs, numbers in one.
+
+        Numbers that lie side by side are one run.
+        """
+        s = step.settings
+        row, pixel = self.row_pixel(self.program.places[step.reads[0]])
         (kh, kw), (dh, dw) = s["kernel"], s["dilation"]
-        start = self.at(x) - s["padding"][0] * row - s["padding"][1] * pixel
         rows, row_step, segments, segment_step, run = kh, dh * row, kw, dw * pixel, s["source"]
         if (s["source"] == pixel and dw == 1) or kw == 1:  # a row's taps lie side by side
             segments, segment_step, run = 1, 0, kw * run
             if row_step == run or kh == 1:
                 rows, row_step, run = 1, 0, kh * run
-        return (
-            f"{{{self.tensor(step.writes)}, {start}, {s['stride'][0] * row}, "
-            f"{s['stride'][1] * pixel}, {rows}, {row_step}, {segments}, {segment_step}, {run}, "
-            f"{c_float(s['lo'])}, {c_float(s['hi'])}}}"
-        )
+        return rows, row_step, segments, segment_step, run
 
-    def depthwise(self, step: Step) -> str:
+    def window(self, step: Step) -> str:
+        """What a convolution writes, and where the numbers lie that it reads."""
+        s, x = step.settings, self.program.places[step.reads[0]]
+        row, pixel = self.row_pixel(x)
+        start = self.at(x) - s["padding"][0] * row - s["padding"][1] * pixel
+        numbers = (start, s["stride"][0] * row, s["stride"][1] * pixel, *self.runs(step))
+        return f"{self.tensor(step.writes)}, {', '.join(map(str, numbers))}"
+
+    def taps(self, step: Step) -> str:
+        """The same for a depthwise convolution, whose taps are one number each."""
         s, x = step.settings, self.program.places[step.reads[0]]
         row, pixel = self.row_pixel(x)
         (kh, kw), (dh, dw) = s["kernel"], s["dilation"]
         start = self.at(x) - s["padding"][0] * row - s["padding"][1] * pixel
         return (
-            f"{{{self.tensor(step.writes)}, {start}, {s['stride'][0] * row}, "
-            f"{s['stride'][1] * pixel}, {kh}, {dh * row}, {kw}, {dw * pixel}, "
-            f"{c_float(s['lo'])}, {c_float(s['hi'])}}}"
+            f"{self.tensor(step.writes)}, {start}, {s['stride'][0] * row}, "
+            f"{s['stride'][1] * pixel}, {kh}, {dh * row}, {kw}, {dw * pixel}"
         )
 
     def pool(self, step: Step) -> str:
@@ -169,9 +183,11 @@ class _Tables:
         s = step.settings
         match step.kernel:
             case "conv":
-                return "conv", self.conv(step)
+                bounds = f"{c_float(s['lo'])}, {c_float(s['hi'])}"
+                return "conv", f"{{{self.window(step)}, {bounds}}}"
             case "depthwise":
-                return "depthwise", self.depthwise(step)
+                bounds = f"{c_float(s['lo'])}, {c_float(s['hi'])}"
+                return "depthwise", f"{{{self.taps(step)}, {bounds}}}"
             case "max_pool" | "avg_pool":
                 return "pool", self.pool(step)
             case "adaptive_avg" | "adaptive_max":
@@ -222,7 +238,7 @@ class _Tables:
         raise AssertionError(step.kernel)
 
 
-def _strip_rows(active: Sequence[ActiveStrip], size: int) -> tuple[list[str], list[str], list[int]]:
+def strip_rows(active: Sequence[ActiveStrip], size: int) -> tuple[list[str], list[str], list[int]]:
     """Rows of a layer's strips, of its spans, and the words of its bits; ``size`` places in all."""
     strips: list[str] = []
     spans: list[str] = []
@@ -247,7 +263,7 @@ def _strip_rows(active: Sequence[ActiveStrip], size: int) -> tuple[list[str], li
 def model_source(program: Program, common: Mapping[str, object]) -> dict[str, str]:
     """``model.h`` and ``model.c``; ``common`` has what all templates share."""
     tables, calls = [], []
-    writer = _Tables(program)
+    writer = Tables(program)
     slots = {name: i for i, name in enumerate(program.slots)}
     for i, step in enumerate(program.steps[:-1]):
         kind, numbers = writer.struct(step, str(i))
@@ -261,7 +277,7 @@ def model_source(program: Program, common: Mapping[str, object]) -> dict[str, st
             arguments.append(f"layers + {slots[step.slot]}")
         elif step.strips:
             size = math.prod(program.places[step.writes].shape[1:])
-            rows, _, _ = _strip_rows([ActiveStrip(strip) for strip in step.strips], size)
+            rows, _, _ = strip_rows([ActiveStrip(strip) for strip in step.strips], size)
             tables.append(c_array("strip", f"strips_{i}", rows, 1))
             tables.append(
                 f"static const layer layer_{i} = {{strips_{i}, NULL, NULL, {len(rows)}}};\n"
@@ -301,7 +317,7 @@ def mission_source(program: Program, mission: MissionBits, common: Mapping[str, 
             layers.append(f"{{NULL, NULL, bits_{i}, 0}}")
             continue
         active = strips_of_step(step, keep)
-        strips, spans, bits = _strip_rows(active, math.prod(slot.shape[1:]))
+        strips, spans, bits = strip_rows(active, math.prod(slot.shape[1:]))
         parts.append(c_array("@NAME@_strip", f"strips_{i}", strips, 1))
         if spans:
             parts.append(c_array("@NAME@_span", f"spans_{i}", spans, 6))

@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from distillnet.images.preprocessing import Preprocessing
 __all__ = ["check_prefix", "identifier", "noise_image", "write_folder"]
 
 Floats = NDArray[np.float32]
-_LARGEST_ARRAY = 2_000_000
+_LARGEST_ARRAY = 8_000_000  # bytes
 _PER_LINE = 64  # bytes of a weights.c
 _KEYWORDS = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if
@@ -88,6 +88,7 @@ def write_folder(
     preprocessing: Preprocessing | None = None,
     scale: float = 1.0,
     version: str = "distillnet",
+    source: Callable[[Program, Mapping[str, object]], dict[str, str]] = model_source,
 ) -> None:
     """Write a program and its missions into an existing folder.
 
@@ -97,13 +98,15 @@ def write_folder(
         preprocessing: how images become the input, to be done in C as well; None leaves it out.
         scale: of the test image.
         version: of what writes this.
+        source: what makes ``model.h`` and ``model.c``.
 
     Raises:
         InputError: the prefix is no name in C.
     """
     check_prefix(prefix)
     channels, height, width = program.places[program.input].shape
-    data = program.weights.astype("<f4")
+    whole = program.weights.dtype == np.uint8
+    data = program.weights if whole else program.weights.astype("<f4")
     units = [f"missions/{m.name}" for m in missions] + ["preprocess"] * (preprocessing is not None)
     common: dict[str, object] = {
         "NAME": prefix,
@@ -113,7 +116,13 @@ def write_folder(
         "HEIGHT": height,
         "WIDTH": width,
         "OUTPUTS": max(len(m.outputs) for m in missions),
-        "ARENA_BYTES": 4 * program.arena_floats,
+        "WEIGHT": "uint8_t" if whole else "float",
+        "ELEMENT": "uint8_t" if whole else "float",
+        "MORE_C": "",
+        "MORE_H": "",
+        "PRECISION": "int8" if whole else "float32",
+        "TOLERANCE": "0.0f" if whole else "1e-4f",
+        "ARENA_BYTES": program.arena_bytes,
         "ARENA_SHARE": f"{program.arena_floats / program.least_floats:.3f}",
         "N_WEIGHTS": len(data),
         "WEIGHT_BYTES": data.nbytes,
@@ -127,13 +136,12 @@ def write_folder(
         "FIRST": missions[0].name,
         "OBJECTS": " ".join(f"{name}.o" for name in units),
         "SOURCES": " ".join(f"{name}.c" for name in units),
-        "WEIGHT": "float",
         "VERSION": version,
         "CLASSES": "".join(_class_names(prefix, m) for m in missions),
         "SCALE": f"{float(np.float32(scale))!r}f",
     }
     common |= preprocess_values(preprocessing, common)
-    written = model_source(program, common)
+    written = source(program, common)
     for mission in missions:
         written[f"missions/{mission.name}.c"] = mission_source(program, mission, common)
     if preprocessing is not None:
@@ -170,12 +178,14 @@ def _class_names(prefix: str, mission: MissionBits) -> str:
     )
 
 
-def _write_array(data: Floats, path: Path, common: Mapping[str, object]) -> None:
+def _write_array(
+    data: Floats | NDArray[np.uint8], path: Path, common: Mapping[str, object]
+) -> None:
     """Weights as C: their bytes in strings, which compilers read far more quickly than numbers.
 
     Those of large networks are put in by the assembler.
     """
-    if len(data) > _LARGEST_ARRAY:
+    if data.nbytes > _LARGEST_ARRAY:
         path.write_text(fill_template("weights.c", common), encoding="utf-8")
         return
     octal = np.array([b"\\%03o" % byte for byte in range(256)])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distillnet.engine.packing import Weights
+from distillnet.engine.packing import Store, Weights
 from distillnet.engine.settings import (
     activation_settings,
     channel_conv_bands,
@@ -51,20 +51,20 @@ class Lowered:
     shapes: dict[str, Shape] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
     concats: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    weights: Weights = field(default_factory=Weights)
+    weights: Store = field(default_factory=Weights)
     input: str = ""
     output: str = ""
 
 
-def lower(graph: Graph) -> Lowered:
-    """Translate a graph into steps.
+def lower(graph: Graph, weights: Store | None = None) -> Lowered:
+    """Translate a graph into steps; parameters go into ``weights``, by default as float32.
 
     Masks become slots of the layer they follow, where nothing but a clamp stands between.
 
     Raises:
         UnsupportedError: an operator that the engine has no kernel for; nothing was written.
     """
-    return _Lowering(graph).run()
+    return _Lowering(graph, weights or Weights()).run()
 
 
 def _map_shape(node: Node) -> Shape:
@@ -90,11 +90,11 @@ class _Fused:
 
 
 class _Lowering:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, weights: Store) -> None:
         self.graph = graph
         self.readers = consumers(graph)
         self.done: set[str] = set()  # nodes that are part of an earlier node's step
-        self.out = Lowered(input=graph.input.name, output=graph.output)
+        self.out = Lowered(weights=weights, input=graph.input.name, output=graph.output)
 
     def run(self) -> Lowered:
         handlers: Mapping[str, Callable[[Node], None]] = {

@@ -23,7 +23,13 @@ from distillnet.engine.steps import Program
 from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph
 
-__all__ = ["MissionPlan", "compile_compact", "compile_switchable", "macs_in_c"]
+__all__ = [
+    "MissionPlan",
+    "compile_compact",
+    "compile_switchable",
+    "macs_in_c",
+    "prepare_compact",
+]
 
 Keep = NDArray[np.bool_]
 _SLOT = ":mission"
@@ -47,6 +53,13 @@ def compile_compact(graph: Graph, name: str, classes: Sequence[str]) -> tuple[Pr
     outputs = tuple(range(len(classes)))
     program, (keeps,) = _compile(graph, [_own_masks(graph)])
     return program, MissionBits(name, keeps, outputs, tuple(classes))
+
+
+def prepare_compact(graph: Graph) -> tuple[Graph, dict[str, Keep]]:
+    """A compact network as it is compiled: masks where nobody needs a neuron, keep maps by mask."""
+    graph, missions = with_needed_masks(graph, [_own_masks(graph)])
+    graph, (keeps,) = with_like_bitmaps_together(graph, missions)
+    return graph, dict(keeps)
 
 
 def compile_switchable(

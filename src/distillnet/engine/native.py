@@ -63,7 +63,7 @@ class Native:
     run: Callable[..., int]
     check: Callable[..., int]
     prefix: str
-    weights: Floats
+    weights: Floats | NDArray[np.uint8]
     arena: NDArray[np.uint8]
     address: int  # of the arena
     shape: tuple[int, int, int]
@@ -122,12 +122,14 @@ def build_native(
     *,
     cc: str | None = None,
     flags: Sequence[str] | None = None,
+    weights_type: str = "<f4",
 ) -> Native:
     """Compile a folder into a shared library beside it (or ``out``) and load it.
 
     Args:
         shape: (C, H, W) of an image.
         flags: of the target; by default this machine's.
+        weights_type: of ``weights.bin``, as NumPy names it.
 
     Raises:
         InputError: there is no compiler.
@@ -156,7 +158,9 @@ def build_native(
     check.argtypes = (void,)
     room = np.empty(size + 64, np.uint8)
     start = -room.ctypes.data % 64
-    weights = np.fromfile(folder / "weights.bin", "<f4").astype(np.float32, copy=False)
+    stored = np.dtype(weights_type)
+    weights = np.fromfile(folder / "weights.bin", stored)
+    weights = weights.astype(stored.newbyteorder("="), copy=False)
     return Native(
         loaded, run, check, prefix, weights, room[start : start + size], room.ctypes.data + start,
         shape,

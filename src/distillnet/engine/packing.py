@@ -1,13 +1,14 @@
 """Weights as the kernels read them, one after the other in one array."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distillnet.engine.steps import BLOCK, Strip
 
-__all__ = ["Weights", "blocks_at_once"]
+__all__ = ["Store", "Weights", "blocks_at_once"]
 
 Floats = NDArray[np.float32]
 _FEW_PLACES = 4
@@ -30,6 +31,24 @@ def blocks_at_once(places: int, blocks: int) -> list[int]:
     elif rest:
         groups.append(rest)
     return groups
+
+
+class Store(Protocol):
+    """Where a lowering puts parameters; numbers it gives back stand in the steps."""
+
+    def add(self, values: NDArray[np.floating]) -> int: ...
+
+    def add_filters(self, weight_mkkc: NDArray[np.floating], bias: NDArray[np.floating]) -> int: ...
+
+    def strips(
+        self,
+        weight_mkkc: NDArray[np.floating],
+        bias: NDArray[np.floating],
+        groups: int,
+        places: int,
+    ) -> tuple[Strip, ...]: ...
+
+    def array(self) -> Floats: ...
 
 
 @dataclass

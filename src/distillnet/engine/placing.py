@@ -12,7 +12,7 @@ from distillnet.engine.lower import Lowered, lower
 from distillnet.engine.steps import Buffer, Halo, Place, Program, Slot, Step
 from distillnet.graph import Graph, consumers
 
-__all__ = ["compile_graph"]
+__all__ = ["compile_graph", "place_steps"]
 
 _IN_PLACE = frozenset({"activation", "affine", "binary", "mask"})
 
@@ -23,7 +23,11 @@ def compile_graph(graph: Graph) -> Program:
     Raises:
         UnsupportedError: an operator that the engine has no kernel for.
     """
-    low = lower(graph)
+    return place_steps(lower(graph), graph)
+
+
+def place_steps(low: Lowered, graph: Graph) -> Program:
+    """Steps over named values as steps over one arena; ``graph`` is what they were made of."""
     readers = {name: [n.name for n in after] for name, after in consumers(graph).items()}
     steps, places, shapes = _place(low, graph, readers)
     buffers = _buffers(steps, places, shapes)

@@ -111,15 +111,21 @@ class Program:
         offsets: of each buffer in the arena.
         weights: all parameters.
         slots: what missions may mask, by name.
+        element_bytes: of a number in the arena, in which lengths and offsets are counted.
     """
 
     steps: tuple[Step, ...]
     places: Mapping[str, Place]
     buffers: Mapping[str, Buffer]
     offsets: Mapping[str, int]
-    weights: Floats
+    weights: Floats | NDArray[np.uint8]
     slots: Mapping[str, Slot]
     input: str
     output: str
     arena_floats: int
     least_floats: int  # the largest sum of buffers alive at once
+    element_bytes: int = 4
+
+    @property
+    def arena_bytes(self) -> int:
+        return -(-self.element_bytes * self.arena_floats // 4) * 4

@@ -1,7 +1,5 @@
 """The command that writes a run for another runtime, and checks what it wrote."""
 
-import shlex
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,21 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillnet.cli.checks import check_folder, check_run
+from distillnet.cli.commands.exporting_c import AskedC, write_c_folder, write_int8_folder
 from distillnet.cli.common import run_folder
 from distillnet.cli.groups import IMAGES, NETWORK, OUTPUT, SELDOM
 from distillnet.cli.options import ImageOptions, JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_table, warn
-from distillnet.cli.process.terminal import printable
-from distillnet.files import check_writable, new_file, new_folder
-from distillnet.files.results import C_FOLDER
-from distillnet.models.names import check_model
+from distillnet.errors import InputError
+from distillnet.files import check_writable, new_file
 
 if TYPE_CHECKING:
     from distillnet.deploy import Exported
     from distillnet.job.partition import Images
     from distillnet.job.runs import Run
 
-__all__ = ["Format", "export_command", "images_of_run"]
+__all__ = ["Format", "Target", "export_command", "images_of_run"]
 
 
 class Format(StrEnum):
@@ -32,6 +29,13 @@ class Format(StrEnum):
     onnx = "onnx"
     pt2 = "pt2"
     c = "c"
+
+
+class Target(StrEnum):
+    """What ``--format c --int8`` is laid out for; ``deploy.int8.c.BLOCKS``."""
+
+    vectors = "vectors"
+    cortex_m = "cortex-m"
 
 
 _FILE_NAMES = {"float32": "model.onnx", "float16": "model-fp16.onnx", "int8": "model-int8.onnx"}
@@ -87,7 +91,7 @@ def export_command(
         bool,
         typer.Option(
             "--int8",
-            help="Quantise to 8 bits (onnx).",
+            help="Quantise to 8 bits (onnx, c).",
             show_default="off",
             rich_help_panel=NETWORK,
         ),
@@ -147,6 +151,14 @@ def export_command(
             rich_help_panel=SELDOM,
         ),
     ] = None,
+    target: Annotated[
+        Target,
+        typer.Option(
+            help="What the 8 bits are laid out for: processors with vectors, or microcontrollers, "
+            "for which no channels are padded (c, with --int8).",
+            rich_help_panel=SELDOM,
+        ),
+    ] = Target.vectors,
     model: OriginalOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
@@ -157,26 +169,34 @@ def export_command(
         raise typer.BadParameter(f"--out is missing; expected it where RUN is a file, {run}")
     if format_.value == "c":
         others = {
-            "--int8": int8,
             "--fp16": fp16,
             "--batch": batch is not None,
             "--with-preprocessing": with_preprocessing,
-            "--data": data is not None,
-            "--max-loss": max_loss is not None,
+            "--data": data is not None and not int8,
+            "--max-loss": max_loss is not None and not int8,
+            "--switchable": int8 and as_missions,
+            "--mission": int8 and bool(mission),
+            "--target": target is not Target.vectors and not int8,
         }
         if found := [name for name, given in others.items() if given]:
             raise typer.BadParameter(
-                f"--format c with {', '.join(found)}; the C engine takes one normalised float32 "
-                "image and is compared on noise. Leave them out, or choose --format onnx"
+                f"--format c{' --int8' * int8} with {', '.join(found)}; the C engine takes one "
+                "normalised float32 image, is compared on noise in float32, and has one compact "
+                "mission in int8. Leave them out, or choose --format onnx"
             )
         if model is not None and not as_missions:
             raise typer.BadParameter("--model without --switchable, which alone needs the original")
         others_of = tuple(mission or ())
-        asked = _AskedC(out or run / "c", prefix, as_missions, others_of, model, with_unknown)
-        _export_c(run, asked, as_json)
+        asked = AskedC(out or run / "c", prefix, as_missions, others_of, model, with_unknown)
+        if int8:
+            _export_int8_c(run, asked, data, target.value, max_loss, as_json)
+        else:
+            write_c_folder(run, asked, as_json)
         return
-    if as_missions or mission or model or prefix != _PREFIX:
-        raise typer.BadParameter("--prefix, --switchable, --mission and --model need --format c")
+    if as_missions or mission or model or prefix != _PREFIX or target is not Target.vectors:
+        raise typer.BadParameter(
+            "--prefix, --switchable, --mission, --model and --target need --format c"
+        )
     precision = "int8" if int8 else "float16" if fp16 else "float32"
     check_run(run)
     check_folder(data, "--data", "the folder of images that the run was distilled on")
@@ -199,75 +219,27 @@ def export_command(
         _print_exported(values)
 
 
-@dataclass(frozen=True)
-class _AskedC:
-    """What was asked of ``--format c``."""
-
-    out: Path
-    prefix: str
-    as_missions: bool
-    others: tuple[Path, ...]
-    model: str | None
-    with_unknown: bool
-
-    def command(self, run: Path) -> str:
-        """The command line, to stand in the files."""
-        words = ["export", _shown(run), "--format", "c", "--prefix", self.prefix]
-        words += ["--switchable"] * self.as_missions
-        words += ["--with-unknown"] * self.with_unknown
-        words += [word for other in self.others for word in ("--mission", _shown(other))]
-        return "distillnet " + shlex.join(words)
-
-
-def _export_c(run: Path, asked: _AskedC, as_json: bool) -> None:
-    for folder in (run, *asked.others):
-        check_run(folder)
-    if asked.model is not None:
-        check_model(asked.model)
-    from distillnet.deploy import TOLERANCE, export_c
+def _export_int8_c(
+    run: Path,
+    asked: AskedC,
+    data: Path | None,
+    target: str,
+    max_loss: float | None,
+    as_json: bool,
+) -> None:
+    check_run(run)
+    check_folder(data, "--data", "the folder of images that the run was distilled on")
     from distillnet.engine import check_prefix
     from distillnet.job.runs import open_run
 
     check_prefix(asked.prefix)
     opened = open_run(run_folder(run))
-    runs = [open_run(run_folder(other)) for other in asked.others]
-    with new_folder(asked.out, C_FOLDER) as work:
-        done = export_c(
-            opened, work, asked.prefix, runs,
-            as_missions=asked.as_missions, model=asked.model, with_unknown=asked.with_unknown,
-            command=asked.command(run),
-        )  # fmt: skip
-    values: dict[str, Any] = {"out": str(asked.out), "format": "c", "prefix": asked.prefix}
-    values["tolerance"] = TOLERANCE
-    values |= asdict(done)
-    if as_json:
-        print_json(values)
-        return
-    if any(m.difference is None for m in done.missions):
-        warn(
-            "There is no C compiler here, so the code was not run; `make test` in the folder does."
+    images = images_of_run(opened, data)
+    if images is None:
+        raise InputError(
+            "--int8 needs the mission's images to take the ranges of activations from; pass --data"
         )
-    rows = [
-        ["Folder", str(asked.out)],
-        ["Form", "switchable, all weights" if asked.as_missions else "compact, one mission"],
-        ["Weights", f"{done.weight_bytes:,} bytes"],
-        [
-            "Arena",
-            f"{done.arena_bytes:,} bytes, {done.arena_share:.3f} of all that is alive at once",
-        ],
-    ]
-    for m in done.missions:
-        told = "not compared" if m.difference is None else f"differs by {m.difference:.1e}"
-        told += " of the scores' range"
-        if m.mac_ratio is not None:
-            told += f"; {m.mac_ratio:.2f} x fewer multiply-adds"
-        rows.append([f"Mission {m.name}", f"{', '.join(m.classes)}; {told}"])
-    print_table("c, float32", ["", ""], rows, 2)
-
-
-def _shown(run: Path) -> str:
-    """A run as files that go elsewhere may name it: without the folders that it lies in."""
-    return printable(run.resolve().name)
+    write_int8_folder(opened, run, images, asked, target, max_loss, as_json)
 
 
 def images_of_run(run: "Run", data: Path | None) -> "Images | None":

@@ -6,6 +6,7 @@
 #include "model.h"
 
 #define MAGIC 0x314e4c44u
+#define ALIGNMENT sizeof(float) /* of images, scores and weights */
 
 typedef @NAME@_span span;
 typedef @NAME@_strip strip;
@@ -18,7 +19,7 @@ typedef @NAME@_layer layer;
 #define STEP(index, call) call
 #endif
 
-static void run_all(const layer *layers, const float *weights, float *arena,
+static void run_all(const layer *layers, const @WEIGHT@ *weights, @ELEMENT@ *arena,
                     const float *in)
 {
     (void)layers;
@@ -50,7 +51,7 @@ int @NAME@_check(const @NAME@_mission *mission)
         return @UPPER@_ERROR_NULL;
     if (mission->magic != MAGIC || mission->weights_id != @UPPER@_WEIGHTS_ID)
         return @UPPER@_ERROR_MISSION;
-    if ((uintptr_t)mission->weights % sizeof(@WEIGHT@) != 0)
+    if ((uintptr_t)mission->weights % ALIGNMENT != 0)
         return @UPPER@_ERROR_ALIGNMENT;
     return crc_of(mission->weights) == @UPPER@_WEIGHTS_ID ? @UPPER@_OK : @UPPER@_ERROR_WEIGHTS;
 }
@@ -71,11 +72,9 @@ int @NAME@_load(@NAME@_mission *mission, const void *weights, size_t bytes)
 
 size_t @NAME@_arena_bytes(void) { return @UPPER@_ARENA_BYTES; }
 
-int @NAME@_run_in(const @NAME@_mission *mission, void *arena, size_t arena_bytes, const float *in,
-                  float *out)
+static int checked(const @NAME@_mission *mission, const void *arena, size_t arena_bytes,
+                   const float *in, const float *out)
 {
-    if (mission == NULL || arena == NULL || in == NULL || out == NULL)
-        return @UPPER@_ERROR_NULL;
     if (arena_bytes < @UPPER@_ARENA_BYTES || (uintptr_t)arena % @UPPER@_ARENA_ALIGNMENT != 0)
         return @UPPER@_ERROR_ARENA;
     if (mission->magic != MAGIC || mission->weights_id != @UPPER@_WEIGHTS_ID ||
@@ -83,17 +82,33 @@ int @NAME@_run_in(const @NAME@_mission *mission, void *arena, size_t arena_bytes
         return @UPPER@_ERROR_MISSION;
     if (mission->weights == NULL)
         return @UPPER@_ERROR_NULL;
-    if (((uintptr_t)in | (uintptr_t)out | (uintptr_t)mission->weights) % sizeof(float) != 0)
+    if (((uintptr_t)in | (uintptr_t)out | (uintptr_t)mission->weights) % ALIGNMENT != 0)
         return @UPPER@_ERROR_ALIGNMENT;
-    float *const floats = arena;
-    run_all(mission->layers, mission->weights, floats, in);
-    const float *const scores = floats + @SCORES@;
+    return @UPPER@_OK;
+}
+
+static void run_mission(const @NAME@_mission *mission, void *arena, const float *in, float *out)
+{
+    @ELEMENT@ *const elements = arena;
+    run_all(mission->layers, mission->weights, elements, in);
+    const float *const scores = (const float *)(const void *)(elements + @SCORES@);
     for (int32_t i = 0; i < mission->n_outputs; i++)
         out[i] = scores[mission->outputs[i]];
-    return @UPPER@_OK;
+}
+
+int @NAME@_run_in(const @NAME@_mission *mission, void *arena, size_t arena_bytes, const float *in,
+                  float *out)
+{
+    if (mission == NULL || arena == NULL || in == NULL || out == NULL)
+        return @UPPER@_ERROR_NULL;
+    const int status = checked(mission, arena, arena_bytes, in, out);
+    if (status == @UPPER@_OK)
+        run_mission(mission, arena, in, out);
+    return status;
 }
 
 int @NAME@_run(const @NAME@_mission *mission, void *arena, const float *in, float *out)
 {
     return @NAME@_run_in(mission, arena, @UPPER@_ARENA_BYTES, in, out);
 }
+@MORE_C@

@@ -20,7 +20,7 @@ extern "C" {
 #define @UPPER@_MOST_OUTPUTS @OUTPUTS@ /* of any mission */
 #define @UPPER@_ARENA_BYTES @ARENA_BYTES@u
 #define @UPPER@_ARENA_ALIGNMENT 64
-#define @UPPER@_N_WEIGHTS @N_WEIGHTS@u /* floats in weights.bin */
+#define @UPPER@_N_WEIGHTS @N_WEIGHTS@u /* @WEIGHT@ in weights.bin */
 #define @UPPER@_WEIGHTS_ID 0x@WEIGHTS_ID@u /* their CRC-32 */
 
 enum {
@@ -55,7 +55,7 @@ typedef struct {
 
 typedef struct {
     uint32_t magic, weights_id;
-    const float *weights; /* N_WEIGHTS of them; missions/ point to those of weights.c, or to none */
+    const @WEIGHT@ *weights; /* N_WEIGHTS of them; missions/ point to those of weights.c, or to none */
     const char *name;
     const char *const *classes; /* names of the outputs */
     const uint16_t *outputs;    /* which of the network's scores they are */
@@ -92,7 +92,7 @@ int @NAME@_run(const @NAME@_mission *mission, void *arena, const float *in, floa
 /* The same for an arena of a given size, which is checked. */
 int @NAME@_run_in(const @NAME@_mission *mission, void *arena, size_t arena_bytes, const float *in,
                   float *out);
-
+@MORE_H@
 @PREPROCESS@#ifdef __cplusplus
 }
 #endif

@@ -10,7 +10,7 @@
 
 #include "model.h"
 
-#define TOLERANCE 1e-4f
+#define TOLERANCE @TOLERANCE@
 #define N_INPUTS (@UPPER@_CHANNELS * @UPPER@_HEIGHT * @UPPER@_WIDTH)
 
 @TABLES@
@@ -21,7 +21,7 @@ static const struct {
 @ROWS@};
 
 #ifdef @UPPER@_WEIGHTS_FROM_FILE
-static float weights[@UPPER@_N_WEIGHTS];
+static @WEIGHT@ weights[@UPPER@_N_WEIGHTS];
 #endif
 static _Alignas(@UPPER@_ARENA_ALIGNMENT) float arena[@UPPER@_ARENA_BYTES / sizeof(float)];
 static float image[N_INPUTS];
@@ -56,8 +56,9 @@ int main(int argc, char **argv)
     int failed = 0;
 #ifdef @UPPER@_WEIGHTS_FROM_FILE
     FILE *file = fopen(argc > 1 ? argv[1] : "weights.bin", "rb");
-    if (file == NULL || fread(weights, sizeof(float), @UPPER@_N_WEIGHTS, file) != @UPPER@_N_WEIGHTS) {
-        fprintf(stderr, "cannot read %u floats of weights.bin; name the file\n", @UPPER@_N_WEIGHTS);
+    if (file == NULL || fread(weights, sizeof *weights, @UPPER@_N_WEIGHTS, file) !=
+                            @UPPER@_N_WEIGHTS) {
+        fprintf(stderr, "cannot read %u numbers of weights.bin; name the file\n", @UPPER@_N_WEIGHTS);
         return 2;
     }
     fclose(file);

@@ -69,16 +69,11 @@ def _match_band(node: fx.Node) -> Lrn | None:
     if not (top := divided or _args(node, "mul")) or len(top) != 2:
         return None
     source, factor = top
-    if divided:  # x / (root * sqrt(root)), root the square root of the base
-        product = _args(factor, "mul")
-        root = _args(product[0], "sqrt") if product else None
-        again = _args(product[1], "sqrt") if product and root else None
-        if not product or not root or not again or again[0] is not product[0]:
-            return None
-        base, beta = root[0], 0.75
-    elif power := _args(factor, "pow"):
+    # x / (root * sqrt(root)) of the root, or as it was written before, x times that of 1 / root.
+    first = "sqrt" if divided else "rsqrt"
+    if not divided and (power := _args(factor, "pow")):
         base, beta = power[0], -power[1]
-    elif (product := _args(factor, "mul")) and (root := _args(product[0], "rsqrt")):
+    elif (product := _args(factor, "mul")) and (root := _args(product[0], first)):
         again = _args(product[1], "sqrt")
         if not again or again[0] is not product[0]:
             return None

@@ -1,0 +1,155 @@
+"""What ``export --format c`` does, in either precision."""
+
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distillnet.cli.checks import check_run
+from distillnet.cli.common import run_folder
+from distillnet.cli.output import print_json, print_table, warn
+from distillnet.cli.process.terminal import printable
+from distillnet.files import new_folder
+from distillnet.files.results import C_FOLDER
+from distillnet.models.names import check_model
+
+if TYPE_CHECKING:
+    from distillnet.deploy import Int8Folder
+    from distillnet.job.partition import Images
+    from distillnet.job.runs import Run
+
+__all__ = ["AskedC", "write_c_folder", "write_int8_folder"]
+
+
+@dataclass(frozen=True)
+class AskedC:
+    """What was asked of ``--format c``."""
+
+    out: Path
+    prefix: str
+    as_missions: bool
+    others: tuple[Path, ...]
+    model: str | None
+    with_unknown: bool
+
+    def command(self, run: Path) -> str:
+        """The command line, to stand in the files."""
+        words = ["export", _shown(run), "--format", "c", "--prefix", self.prefix]
+        words += ["--switchable"] * self.as_missions
+        words += ["--with-unknown"] * self.with_unknown
+        words += [word for other in self.others for word in ("--mission", _shown(other))]
+        return "distillnet " + shlex.join(words)
+
+
+def write_c_folder(run: Path, asked: AskedC, as_json: bool) -> None:
+    """Write a run, and others as its missions, as C in float32, and say what it became."""
+    for folder in (run, *asked.others):
+        check_run(folder)
+    if asked.model is not None:
+        check_model(asked.model)
+    from distillnet.deploy import TOLERANCE, export_c
+    from distillnet.engine import check_prefix
+    from distillnet.job.runs import open_run
+
+    check_prefix(asked.prefix)
+    opened = open_run(run_folder(run))
+    runs = [open_run(run_folder(other)) for other in asked.others]
+    with new_folder(asked.out, C_FOLDER) as work:
+        done = export_c(
+            opened, work, asked.prefix, runs,
+            as_missions=asked.as_missions, model=asked.model, with_unknown=asked.with_unknown,
+            command=asked.command(run),
+        )  # fmt: skip
+    values: dict[str, Any] = {"out": str(asked.out), "format": "c", "prefix": asked.prefix}
+    values["tolerance"] = TOLERANCE
+    values |= asdict(done)
+    if as_json:
+        print_json(values)
+        return
+    if any(m.difference is None for m in done.missions):
+        warn(
+            "There is no C compiler here, so the code was not run; `make test` in the folder does."
+        )
+    rows = [
+        ["Folder", str(asked.out)],
+        ["Form", "switchable, all weights" if asked.as_missions else "compact, one mission"],
+        ["Weights", f"{done.weight_bytes:,} bytes"],
+        [
+            "Arena",
+            f"{done.arena_bytes:,} bytes, {done.arena_share:.3f} of all that is alive at once",
+        ],
+    ]
+    for m in done.missions:
+        told = "not compared" if m.difference is None else f"differs by {m.difference:.1e}"
+        told += " of the scores' range"
+        if m.mac_ratio is not None:
+            told += f"; {m.mac_ratio:.2f} x fewer multiply-adds"
+        rows.append([f"Mission {m.name}", f"{', '.join(m.classes)}; {told}"])
+    print_table("c, float32", ["", ""], rows, 2)
+
+
+def write_int8_folder(
+    opened: "Run",
+    run: Path,
+    images: "Images",
+    asked: AskedC,
+    target: str,
+    max_loss: float | None,
+    as_json: bool,
+) -> None:
+    """Write a run, which lies in ``run``, as C in 8 bits, and say what it became."""
+    from distillnet.deploy import export_int8_c
+
+    with new_folder(asked.out, C_FOLDER) as work:
+        done = export_int8_c(
+            opened, work, asked.prefix, images, target=target, max_loss_pp=max_loss,
+            with_unknown=asked.with_unknown,
+            command=f"{asked.command(run)} --int8 --target {target}",
+        )  # fmt: skip
+    if as_json:
+        print_json(_int8_json(done, asked, target))
+        return
+    share = done.float_weight_bytes / done.weight_bytes
+    rows = [
+        ["Folder", str(asked.out)],
+        ["Weights", f"{done.weight_bytes:,} bytes, 1/{share:.1f} of float32's"],
+        ["Arena", f"{done.arena_bytes:,} bytes"],
+        [
+            "Different decisions",
+            f"{done.agreement.decisions} of {done.agreement.images} val images, from float32",
+        ],
+        [
+            "Accuracy",
+            f"{100 * done.result.accuracy:.1f} %, {done.loss_pp:+.2f} points lost from the "
+            "original",
+        ],
+        ["Calibration", done.calibration],
+        [f"Mission {done.mission}", ", ".join(done.classes)],
+    ]
+    print_table("c, int8", ["", ""], rows, 2)
+
+
+def _int8_json(done: "Int8Folder", asked: AskedC, target: str) -> dict[str, Any]:
+    return {
+        "out": str(asked.out),
+        "format": "c",
+        "precision": "int8",
+        "prefix": asked.prefix,
+        "target": target,
+        "mission": done.mission,
+        "classes": list(done.classes),
+        "calibration": done.calibration,
+        "weight_bytes": done.weight_bytes,
+        "float_weight_bytes": done.float_weight_bytes,
+        "arena_bytes": done.arena_bytes,
+        "largest_difference": done.agreement.largest,
+        "different_decisions": done.agreement.decisions,
+        "compared_on": done.agreement.images,
+        "accuracy": done.result.accuracy,
+        "loss_pp": done.loss_pp,
+    }
+
+
+def _shown(run: Path) -> str:
+    """A run as files that go elsewhere may name it: without the folders that it lies in."""
+    return printable(run.resolve().name)

@@ -1,0 +1,185 @@
+"""C source of a network in whole numbers: kernels as they are, tables and calls generated."""
+
+import math
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+
+from distillnet.engine.emit import Tables, fill_template, strip_rows
+from distillnet.engine.int8.packing import PIXELS, Packed
+from distillnet.engine.literals import c_array, c_comment, c_float
+from distillnet.engine.spans import ActiveStrip
+from distillnet.engine.steps import Program, Step
+
+__all__ = ["source_of"]
+
+# Kernels by file, in the order in which they are written; a file is left out where none is used.
+_FILES = {
+    "base.h": None,
+    "sums.h": {"conv", "conv_scores"},
+    "strips.c": {"conv", "depthwise", "conv_scores"},
+    "conv.c": {"conv", "conv_scores"},
+    "conv_scores.c": {"conv_scores"},
+    "depthwise.c": {"depthwise"},
+    "pool.c": {"max_pool", "avg_pool", "adaptive_avg", "adaptive_max"},
+    "scores.c": {"scores", "mean_scores"},
+    "binary.c": {"binary"},
+    "pointwise.c": {"affine", "activation", "mask"},
+    "lrn.c": {"lrn"},
+    "moving.c": None,
+}
+# Of float images; an image of bytes is in the arena already.
+_CALLS = {"input": "if (in != NULL) "}
+_WEIGHTED = {"conv", "conv_scores", "depthwise", "affine", "activation", "lrn", "copy"}
+
+
+def source_of(
+    packed: Packed, block: int
+) -> Callable[[Program, Mapping[str, object]], dict[str, str]]:
+    """What ``write_folder`` asks for ``model.h`` and ``model.c``."""
+
+    def source(program: Program, common: Mapping[str, object]) -> dict[str, str]:
+        writer = _Writer(packed, program)
+        tables, calls = [], []
+        slots = {name: i for i, name in enumerate(program.slots)}
+        for i, step in enumerate(program.steps[:-1]):
+            kind, numbers = writer.struct(step, str(i))
+            for name in ("index", "rows", "columns"):
+                if name in step.settings:
+                    tables.append(c_array("uint16_t", f"{name}_{i}", step.settings[name]))
+            if step.kernel == "lrn":
+                factors = packed.factors[step.name].tolist()
+                tables.append(c_array("int32_t", f"factors_{i}", factors))
+            shown = c_comment(step.name)
+            tables.append(f"static const {kind} step_{i} = {{{numbers}}}; /* {shown} */\n")
+            arguments = [f"&step_{i}"]
+            if step.slot is not None:
+                arguments.append(f"layers + {slots[step.slot]}")
+            elif step.strips:
+                size = math.prod(program.places[step.writes].shape[1:])
+                rows, _, _ = strip_rows([ActiveStrip(strip) for strip in step.strips], size)
+                tables.append(c_array("strip", f"strips_{i}", rows, 1))
+                tables.append(
+                    f"static const layer layer_{i} = {{strips_{i}, NULL, NULL, {len(rows)}}};\n"
+                )
+                arguments.append(f"&layer_{i}")
+            arguments.append("arena")
+            if step.kernel in _WEIGHTED:
+                arguments.append("weights")
+            if step.kernel == "input":
+                arguments.append("in")
+            call = f"{_CALLS.get(step.kernel, '')}run_{step.kernel}({', '.join(arguments)})"
+            calls.append(f"    STEP({i}, {call});\n")
+        values = dict(common) | {
+            "KERNELS": f"#define BLOCK {block} /* output channels in a block of filters */\n"
+            + _kernels(program),
+            "TABLES": "".join(tables),
+            "CALLS": "".join(calls),
+            "N_SLOTS": len(slots),
+            "SCORES": writer.at(program.places[program.output]),
+        }
+        if packed.pixels is not None:
+            reversed_ = int(packed.pixels.reversed)
+            values["PIXELS"] = f"{{{packed.tables[PIXELS]}, {reversed_}}}"
+            values["INPUT"] = next(i for i, s in enumerate(program.steps) if s.kernel == "input")
+            values["ORDER"] = "RGB" if program.places[program.input].shape[0] == 3 else "grey"
+            for suffix in ("h", "c"):
+                values[f"MORE_{suffix.upper()}"] = fill_template(f"pixels.{suffix}", values)
+        return {name: fill_template(name, values) for name in ("model.h", "model.c")}
+
+    return source
+
+
+def _kernels(program: Program) -> str:
+    used = {step.kernel for step in program.steps}
+    folder = files("distillnet.engine.int8").joinpath("kernels")
+    return "\n".join(
+        folder.joinpath(name).read_text(encoding="utf-8")
+        for name, kernels in _FILES.items()
+        if kernels is None or kernels & used
+    )
+
+
+class _Writer(Tables):
+    """C initialisers of a program's steps."""
+
+    def __init__(self, packed: Packed, program: Program) -> None:
+        super().__init__(program)
+        self.places = packed.tables
+
+    def output(self, step: Step) -> str:
+        s = step.settings
+        return f"{{{s['shift']}, {s['zero']}, {s['lo']}, {s['hi']}}}"
+
+    def pooling(self, step: Step) -> str:
+        s = step.settings
+        ones, zeros = (1, 1), (0, 0)
+        numbers = [
+            *s.get("kernel", ones), *s.get("stride", ones), *s.get("padding", zeros),
+            *s.get("dilation", ones), int(s.get("count_pad", 0)), s.get("divisor", 0),
+            *(s.get(name, 0) for name in ("x_zero", "zero", "factor", "shift")),
+        ]  # fmt: skip
+        return f"{self.tensor(step.reads[0])}, {self.tensor(step.writes)}, " + _numbers(*numbers)
+
+    def both(self, step: Step, *more: object) -> str:
+        return f"{self.tensor(step.reads[0])}, {self.tensor(step.writes)}, {_numbers(*more)}"
+
+    def struct(self, step: Step, label: str) -> tuple[str, str]:
+        """The C type of a step's table, and its members."""
+        s = step.settings
+        match step.kernel:
+            case "conv":
+                return "conv", f"{self.window(step)}, {self.output(step)}"
+            case "conv_scores":
+                inner = f"{{{self.window(step)}, {{0, 0, 0, 0}}}}"
+                bounds = c_float(s["lo"]), c_float(s["hi"])
+                return "conv_scores", f"{inner}, {_numbers(self.places[step.name], *bounds)}"
+            case "depthwise":
+                return "depthwise", f"{self.taps(step)}, {self.output(step)}"
+            case "max_pool" | "avg_pool" | "adaptive_avg" | "adaptive_max":
+                return "pool", self.pooling(step)
+            case "scores" | "mean_scores":
+                y = self.at(self.program.places[step.writes])
+                numbers = _numbers(y, s["x_zero"], c_float(s["unit"]))
+                return "scoring", f"{self.tensor(step.reads[0])}, {numbers}"
+            case "binary":
+                shape = self.program.places[step.writes].shape
+                a, b = (self.operand(name, shape) for name in step.reads)
+                factors = (s[name] for name in ("a_zero", "b_zero", "a_factor", "b_factor"))
+                numbers = _numbers(int(s["multiply"]), *factors)
+                return "binary", f"{a}, {b}, {self.tensor(step.writes)}, {numbers}, " + self.output(
+                    step
+                )
+            case "affine":
+                at = self.places[step.name]
+                return "affine", self.both(step, at, s["x_zero"], self.output(step))
+            case "activation":
+                return "activation", self.both(step, self.places[step.name])
+            case "mask":
+                return "masking", self.both(step, s["zero"])
+            case "lrn":
+                index = f"index_{label}" if "index" in s else "NULL"
+                return "lrn", self.both(
+                    step, s["before"], s["after"], self.places[f"{step.name}:bands"],
+                    s["places"], s["x_zero"], s["zero"], s["shift"], f"factors_{label}", index,
+                )  # fmt: skip
+            case "copy":
+                index = f"index_{label}" if "index" in s else "NULL"
+                table = self.places.get(step.name, -1)
+                return "copying", self.both(
+                    step, s["value"], s.get("top", 0), s.get("left", 0), index, table
+                )
+            case "flatten":
+                y = self.at(self.program.places[step.writes])
+                return "flattening", f"{self.tensor(step.reads[0])}, {y}"
+            case "sample":
+                return "sampling", self.both(step, f"rows_{label}", f"columns_{label}")
+            case "border":
+                return "border", f"{self.border(step)[1:-1]}, {s['zero']}"
+            case "input":
+                numbers = _numbers(s["zero"], c_float(s["per_step"]))
+                return "reading", f"{self.tensor(step.writes)}, {numbers}"
+        raise AssertionError(step.kernel)
+
+
+def _numbers(*values: object) -> str:
+    return ", ".join(map(str, values))

@@ -1,0 +1,163 @@
+/* Depthwise convolutions, one filter a channel, in blocks of DEPTH channels: bias[DEPTH],
+ * multiplier[DEPTH], then [tap][DEPTH] bytes.
+ */
+#define DEPTH (BLOCK < 4 ? 4 : BLOCK)
+
+typedef struct {
+    tensor y;
+    int32_t x; /* of the first tap of the first output, in the arena */
+    int32_t y_step, x_step;
+    int32_t rows, row_step, columns, column_step; /* of the kernel */
+    output out;
+} depthwise;
+
+static void depthwise_place(const depthwise *s, const uint8_t *x, const uint8_t *w, uint8_t *y,
+                            ptrdiff_t channels)
+{
+    int32_t sum[DEPTH], multipliers[DEPTH];
+    memcpy(sum, w, sizeof sum);
+    memcpy(multipliers, w + 4 * DEPTH, sizeof multipliers);
+    w += 8 * DEPTH;
+    for (int32_t r = 0; r < s->rows; r++)
+        for (int32_t c = 0; c < s->columns; c++, w += DEPTH) {
+            const uint8_t *tap = x + (ptrdiff_t)r * s->row_step + (ptrdiff_t)c * s->column_step;
+            for (int32_t i = 0; i < DEPTH; i++)
+                sum[i] += (int16_t)(tap[i] * (int8_t)w[i]);
+        }
+    uint8_t all[DEPTH];
+    for (int32_t i = 0; i < DEPTH; i++)
+        all[i] = (uint8_t)byte_of_sum(sum[i], multipliers[i], &s->out);
+    if (channels >= DEPTH)
+        memcpy(y, all, DEPTH);
+    else
+        for (ptrdiff_t i = 0; i < channels; i++)
+            y[i] = all[i];
+}
+
+#if DEPTH == 16 && LANES == 16 && defined(__AVX512VNNI__)
+#define MOST_FOURS 16 /* of taps */
+
+/* Four taps of 16 channels each -> 16 channels of four taps each. */
+INLINE __m512i four_taps(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d)
+{
+    const __m512i across =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i within = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const void *)a));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)b), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)c), 2);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)d), 3);
+    return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(across, v), within);
+}
+
+/* Kernels of three columns at a step of one place: four pixels of a row hold the taps of two places,
+ * the filters' taps one further for the second. Done are all places but the last of an odd number;
+ * which is next.
+ */
+static int32_t depthwise_pairs(const depthwise *s, const uint8_t *x, const uint8_t *w, uint8_t *y,
+                               ptrdiff_t channels, int32_t x0, int32_t x1)
+{
+    static const uint8_t none[DEPTH] = {0};
+    __m512i first[MOST_FOURS], second[MOST_FOURS];
+    if (s->columns != 3 || s->rows > MOST_FOURS || s->column_step != s->x_step)
+        return x0;
+    for (int32_t r = 0; r < s->rows; r++) {
+        const uint8_t *const tap = w + (8 + 3 * r) * DEPTH;
+        first[r] = four_taps(tap, tap + DEPTH, tap + 2 * DEPTH, none);
+        second[r] = four_taps(none, tap, tap + DEPTH, tap + 2 * DEPTH);
+    }
+    const sums bias = load_sums(w), multipliers = load_sums(w + 4 * DEPTH);
+    const ptrdiff_t step = s->x_step;
+    for (; x0 + 1 < x1; x0 += 2) {
+        const uint8_t *in = x + x0 * step;
+        sums one = bias, other = bias;
+        for (int32_t r = 0; r < s->rows; r++, in += s->row_step) {
+            const __m512i taps = four_taps(in, in + step, in + 2 * step, in + 3 * step);
+            one = add_products(one, taps, first[r]);
+            other = add_products(other, taps, second[r]);
+        }
+        one = steps_of(one, multipliers, &s->out);
+        other = steps_of(other, multipliers, &s->out);
+        store_block(y + (ptrdiff_t)x0 * s->y.pixel, &one, channels);
+        store_block(y + (ptrdiff_t)(x0 + 1) * s->y.pixel, &other, channels);
+    }
+    return x0;
+}
+
+/* Places x0 to x1 of a row, 16 channels; 0 where there are more taps than it takes. */
+static int depthwise_places(const depthwise *s, const uint8_t *x, const uint8_t *w, uint8_t *y,
+                            ptrdiff_t channels, int32_t x0, int32_t x1)
+{
+    static const uint8_t none[DEPTH] = {0};
+    const int32_t taps = s->rows * s->columns, fours = (taps + 3) / 4;
+    if (fours > MOST_FOURS)
+        return 0;
+    x0 = depthwise_pairs(s, x, w, y, channels, x0, x1);
+    if (x0 == x1)
+        return 1;
+    __m512i weight[MOST_FOURS];
+    ptrdiff_t at[4 * MOST_FOURS];
+    const uint8_t *of[4];
+    for (int32_t i = 0; i < 4 * fours; i++) {
+        const int32_t tap = least(i, taps - 1);
+        at[i] = (ptrdiff_t)(tap / s->columns) * s->row_step +
+                (ptrdiff_t)(tap % s->columns) * s->column_step;
+        of[i % 4] = i < taps ? w + (8 + i) * DEPTH : none;
+        if (i % 4 == 3)
+            weight[i / 4] = four_taps(of[0], of[1], of[2], of[3]);
+    }
+    const sums bias = load_sums(w), multipliers = load_sums(w + 4 * DEPTH);
+    for (int32_t p = x0; p < x1; p++) {
+        const uint8_t *const in = x + (ptrdiff_t)p * s->x_step;
+        sums sum = bias;
+        for (int32_t i = 0; i < fours; i++) {
+            const ptrdiff_t *const tap = at + 4 * i;
+            sum = add_products(
+                sum, four_taps(in + tap[0], in + tap[1], in + tap[2], in + tap[3]), weight[i]);
+        }
+        sum = steps_of(sum, multipliers, &s->out);
+        store_block(y + (ptrdiff_t)p * s->y.pixel, &sum, channels);
+    }
+    return 1;
+}
+#else
+INLINE int depthwise_places(const depthwise *s, const uint8_t *x, const uint8_t *w, uint8_t *y,
+                            ptrdiff_t channels, int32_t x0, int32_t x1)
+{
+    (void)s, (void)x, (void)w, (void)y, (void)channels, (void)x0, (void)x1;
+    return 0;
+}
+#endif
+
+static void depthwise_row(const depthwise *s, const strip *part, uint8_t *arena,
+                          const uint8_t *weights, int32_t row, int32_t x0, int32_t x1)
+{
+    const ptrdiff_t block = (ptrdiff_t)(s->rows * s->columns + 8) * DEPTH;
+    const uint8_t *const x_row = arena + s->x + part->in + (ptrdiff_t)row * s->y_step;
+    uint8_t *const y_row = arena + s->y.at + part->out + (ptrdiff_t)row * s->y.row;
+    for (ptrdiff_t c = 0; c < part->channels; c += DEPTH) {
+        const uint8_t *const w = weights + part->weights + c / DEPTH * block;
+        const ptrdiff_t left = part->channels - c;
+        if (depthwise_places(s, x_row + c, w, y_row + c, left, x0, x1))
+            continue;
+        for (int32_t at = x0; at < x1; at++)
+            depthwise_place(s, x_row + c + (ptrdiff_t)at * s->x_step, w,
+                            y_row + c + (ptrdiff_t)at * s->y.pixel, left);
+    }
+}
+
+static void run_depthwise(const depthwise *s, const layer *l, uint8_t *arena, const uint8_t *weights)
+{
+    for (int32_t i = 0; i < l->n_strips; i++) {
+        const strip *part = l->strips + i;
+        if (part->spans < 0)
+            for (int32_t row = 0; row < s->y.h; row++)
+                depthwise_row(s, part, arena, weights, row, 0, s->y.w);
+        for (int32_t j = 0; j < part->n_spans; j++) {
+            const span *at = l->spans + part->spans + j;
+            depthwise_row(s, part, arena, weights, at->y, at->x0, at->x1);
+        }
+        fill_strip(l, part, &s->y, arena, s->out.zero);
+    }
+}

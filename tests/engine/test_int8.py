@@ -1,0 +1,175 @@
+"""In 8 bits the C says what the reference says, bit by bit, and both say nearly what torch says."""
+
+from fractions import Fraction
+from math import floor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from architectures import ARCHITECTURES, SIDE, captured
+from compiling import names
+from distillnet.cut.surgery import compact
+from distillnet.engine import MissionBits, build_native, noise_image, prepare_compact
+from distillnet.engine.int8 import (
+    CALIBRATIONS,
+    Quantised,
+    find_ranges,
+    quantise,
+    reference_scores,
+    write_int8_folder,
+)
+from distillnet.engine.int8.fixed import Scale, byte_of, in_high_word, shifted
+from distillnet.errors import UnsupportedError
+from distillnet.graph import Graph
+from plans import random_plan, scores
+from targets import STRICT, run_test_vector, tool, vector_flags
+
+REFUSED = {"layer_norm", "group_norm", "channel_conv", "channel_max"}
+SAID = ("depthwise", "residual through concat", "grouped", "local response norm", "padding")
+
+
+def in_8_bits(graph: Graph, block: int) -> tuple[Quantised, MissionBits]:
+    """A compact graph with ranges from a few images of noise."""
+    graph, keeps = prepare_compact(graph)
+    x = torch.from_numpy(np.stack([noise_image((3, SIDE, SIDE), 1.5), _other_noise()]))
+    x = x.to(next(iter(graph.params.values())).dtype)
+    network = quantise(graph, find_ranges(graph, x)["MinMax"], block)
+    slots = network.program.slots
+    keep = {n: k.reshape(slots[n].shape) for n, k in keeps.items() if n in slots}
+    count = graph[graph.output].shape[0]
+    return network, MissionBits("only", keep, tuple(range(count)), names(count))
+
+
+def _other_noise() -> np.ndarray:
+    return np.random.default_rng(0).uniform(-1.5, 1.5, (3, SIDE, SIDE)).astype(np.float32)
+
+
+def partial(name: str) -> Graph:
+    _, graph, channels = captured(name)
+    less = compact(graph, channels, random_plan(graph, channels, "partial", 5))
+    return less.to(torch.float32)
+
+
+def written(network: Quantised, mission: MissionBits, folder: Path) -> Path:
+    image = noise_image((3, SIDE, SIDE), 1.5)
+    wanted = reference_scores(network, image[None], mission.keep)[0]
+    folder.mkdir()
+    write_int8_folder(
+        network, [mission], {"only": wanted}, folder, "net", banner="b", scale=1.5,
+    )  # fmt: skip
+    return folder
+
+
+def agrees(name: str, folder: Path) -> None:
+    graph = partial(name)
+    if found := REFUSED & {node.op for node in graph.nodes}:
+        with pytest.raises(UnsupportedError, match=found.pop()):
+            in_8_bits(graph, 16)
+        return
+    block, flags = (1, ("-O1",)) if len(name) % 3 == 0 else (16, vector_flags(name))
+    flags = tuple(flag for flag in flags if not flag.startswith("-DLANES"))
+    network, mission = in_8_bits(graph, block)
+    written(network, mission, folder)
+    native = build_native(
+        folder, "net", (3, SIDE, SIDE), flags=(*flags, *STRICT), weights_type="u1"
+    )
+    bound, image = native.mission("only"), noise_image((3, SIDE, SIDE), 1.5)
+    x = np.stack([image, _other_noise(), 3 * image])  # the last beyond what was calibrated on
+    native.arena[:] = 0xFF
+    got = native.scores(bound, x)
+    want = reference_scores(network, x, mission.keep)
+    assert np.array_equal(got, want)
+    real = scores(graph, torch.from_numpy(x[:2])).numpy()
+    spread = max(float(np.ptp(real)), 1e-6)
+    assert float(np.abs(want[:2] - real).max()) <= 0.25 * spread
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_the_c_is_the_reference(name: str, tmp_path: Path) -> None:
+    agrees(name, tmp_path / "c")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in ARCHITECTURES if n not in SAID])
+def test_the_c_is_the_reference_whatever_the_structure(name: str, tmp_path: Path) -> None:
+    agrees(name, tmp_path / "c")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAID)
+@pytest.mark.parametrize("target", ["dot products", "neon", "sanitized", "sanitized, unpadded"])
+def test_other_targets_say_the_same(name: str, target: str, tmp_path: Path) -> None:
+    network, mission = in_8_bits(partial(name), 1 if "unpadded" in target else 16)
+    folder = written(network, mission, tmp_path / "c")
+    if "sanitized" in target:
+        flags = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover"]
+        said = run_test_vector(folder, ["cc", *flags, "-march=native"])
+    else:
+        tool("aarch64-linux-gnu-gcc", "qemu-aarch64")
+        arch = "-march=armv8.2-a" + "+dotprod" * (target == "dot products")
+        compiler = ["aarch64-linux-gnu-gcc", "-O2", "-static", arch]
+        said = run_test_vector(folder, compiler, ["qemu-aarch64"])
+    assert said.count("PASS") == 1
+
+
+def test_rounding_is_half_up_of_the_exact_product() -> None:
+    generator = np.random.default_rng(1)
+    factors = 10.0 ** generator.uniform(-9, np.log10(0.2499), 50)
+    multipliers, shift = in_high_word(factors)
+    assert np.all(np.abs(multipliers / 2.0 ** (32 + shift) - factors) <= 2.0 ** -(33 + shift))
+    for m in multipliers.tolist():
+        for total in (*generator.integers(-(2**31), 2**31, 20).tolist(), 0, -1, 2**31 - 1):
+            got = ((total * m >> 32) + (1 << shift >> 1)) >> shift
+            assert got == floor(Fraction(total * m, 2 ** (32 + shift)) + Fraction(1, 2))
+
+
+def test_scales_hold_zero_and_both_ends() -> None:
+    for least, most in ((-1.0, 3.0), (0.0, 6.0), (0.5, 2.0), (-4.0, -1.0), (0.0, 0.0)):
+        scale = Scale.of(least, most)
+        assert byte_of(0.0, scale) == scale.zero
+        for value in (least, most):
+            back = scale.step * (byte_of(value, scale) - scale.zero)
+            assert abs(back - value) <= scale.step
+        coarser = scale.at_least(3 * scale.step)
+        assert coarser.step == 3 * scale.step
+        assert abs(coarser.zero * 3 - scale.zero) <= 3
+
+
+def test_shifted_factors_fit_their_bits() -> None:
+    factors = np.array([0.75, -0.1, 3.0])
+    whole, shift = shifted(factors, 21)
+    assert np.abs(whole).max() < 2**21 <= 2 * np.abs(whole).max()
+    assert np.allclose(whole / 2.0**shift, factors, atol=2.0**-shift)
+
+
+def test_ranges_hold_what_was_seen() -> None:
+    _, graph, _ = captured("chain")
+    graph = graph.to(torch.float32)
+    x = torch.from_numpy(_other_noise())[None]
+    found = find_ranges(graph, x)
+    assert set(found) == set(CALIBRATIONS)
+    for name, (least, most) in found["MinMax"].items():
+        for narrower in CALIBRATIONS[1:]:
+            low, high = found[narrower][name]
+            assert min(least, 0) - 1e-6 <= low <= high <= max(most, 0) + 1e-6
+    assert found["MinMax"][graph.input.name] == (float(x.min()), float(x.max()))
+
+
+def test_sums_that_may_not_fit_are_refused() -> None:
+    class Wide(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = torch.nn.Linear(70_000, 2, bias=False)
+            torch.nn.init.ones_(self.last.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(x.flatten(1))
+
+    from distillnet.graph.capture import capture
+
+    graph = capture(Wide().eval(), (100, 100), channels=7)
+    ranges = find_ranges(graph, torch.rand(1, 7, 100, 100))["MinMax"]
+    with pytest.raises(UnsupportedError, match="32 bits"):
+        quantise(graph, ranges)
