@@ -25,6 +25,7 @@ def _interrupted_at(wanted: str) -> Callable[[], contextlib.AbstractContextManag
             if stage == wanted:
                 raise KeyboardInterrupt
 
+        update.on_front = lambda points: None  # type: ignore[attr-defined]
         yield update
 
     return progress
