@@ -87,7 +87,7 @@ def test_runs_of_one_network_become_missions(
          "--method paper"),
         (["export", early, "--format", "c", "--mission", late, "--out", out], "--switchable"),
         (["export", early, "--switchable"], "--format c"),
-        (["export", early, "--format", "c", "--int8"], "--format onnx"),
+        (["export", early, "--format", "c", "--int8", "--switchable"], "--format onnx"),
         (["export", early, "--format", "c", "--max-loss", "2"], "--format c with --max-loss"),
         (["export", early, "--prefix", "net"], "need --format c"),
         (["export", early, "--format", "c", "--prefix", "if"], "--prefix"),

@@ -15,14 +15,14 @@ import torch
 import distillnet as dn
 from commands import run_command
 from distillnet.cut.times import CHAINS, read_times
-from distillnet.deploy import Deployable, distilled_network, original_network, timings, write_onnx
+from distillnet.deploy import Deployable, distilled_network, original_network, write_onnx
 from distillnet.deploy.bench import Settings, bench_json, interleave, time_networks
 from distillnet.deploy.c_folder import write_c
 from distillnet.deploy.peak import peak_mb
 from distillnet.deploy.profile import LayerTime, held_back, profile_onnx
 from distillnet.deploy.pt2_file import write_pt2
 from distillnet.deploy.runtimes import available_runtimes, file_format
-from distillnet.deploy.timing_kit import write_kit
+from distillnet.deploy.timings import measuring, write_kit
 from distillnet.errors import InputError
 from untrained_run import SIDE, net_of
 
@@ -185,10 +185,10 @@ def test_every_chain_is_timed_here(runtime: str, monkeypatch: pytest.MonkeyPatch
     def channels(calls: Sequence[Callable[[], Any]], *_: object, **__: object) -> np.ndarray:
         return np.array([[float(np.asarray(call()).shape[-3]) for call in calls]])
 
-    monkeypatch.setattr(timings, "interleave", channels)
-    monkeypatch.setattr(timings, "is_installed", lambda *_: runtime == "onnxruntime")
-    monkeypatch.setattr(timings, "_RUNS", 1)
-    table = timings.measure_times(before + 1)
+    monkeypatch.setattr(measuring, "interleave", channels)
+    monkeypatch.setattr(measuring, "is_installed", lambda *_: runtime == "onnxruntime")
+    monkeypatch.setattr(measuring, "_RUNS", 1)
+    table = measuring.measure_times(before + 1)
     assert table.seconds == {name: chain[-1][1] for name, chain in CHAINS.items()}
     assert table.runtime.startswith(runtime)
     assert torch.get_num_threads() == before

@@ -119,6 +119,23 @@ def test_c_counts_the_same_errors(ruled: Path, told, tmp_path, quick_compiler) -
     assert {**by_c, "runtime": "torch"} == told()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_CC, reason="no C compiler")
+def test_c_in_8_bits_has_a_score_for_the_unknown(
+    ruled: Path, run: Path, told, monkeypatch, capsys, tmp_path, quick_compiler
+) -> None:
+    data, out = str(run.parent / "data"), str(tmp_path / "c")
+    words = ("export", str(ruled), "--format", "c", "--int8", "--with-unknown", "--data", data)
+    run_command(monkeypatch, *words, "--max-loss", "100", "--out", out, "--json")
+    exported = json.loads(capsys.readouterr().out)
+    assert exported["classes"] == list(NAMES)
+    assert "--with-unknown" in (tmp_path / "c" / "model.c").read_text().splitlines()[0]
+    by_c = told("--runtime", "c", "--file", out, "--trust")["unknown"]
+    want = told()["unknown"]
+    assert by_c.keys() == want.keys()
+    assert exported["different_decisions"] <= exported["compared_on"] / 4
+
+
 def test_the_closed_set_is_measured_on_such_files_too(
     ruled: Path, run: Path, monkeypatch, tmp_path, capsys
 ) -> None:

@@ -1,5 +1,6 @@
 """In 8 bits the C says what the reference says, bit by bit, and both say nearly what torch says."""
 
+import ctypes
 from fractions import Fraction
 from math import floor
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from architectures import ARCHITECTURES, SIDE, captured
 from compiling import names
@@ -21,12 +23,14 @@ from distillnet.engine.int8 import (
     write_int8_folder,
 )
 from distillnet.engine.int8.fixed import Scale, byte_of, in_high_word, shifted
-from distillnet.errors import UnsupportedError
+from distillnet.errors import InputError, UnsupportedError
 from distillnet.graph import Graph
+from distillnet.images.preprocessing import Preprocessing, preprocess
 from plans import random_plan, scores
 from targets import STRICT, run_test_vector, tool, vector_flags
 
 REFUSED = {"layer_norm", "group_norm", "channel_conv", "channel_max"}
+ALIGNMENT = 4  # NET_ERROR_ALIGNMENT of model.h
 SAID = ("depthwise", "residual through concat", "grouped", "local response norm", "padding")
 
 
@@ -52,12 +56,15 @@ def partial(name: str) -> Graph:
     return less.to(torch.float32)
 
 
-def written(network: Quantised, mission: MissionBits, folder: Path) -> Path:
+def written(
+    network: Quantised, mission: MissionBits, folder: Path, how: Preprocessing | None = None
+) -> Path:
     image = noise_image((3, SIDE, SIDE), 1.5)
     wanted = reference_scores(network, image[None], mission.keep)[0]
     folder.mkdir()
     write_int8_folder(
         network, [mission], {"only": wanted}, folder, "net", banner="b", scale=1.5,
+        preprocessing=how,
     )  # fmt: skip
     return folder
 
@@ -112,6 +119,44 @@ def test_other_targets_say_the_same(name: str, target: str, tmp_path: Path) -> N
         compiler = ["aarch64-linux-gnu-gcc", "-O2", "-static", arch]
         said = run_test_vector(folder, compiler, ["qemu-aarch64"])
     assert said.count("PASS") == 1
+
+
+def test_damaged_and_misplaced_weights_are_told(tmp_path: Path) -> None:
+    network, mission = in_8_bits(partial("padding"), 16)
+    folder = written(network, mission, tmp_path / "c")
+    native = build_native(folder, "net", (3, SIDE, SIDE), flags=("-O1",), weights_type="u1")
+    bound = native.mission("only")
+    bound.weights += 1
+    assert native.check(ctypes.addressof(bound)) == ALIGNMENT
+    weights = bytearray((folder / "weights.bin").read_bytes())
+    weights[-1] ^= 1
+    (folder / "weights.bin").write_bytes(weights)
+    out = tmp_path / "again.so"
+    again = build_native(folder, "net", (3, SIDE, SIDE), out, flags=("-O1",), weights_type="u1")
+    with pytest.raises(InputError, match="damaged"):
+        again.mission("only")
+
+
+def test_pictures_become_the_input_beside_the_network(tmp_path: Path) -> None:
+    network, mission = in_8_bits(partial("padding"), 16)
+    how = Preprocessing((SIDE, SIDE), (0.5,) * 3, (0.25,) * 3)
+    folder = written(network, mission, tmp_path / "c", how)
+    assert "net_preprocess(" in (folder / "model.h").read_text()
+    assert run_test_vector(folder, ["cc", "-O1"]).count("PASS") == 1
+    native = build_native(folder, "net", (3, SIDE, SIDE), flags=("-O1",), weights_type="u1")
+    x = np.zeros((1, 3, SIDE, SIDE), np.float32)
+    rgb = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    need = native.library.net_preprocess_bytes
+    need.restype = ctypes.c_size_t
+    work = np.empty(need(40, 30), np.uint8)
+    call = native.library.net_preprocess
+    call.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_size_t,
+                     ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)  # fmt: skip
+    status = call(rgb.ctypes.data, 40, 30, 120, work.ctypes.data, work.nbytes, x.ctypes.data)
+    assert status == 0
+    assert np.array_equal(x[0], preprocess(Image.fromarray(rgb), how).numpy())
+    got = native.scores(native.mission("only"), x)
+    assert np.array_equal(got, reference_scores(network, x, mission.keep))
 
 
 def test_rounding_is_half_up_of_the_exact_product() -> None:

@@ -257,14 +257,13 @@ def _search_paper(
     known: Findings, pictures: Pictures, options: Options, on_progress: Progress
 ) -> Found:
     own = pictures.sized(pictures.own_size)
+    graph, channels = own.graph, own.channels
     if options.score_name == "sensitivity":
-        evidence = measure_evidence(
-            own.graph, own.channels, known.mission, own.x_statistics, options.seed
-        )
+        evidence = measure_evidence(graph, channels, known.mission, own.x_statistics, options.seed)
         known = replace(known, gradients=evidence.gradients)
     return search_paper(
-        own.graph,
-        own.channels,
+        graph,
+        channels,
         SCORES[options.score_name](known),
         known.mission,
         own.x_search,

@@ -209,7 +209,7 @@ def timings_command(
     """Measure how long layers take on this machine, so that distill makes networks fast here."""
     if kit is not None:
         check_writable(kit, KIT)
-        from distillnet.deploy.timing_kit import write_kit
+        from distillnet.deploy.timings import write_kit
 
         with new_folder(kit, KIT) as folder:
             write_kit(folder)

@@ -38,7 +38,6 @@ __all__ = [
     "calibrate",
     "export_int8_c",
     "prepare",
-    "write_int8_c",
     "write_network",
 ]
 
@@ -122,14 +121,6 @@ def write_network(
     )  # fmt: skip
     write_about(folder, prefix, [mission], of, "int8")
     return program
-
-
-def write_int8_c(network: Deployable, folder: Path, prefix: str = "model") -> None:
-    """Write one network, whole, for its time only: calibrated on noise, it decides nothing well."""
-    prepared = prepare(network, "timed")
-    x = torch.randn(1, *network.shape, generator=torch.Generator().manual_seed(0))
-    quantised, mission = prepared.quantised(find_ranges(prepared.graph, x)["MinMax"], 16)
-    write_network(quantised, mission, network, folder, prefix)
 
 
 def export_int8_c(

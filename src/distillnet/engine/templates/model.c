@@ -87,7 +87,7 @@ static int checked(const @NAME@_mission *mission, const void *arena, size_t aren
     return @UPPER@_OK;
 }
 
-static void run_mission(const @NAME@_mission *mission, void *arena, const float *in, float *out)
+static void give_scores(const @NAME@_mission *mission, void *arena, const float *in, float *out)
 {
     @ELEMENT@ *const elements = arena;
     run_all(mission->layers, mission->weights, elements, in);
@@ -103,7 +103,7 @@ int @NAME@_run_in(const @NAME@_mission *mission, void *arena, size_t arena_bytes
         return @UPPER@_ERROR_NULL;
     const int status = checked(mission, arena, arena_bytes, in, out);
     if (status == @UPPER@_OK)
-        run_mission(mission, arena, in, out);
+        give_scores(mission, arena, in, out);
     return status;
 }
 

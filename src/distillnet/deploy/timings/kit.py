@@ -10,7 +10,7 @@ from torch import nn
 from distillnet.cut.times import CHAINS, FORMAT, KIT_MARKER, SIDE
 from distillnet.deploy.c_folder import write_c
 from distillnet.deploy.networks import Deployable
-from distillnet.deploy.timings import chain_module, onnx_chain
+from distillnet.deploy.timings.measuring import chain_module, onnx_chain
 from distillnet.images.preprocessing import Preprocessing
 
 __all__ = ["write_kit"]
