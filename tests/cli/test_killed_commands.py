@@ -42,12 +42,7 @@ class _Command:
 
 COMMANDS = {
     "distill": _Command(DISTILL, "run", RUN, ("job.distill.distill", "job.runs.write_run")),
-    "collect": _Command(
-        COLLECT,
-        "atlas",
-        ATLAS,
-        ("graph.capture.capture_model", "job.distill.measure_statistics"),
-    ),
+    "collect": _Command(COLLECT, "atlas", ATLAS, ("missions.collecting.collect_model",)),
     "demo": _Command(
         ("demo", "--out", "demo"), "demo", DEMO, ("cli.main.print_run", "job.demo.run_demo")
     ),
