@@ -272,7 +272,7 @@ def _print_metrics(values: dict[str, Any]) -> None:
         2,
     )
     print_line(
-        f"The peak is a float32 matrix product's. Energy is estimated for a chip, not for this "
+        f"The peak is a float32 convolution's. Energy is estimated for a chip, not for this "
         f"machine: {values['energy']['assumptions']}; {100 * values['energy']['hit_rate']:g} % of "
         "the operands in the cache (Eq. 11). Measured: the processor's own counter (RAPL), with "
         "all else that runs."
