@@ -15,7 +15,14 @@ import torch
 import distillnet as dn
 from commands import run_command
 from distillnet.cut.times import CHAINS, read_times
-from distillnet.deploy import Deployable, distilled_network, original_network, write_onnx
+from distillnet.deploy import (
+    Deployable,
+    bench,
+    distilled_network,
+    original_network,
+    original_networks,
+    write_onnx,
+)
 from distillnet.deploy.bench import Settings, bench_json, interleave, time_networks
 from distillnet.deploy.c_folder import write_c
 from distillnet.deploy.peak import peak_mb
@@ -97,6 +104,26 @@ def test_networks_run_in_turns_and_are_compared_pair_by_pair(run: Path, tmp_path
     timing = time_networks(networks, ["torch"], tmp_path, settings)
     assert [entry.network for entry in timing.entries] == ["original", "distilled"]
     json.dumps(bench_json(timing, 2.0, settings), allow_nan=False)
+
+
+def test_a_plain_export_that_does_not_run_is_said(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = dn.open_run(run)
+    plain, original, _ = original_networks(opened, net_of(run))
+    real = bench.written_for
+
+    def written(network: Deployable, *others: object) -> Path:
+        if network is plain:
+            raise RuntimeError("no such operator")
+        return real(network, *others)
+
+    monkeypatch.setattr(bench, "written_for", written)
+    networks = (plain, original, distilled_network(opened))
+    timing = time_networks(networks, ["torch"], tmp_path, Settings(1, 1, 0.0, 2))
+    assert timing.left_out == {"torch": "RuntimeError: no such operator"}
+    assert [entry.written_by for entry in timing.entries] == ["distillnet", "distillnet"]
+    assert set(timing.time_ratio) == {"torch"}
 
 
 def test_measuring_takes_about_as_long_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -261,10 +261,13 @@ def print_result(result: Mapping[str, Any]) -> None:
     print_table(f"{result['model']} for {names}", ["", "original", "distilled", ""], rows)
     low, high = result["loss_ci95_pp"]
     n = result["n_images"]["val"]
-    lines = [
-        f"Loss {result['loss_pp']:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}) on {n} "
-        f"images that nothing else was made of; worst class {result['worst_class_loss_pp']:+.2f}."
-    ]
+    lines = []
+    if n:
+        lines.append(
+            f"Loss {result['loss_pp']:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}) on "
+            f"{n} images that nothing else was made of; worst class "
+            f"{result['worst_class_loss_pp']:+.2f}."
+        )
     expected, (least, most) = result["expected_loss_pp"], result["expected_ci95_pp"]
     lines.append(
         f"The search had expected {expected:+.2f} (95 % interval {least:+.2f} to {most:+.2f}); "
@@ -278,7 +281,7 @@ def print_result(result: Mapping[str, Any]) -> None:
             "other classes' outputs."
         )
     budget = allowed_loss_pp(result)
-    if low <= budget < high:
+    if n and low <= budget < high:
         lines.append(
             f"{n} images are too few to tell whether the loss is within {budget:g} points."
             + _enough_images(n, low, high, budget)

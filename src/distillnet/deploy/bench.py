@@ -9,7 +9,7 @@ runtime computes in float32, whatever it would choose by itself.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from distillnet.playbook.meters import joules_per_call, open_counter
 
 __all__ = ["Entry", "Settings", "Timing", "bench_json", "interleave", "time_networks",
            "written_for"]  # fmt: skip
+
+_REASON = 300  # characters of why a network cannot be timed
 
 Progress = Callable[[str, int, int], None]
 
@@ -73,11 +75,13 @@ class Entry:
 class Timing:
     """Of all runtimes; ``time_ratio`` is the median of the paired ratios at batch 1.
 
-    Of the original as a plain export writes it, where it does, over the distilled network.
+    Of the original as a plain export writes it over the distilled network; by runtime,
+    ``left_out`` says why there is none, and the ratio is of the original as distillnet writes it.
     """
 
     entries: tuple[Entry, ...]
     time_ratio: dict[str, float]
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def interleave(
@@ -137,6 +141,7 @@ def time_networks(
     """
     entries: list[Entry] = []
     ratios: dict[str, float] = {}
+    left_out: dict[str, str] = {}
     batches = tuple(dict.fromkeys((1, settings.batch)))
     seconds = settings.seconds / (len(runtimes) * len(batches))
     done, counter = 0, open_counter()
@@ -144,14 +149,17 @@ def time_networks(
         format_ = file_format(runtime, settings.threads)
         contenders, paths, runs = [], [], []
         for network in networks:
+            if format_ == "c" and network.written_by == PLAIN:
+                continue  # only distillnet writes C
             try:
                 path = written_for(network, format_, folder)
                 run = open_runtime(runtime, path, settings.threads)
                 run(_noise((1, *network.shape)))
-            except Exception:
+            except Exception as error:  # exporters and runtimes raise whatever they like
                 if network.written_by != PLAIN:
                     raise
-                continue  # what the user has cannot be exported so; ours can
+                left_out[runtime] = f"{type(error).__name__}: {str(error).strip()[:_REASON]}"
+                continue
             contenders.append(network)
             paths.append(path)
             runs.append(run)
@@ -175,7 +183,7 @@ def time_networks(
                 ratios[runtime] = float(np.median(times[:, 0] / times[:, -1]))
             done += 1
             on_progress("bench", done, len(runtimes) * len(batches))
-    return Timing(tuple(entries), ratios)
+    return Timing(tuple(entries), ratios, left_out)
 
 
 def _noise(shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -193,6 +201,7 @@ def bench_json(
         "machine": machine(),
         "entries": [asdict(entry) for entry in timing.entries],
         "time_ratio": timing.time_ratio,
+        "left_out": timing.left_out,
         "mac_ratio": mac_ratio,
         "realised": {name: ratio / mac_ratio for name, ratio in timing.time_ratio.items()},
     }

@@ -149,6 +149,11 @@ def bench_command(
     with progress() as on_progress, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         timing = time_networks(networks, runtimes, folder, settings, on_progress)
+        for runtime_name, why in timing.left_out.items():
+            warn(
+                f"{runtime_name} does not run a plain export of the original ({why}); its ratio is "
+                "of the original as distillnet writes it."
+            )
         values = bench_json(timing, mac_ratio, settings, printable(run.resolve().name))
         macs = {"original": "baseline", "distilled": "distilled"}
         macs_of = {name: int(opened.result[part]["macs"]) for name, part in macs.items()}

@@ -94,7 +94,7 @@ def activity(
         for i, report in enumerate(reports)
     ]
     if not places:
-        why = "this network was taken from another run's front, which notes no layers of it"
+        why = "this run was made from an atlas or another run's front, which notes no layers of it"
         return None, (Absent("Neuroactivity", why, ""),)
     values = {
         "places": places,
