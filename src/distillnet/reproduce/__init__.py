@@ -3,6 +3,7 @@
 from distillnet.reproduce.jobs import Asked, Job, jobs_of
 from distillnet.reproduce.measuring import Row, measure, networks_at_hand, read_rows, write_rows
 from distillnet.reproduce.paper import TABLES
+from distillnet.reproduce.running import reproduce_table
 from distillnet.reproduce.tables import Line, lines_of
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "measure",
     "networks_at_hand",
     "read_rows",
+    "reproduce_table",
     "write_rows",
 ]

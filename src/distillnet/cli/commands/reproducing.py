@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from enum import StrEnum
@@ -16,7 +15,6 @@ from distillnet.cli.commands.baselining import baselines_command
 from distillnet.cli.groups import BUDGET, IMAGES, NETWORK, OUTPUT, SEARCH, SELDOM, GroupedCommand
 from distillnet.cli.options import JsonOpt, Method, SeedOpt
 from distillnet.cli.output import print_json, print_line, print_table, progress
-from distillnet.errors import InputError
 
 __all__ = ["reproduce"]
 
@@ -121,46 +119,19 @@ def _measure_table(
     check_folder(data, "--data", "a folder with the images and weights that the table needs")
     folder = out or Path("reproduced") / table.value
     check_apart(folder, [data])
-    from distillnet.reproduce import (
-        Asked,
-        jobs_of,
-        lines_of,
-        measure,
-        networks_at_hand,
-        read_rows,
-        write_rows,
-    )
+    from distillnet.reproduce import Asked, reproduce_table
 
     asked = Asked(table.value, method.value, max_loss, repeat=repeat, seed=seed)
     asked = replace(
         asked,
         removed=tuple(removed or asked.removed),
         networks=tuple(n.value for n in network or NetworkName),
+        sizes=tuple(size or asked.sizes),
     )
-    if strange := sorted(set(size or ()) - set(asked.sizes)):
-        raise InputError(f"found --size {strange[0]}, expected 5, 10 or 15, as the paper has them")
-    asked = replace(asked, sizes=tuple(size or asked.sizes))
-    jobs = jobs_of(asked, _class_folders(data) if table is TableName.table2 else ())
-    if not jobs:
-        raise InputError(f"{data}/imagenette has too few classes; expected at least 5")
-    folder.mkdir(parents=True, exist_ok=True)
     with progress() as on_progress:
-        models = networks_at_hand(jobs, data, folder, epochs=epochs, on_progress=on_progress)
-        rows = read_rows(folder / "rows.jsonl")
-        known = {(row.job, row.weights_sha256): row for row in rows}
-        for i, job in enumerate(jobs):
-            model = models[job.network]
-            if (job, model.weights_sha256) not in known:
-                row = measure(job, model, data, on_progress)
-                known[job, model.weights_sha256] = row
-                rows.append(row)
-                write_rows(rows, folder / "rows.jsonl")
-            on_progress(table.value, i + 1, len(jobs))
-    lines = lines_of([known[job, models[job.network].weights_sha256] for job in jobs])
+        lines = reproduce_table(asked, data, folder, epochs=epochs, on_progress=on_progress)
     values = {"table": table.value, "method": method.value, "max_loss_pp": max_loss,
               "rows": [asdict(line) for line in lines], "out": str(folder)}  # fmt: skip
-    text = json.dumps(values, indent=1, allow_nan=False) + "\n"
-    (folder / "table.json").write_text(text, encoding="utf-8")
     if as_json:
         print_json(values)
     else:
@@ -179,13 +150,6 @@ def _command(table: TableName) -> Callable[..., None]:
     hints = _measure_table.__annotations__
     command.__annotations__ = {name: hint for name, hint in hints.items() if name != "table"}
     return command
-
-
-def _class_folders(data: Path) -> list[str]:
-    parts = [p for p in (data / "imagenette" / "train", data / "imagenette") if p.is_dir()]
-    if not parts:
-        raise InputError(f"{data} has no imagenette/; expected a folder of a folder for each class")
-    return sorted(path.name for path in parts[0].iterdir() if path.is_dir())
 
 
 def _print(values: dict[str, Any]) -> None:
