@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillnet.engine.literals import c_array, c_comment, c_float, c_text
-from distillnet.engine.spans import ActiveStrip, bit_words, strips_of_step
+from distillnet.engine.spans import ActiveStrip, bit_words, strip_rows, strips_of_step
 from distillnet.engine.steps import Place, Program, Step
 
 __all__ = [
     "MissionBits",
     "Tables",
     "fill_template",
+    "kernels_source",
     "mission_source",
     "model_source",
-    "strip_rows",
+    "steps_source",
 ]
 
 # Kernels by file, in the order in which they are written; a file is left out where none is used.
@@ -78,21 +79,34 @@ def fill_template(name: str, values: Mapping[str, object]) -> str:
     return re.sub(r"@([A-Z_]+)@", lambda m: str(values[m[1]]), text)
 
 
-def _kernels(program: Program) -> str:
+def kernels_source(program: Program, room: str, by_file: Mapping[str, set[str] | None]) -> str:
+    """The kernels that a programme needs, of the files in a room's folder ``kernels``."""
     used = {step.kernel for step in program.steps}
-    folder = files("distillnet.engine").joinpath("kernels")
+    folder = files(room).joinpath("kernels")
     return "\n".join(
         folder.joinpath(name).read_text(encoding="utf-8")
-        for name, kernels in _FILES.items()
+        for name, kernels in by_file.items()
         if kernels is None or kernels & used
     )
 
 
 class Tables:
-    """C initialisers of a program's steps."""
+    """C initialisers of a program's steps.
+
+    Attributes:
+        weighted: kernels that read weights.
+        guards: by kernel, what its call stands behind.
+    """
+
+    weighted: Collection[str] = _WEIGHTED
+    guards: Mapping[str, str] = {}
 
     def __init__(self, program: Program) -> None:
         self.program = program
+
+    def more(self, step: Step, label: str) -> list[str]:
+        """Tables of a step beside its places."""
+        return []
 
     def at(self, place: Place) -> int:
         buffer = self.program.buffers[place.buffer]
@@ -238,39 +252,16 @@ class Tables:
         raise AssertionError(step.kernel)
 
 
-def strip_rows(active: Sequence[ActiveStrip], size: int) -> tuple[list[str], list[str], list[int]]:
-    """Rows of a layer's strips, of its spans, and the words of its bits; ``size`` places in all."""
-    strips: list[str] = []
-    spans: list[str] = []
-    bits: list[int] = []
-    for part in active:
-        s = part.strip
-        first, count, words = -1, 0, -1
-        if part.spans is not None:
-            first, count = len(spans), len(part.spans)
-            spans += [f"{{{p.y}, {p.x0}, {p.x1}}}" for p in part.spans]
-            if part.bits is not None:
-                words = len(bits)
-                bits += part.bits.tolist()
-        strips.append(
-            f"{{{s.weights}, {s.source}, {s.channels.start}, {len(s.channels)}, "
-            f"{part.places(size)}, {first}, {count}, "
-            f"{words}}}"
-        )
-    return strips, spans, bits
-
-
-def model_source(program: Program, common: Mapping[str, object]) -> dict[str, str]:
-    """``model.h`` and ``model.c``; ``common`` has what all templates share."""
+def steps_source(program: Program, writer: Tables) -> tuple[str, str]:
+    """The tables of a programme's steps, and the calls that carry them out in turn."""
     tables, calls = [], []
-    writer = Tables(program)
     slots = {name: i for i, name in enumerate(program.slots)}
     for i, step in enumerate(program.steps[:-1]):
         kind, numbers = writer.struct(step, str(i))
         for name in ("index", "rows", "columns"):
-            if name not in step.settings:
-                continue
-            tables.append(c_array("uint16_t", f"{name}_{i}", step.settings[name]))
+            if name in step.settings:
+                tables.append(c_array("uint16_t", f"{name}_{i}", step.settings[name]))
+        tables += writer.more(step, str(i))
         tables.append(f"static const {kind} step_{i} = {numbers}; /* {c_comment(step.name)} */\n")
         arguments = [f"&step_{i}"]
         if step.slot is not None:
@@ -284,17 +275,25 @@ def model_source(program: Program, common: Mapping[str, object]) -> dict[str, st
             )
             arguments.append(f"&layer_{i}")
         arguments.append("arena")
-        if step.kernel in _WEIGHTED:
+        if step.kernel in writer.weighted:
             arguments.append("weights")
         if step.kernel == "input":
             arguments.append("in")
-        calls.append(f"    STEP({i}, run_{step.kernel}({', '.join(arguments)}));\n")
+        guard = writer.guards.get(step.kernel, "")
+        calls.append(f"    STEP({i}, {guard}run_{step.kernel}({', '.join(arguments)}));\n")
+    return "".join(tables), "".join(calls)
+
+
+def model_source(program: Program, common: Mapping[str, object]) -> dict[str, str]:
+    """``model.h`` and ``model.c``; ``common`` has what all templates share."""
+    writer = Tables(program)
+    tables, calls = steps_source(program, writer)
     scores = writer.at(program.places[program.output])
     values = dict(common) | {
-        "KERNELS": _kernels(program),
-        "TABLES": "".join(tables),
-        "CALLS": "".join(calls),
-        "N_SLOTS": len(slots),
+        "KERNELS": kernels_source(program, "distillnet.engine", _FILES),
+        "TABLES": tables,
+        "CALLS": calls,
+        "N_SLOTS": len(program.slots),
         "SCORES": scores,
         "ARENA_SHARE": f"{program.arena_floats / program.least_floats:.3f}",
     }

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from distillnet.engine.steps import BLOCK, Program, Step, Strip
 
-__all__ = ["ActiveStrip", "Span", "active_strips", "bit_words", "computed_macs", "strips_of_step"]
+__all__ = [
+    "ActiveStrip",
+    "Span",
+    "active_strips",
+    "bit_words",
+    "computed_macs",
+    "strip_rows",
+    "strips_of_step",
+]
 
 Keep = NDArray[np.bool_]
 _WHOLE = 0xFFFF
@@ -126,3 +134,25 @@ def computed_macs(program: Program, keep: Mapping[str, Keep]) -> int:
             blocks = -(-len(part.strip.channels) // BLOCK)
             total += part.places(size) * blocks * BLOCK * taps
     return total
+
+
+def strip_rows(active: Sequence[ActiveStrip], size: int) -> tuple[list[str], list[str], list[int]]:
+    """Rows of a layer's strips, of its spans, and the words of its bits; ``size`` places in all."""
+    strips: list[str] = []
+    spans: list[str] = []
+    bits: list[int] = []
+    for part in active:
+        s = part.strip
+        first, count, words = -1, 0, -1
+        if part.spans is not None:
+            first, count = len(spans), len(part.spans)
+            spans += [f"{{{p.y}, {p.x0}, {p.x1}}}" for p in part.spans]
+            if part.bits is not None:
+                words = len(bits)
+                bits += part.bits.tolist()
+        strips.append(
+            f"{{{s.weights}, {s.source}, {s.channels.start}, {len(s.channels)}, "
+            f"{part.places(size)}, {first}, {count}, "
+            f"{words}}}"
+        )
+    return strips, spans, bits

@@ -1,13 +1,10 @@
 """C source of a network in whole numbers: kernels as they are, tables and calls generated."""
 
-import math
 from collections.abc import Callable, Mapping
-from importlib.resources import files
 
-from distillnet.engine.emit import Tables, fill_template, strip_rows
+from distillnet.engine.emit import Tables, fill_template, kernels_source, steps_source
 from distillnet.engine.int8.packing import PIXELS, Packed
-from distillnet.engine.literals import c_array, c_comment, c_float
-from distillnet.engine.spans import ActiveStrip
+from distillnet.engine.literals import c_array, c_float
 from distillnet.engine.steps import Program, Step
 
 __all__ = ["source_of"]
@@ -27,9 +24,6 @@ _FILES = {
     "lrn.c": {"lrn"},
     "moving.c": None,
 }
-# Of float images; an image of bytes is in the arena already.
-_CALLS = {"input": "if (in != NULL) "}
-_WEIGHTED = {"conv", "conv_scores", "depthwise", "affine", "activation", "lrn", "copy"}
 
 
 def source_of(
@@ -39,42 +33,13 @@ def source_of(
 
     def source(program: Program, common: Mapping[str, object]) -> dict[str, str]:
         writer = _Writer(packed, program)
-        tables, calls = [], []
-        slots = {name: i for i, name in enumerate(program.slots)}
-        for i, step in enumerate(program.steps[:-1]):
-            kind, numbers = writer.struct(step, str(i))
-            for name in ("index", "rows", "columns"):
-                if name in step.settings:
-                    tables.append(c_array("uint16_t", f"{name}_{i}", step.settings[name]))
-            if step.kernel == "lrn":
-                factors = packed.factors[step.name].tolist()
-                tables.append(c_array("int32_t", f"factors_{i}", factors))
-            shown = c_comment(step.name)
-            tables.append(f"static const {kind} step_{i} = {{{numbers}}}; /* {shown} */\n")
-            arguments = [f"&step_{i}"]
-            if step.slot is not None:
-                arguments.append(f"layers + {slots[step.slot]}")
-            elif step.strips:
-                size = math.prod(program.places[step.writes].shape[1:])
-                rows, _, _ = strip_rows([ActiveStrip(strip) for strip in step.strips], size)
-                tables.append(c_array("strip", f"strips_{i}", rows, 1))
-                tables.append(
-                    f"static const layer layer_{i} = {{strips_{i}, NULL, NULL, {len(rows)}}};\n"
-                )
-                arguments.append(f"&layer_{i}")
-            arguments.append("arena")
-            if step.kernel in _WEIGHTED:
-                arguments.append("weights")
-            if step.kernel == "input":
-                arguments.append("in")
-            call = f"{_CALLS.get(step.kernel, '')}run_{step.kernel}({', '.join(arguments)})"
-            calls.append(f"    STEP({i}, {call});\n")
+        tables, calls = steps_source(program, writer)
         values = dict(common) | {
             "KERNELS": f"#define BLOCK {block} /* output channels in a block of filters */\n"
-            + _kernels(program),
-            "TABLES": "".join(tables),
-            "CALLS": "".join(calls),
-            "N_SLOTS": len(slots),
+            + kernels_source(program, "distillnet.engine.int8", _FILES),
+            "TABLES": tables,
+            "CALLS": calls,
+            "N_SLOTS": len(program.slots),
             "SCORES": writer.at(program.places[program.output]),
         }
         if packed.pixels is not None:
@@ -89,22 +54,24 @@ def source_of(
     return source
 
 
-def _kernels(program: Program) -> str:
-    used = {step.kernel for step in program.steps}
-    folder = files("distillnet.engine.int8").joinpath("kernels")
-    return "\n".join(
-        folder.joinpath(name).read_text(encoding="utf-8")
-        for name, kernels in _FILES.items()
-        if kernels is None or kernels & used
-    )
-
-
 class _Writer(Tables):
     """C initialisers of a program's steps."""
 
+    weighted = frozenset(
+        {"conv", "conv_scores", "depthwise", "affine", "activation", "lrn", "copy"}
+    )
+    guards: Mapping[str, str] = {
+        "input": "if (in != NULL) "
+    }  # else an image of bytes is in the arena
+
     def __init__(self, packed: Packed, program: Program) -> None:
         super().__init__(program)
-        self.places = packed.tables
+        self.places, self.factors = packed.tables, packed.factors
+
+    def more(self, step: Step, label: str) -> list[str]:
+        if step.kernel != "lrn":
+            return []
+        return [c_array("int32_t", f"factors_{label}", self.factors[step.name].tolist())]
 
     def output(self, step: Step) -> str:
         s = step.settings
@@ -124,6 +91,10 @@ class _Writer(Tables):
         return f"{self.tensor(step.reads[0])}, {self.tensor(step.writes)}, {_numbers(*more)}"
 
     def struct(self, step: Step, label: str) -> tuple[str, str]:
+        kind, members = self._members(step, label)
+        return kind, f"{{{members}}}"
+
+    def _members(self, step: Step, label: str) -> tuple[str, str]:
         """The C type of a step's table, and its members."""
         s = step.settings
         match step.kernel:
