@@ -28,8 +28,9 @@ from distillnet.job.options import Options
 from distillnet.missions.files import MissionAtlas, write_class, write_evidence
 from distillnet.missions.gathering import Gathered, Gatherer
 from distillnet.missions.parts import read_part, write_part
-from distillnet.missions.sharing import ALONE, Ranks
+from distillnet.missions.sharing import gather
 from distillnet.models import Model
+from distillnet.models.ranks import ALONE, Ranks
 
 __all__ = ["SAMPLES", "Collection", "Pass", "collect_atlas", "collect_model"]
 
@@ -261,7 +262,7 @@ class _Worker:
         total: Gathered | None = None
         for part in range(self.parts):
             self.number += 1
-            if self.number % self.how.ranks.count != self.how.ranks.index:
+            if self.number % self.how.ranks.count != self.how.ranks.rank:
                 continue
             refs = mine.refs[part :: self.parts]
             if not refs:
@@ -270,7 +271,7 @@ class _Worker:
             self.done += len(refs)
             self.on_progress("collect", self.done, len(self.images))
             total = _joined(total, done, self.how.samples)
-        return self.how.ranks.gather(total, self.graph, self.channels, self.how.samples)
+        return gather(self.how.ranks, total, self.graph, self.channels, self.how.samples)
 
     def _part(self, label: int, part: int, images: ImageSet) -> Gathered:
         path = self.folder / f"{label}-{part}.safetensors"

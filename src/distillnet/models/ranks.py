@@ -1,8 +1,8 @@
-"""Which part of a batch is this process's, where several of them train one network.
+"""Which part of the work is this process's, where several train one network or share a pass.
 
-torchrun starts the processes. Each draws the same random numbers for the whole batch and works on
-its own rows of it, so that together they do what one process does: the same crops, the same dropout
-and, but for rounding, the same sums.
+torchrun starts the processes; they talk over gloo, whatever device computes. In a training each
+draws the same random numbers for the whole batch and works on its own rows of it. Together they do
+what one process does: the same crops, the same dropout and, but for rounding, the same sums.
 """
 
 import os
@@ -20,10 +20,11 @@ __all__ = ["ALONE", "Ranks", "SharedDropout", "joined_ranks"]
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's number among ``count`` of them."""
+    """This process's number among ``count`` of them, and among this machine's."""
 
     rank: int
     count: int
+    local: int = 0
 
     @property
     def first(self) -> bool:
@@ -52,6 +53,14 @@ class Ranks:
         dist.all_reduce(tensor)
         return tensor.item()
 
+    def tell(self, number: int) -> int:
+        """The first process's number, in all of them; each waits for it."""
+        if self.count == 1:
+            return number
+        told = torch.tensor([number])
+        dist.broadcast(told, 0)
+        return int(told)
+
 
 ALONE = Ranks(0, 1)
 
@@ -69,7 +78,8 @@ def joined_ranks() -> Iterator[Ranks]:
         return
     dist.init_process_group("gloo")
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        yield Ranks(dist.get_rank(), dist.get_world_size(), local)
     finally:
         dist.destroy_process_group()
 

@@ -106,7 +106,7 @@ def collect_command(
     known = None if table is None else _find(classes, data, table, max_pixels)
     from distillnet.job.layout import file_of, relative_sources
     from distillnet.missions.collecting import Pass, collect_model
-    from distillnet.missions.sharing import joined_ranks
+    from distillnet.models.ranks import joined_ranks
 
     with joined_ranks() as ranks:
         how = Pass(samples, min_images, resume, ranks)
