@@ -91,6 +91,19 @@ def test_what_lies_elsewhere_is_not_named(tmp_path: Path, monkeypatch: pytest.Mo
     }  # fmt: skip
 
 
+def test_a_link_beside_the_run_is_found_again_by_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distillnet.job.runs import relative_sources
+
+    monkeypatch.setenv("HOME", str(tmp_path / "users" / "me"))
+    home = tmp_path / "users" / "me" / "work"
+    (home / "run").mkdir(parents=True)
+    (home / "weights.bin").symlink_to("/models/weights.bin")
+    kept = relative_sources({"weights": home / "weights.bin"}, home / "run")
+    assert kept == {"weights": "../weights.bin"}
+
+
 def test_telemetry_is_off_before_a_session_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = pytest.importorskip("onnxruntime")
     told = []

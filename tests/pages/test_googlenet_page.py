@@ -38,7 +38,7 @@ def run(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_it_shows_all_of_a_real_network_and_is_small(run: Path, browser: Any) -> None:
     path, absent = write_report(run, with_images=True)
-    assert [one.title for one in absent] == ["Latency by runtime"]
+    assert [one.title for one in absent] == ["Latency by runtime"], absent
     assert path.stat().st_size < AT_MOST
     result = open_run(run).result
     for size in (DESKTOP, PHONE):

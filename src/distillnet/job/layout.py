@@ -51,7 +51,7 @@ def relative_sources(sources: Mapping[str, Any], directory: Path) -> dict[str, s
     tells = {Path(run.anchor), Path("~").expanduser().parent}
     kept: dict[str, str | None] = dict.fromkeys(sources)
     for name, source in sources.items():
-        path = Path(source).resolve() if source else None
+        path = _as_named(source) if source else None
         if path and path.is_relative_to(run):
             kept[name] = path.relative_to(run).as_posix()
         elif path:
@@ -60,6 +60,12 @@ def relative_sources(sources: Mapping[str, Any], directory: Path) -> dict[str, s
             if shared not in tells:
                 kept[name] = Path(os.path.relpath(path, place)).as_posix()
     return {name: _nameable(path) for name, path in kept.items()}
+
+
+def _as_named(source: str | Path) -> Path:
+    """Where a source is, a link by its own name: what it points to may be anywhere."""
+    path = Path(source)
+    return path.parent.resolve() / path.name if path.is_symlink() else path.resolve()
 
 
 def _nameable(path: str | None) -> str | None:
