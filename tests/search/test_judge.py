@@ -1,5 +1,7 @@
 """Who judges what, what is counted, and when a loss is within a budget."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -170,3 +172,23 @@ def test_what_may_mislead_makes_less_certain() -> None:
 def test_losses_are_raised_and_gains_are_not() -> None:
     assert estimate(_verdict(1.0, 0.2, 2.0).raised(0.5)).loss_pp == 1.5
     assert estimate(_verdict(-1.0, 0.2, -2.0).raised(0.5)).loss_pp == -1.0
+
+
+@pytest.mark.parametrize(
+    ("wrong_pp", "met"),
+    [
+        (0.0, False),  # what seems to be gained is chance, and so much chance may hide a loss
+        (1.0, False),
+        (9.0, True),  # of nine points that are wrong, two may well be gained
+    ],
+)
+def test_a_gain_counts_where_there_is_something_to_gain(wrong_pp: float, *, met: bool) -> None:
+    seems_better = replace(_verdict(-2.1, 2.7, 0.0), original_wrong_pp=wrong_pp)
+    assert is_within(Budget(1.0, max_class_loss_pp=30.0), seems_better) is met
+
+
+def test_the_judge_knows_what_the_original_gets_wrong() -> None:
+    labels_n = torch.tensor([0, 0, 1, 1, 0])
+    scores_nk = torch.eye(4)[torch.tensor([0, 0, 0, 1, 1])] * 5  # the third and the last are wrong
+    judge = Judge(scores_nk, labels_n, type(MISSION)((0, 1), ("a", "b")))
+    assert judge.verdict(scores_nk).original_wrong_pp == pytest.approx(40.0)

@@ -165,7 +165,12 @@ class ResultDocument(Document, frozen=True):
     seconds: dict[Text, float]
     peak_rss_mb: float | None
     search: document_of(  # type: ignore[valid-type]
-        Verdict, _check_verdict, worst_class_loss_pp=float, seen=bool, budget_met=bool
+        Verdict,
+        _check_verdict,
+        later=("original_wrong_pp",),
+        worst_class_loss_pp=float,
+        seen=bool,
+        budget_met=bool,
     )
     # A threshold that removes nothing, and a layer of which nothing is left, are infinite: null.
     layers: list[

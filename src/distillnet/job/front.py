@@ -126,6 +126,6 @@ def _losses(budget: Budget, result: dict[str, Any]) -> str:
 
 
 def _verdict(search: dict[str, Any]) -> Verdict:
-    known = {field.name: search[field.name] for field in fields(Verdict)}
+    known = {field.name: search[field.name] for field in fields(Verdict) if field.name in search}
     lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
     return Verdict(**known | lists)

@@ -48,8 +48,11 @@ def points_of(
     by_work = all(one.get("work_ratio") for one in (result, *front))
 
     def point(one: Mapping[str, Any], *, own: bool) -> FrontPoint:
-        verdict = Verdict(**{field.name: one["search"][field.name] for field in fields(Verdict)})
-        expected, (low, high) = estimate(verdict), one["loss_ci95_pp"]
+        search = one["search"]
+        known = {
+            field.name: search[field.name] for field in fields(Verdict) if field.name in search
+        }
+        expected, (low, high) = estimate(Verdict(**known)), one["loss_ci95_pp"]
         ratio = one["work_ratio"] if by_work else one["mac_ratio"]
         return FrontPoint(
             1 / ratio, expected.loss_pp, expected.uncertain_pp, one["loss_pp"], low, high, own

@@ -63,6 +63,7 @@ class Verdict:
         class_losses_pp: counted, of the mission's classes in its order.
         estimate_pp: of the loss on other images like these; ``estimate_uncertain_pp``.
         class_estimates_pp: the same by class, pooled.
+        original_wrong_pp: how many of the images the original gets wrong.
     """
 
     loss_pp: float
@@ -76,6 +77,7 @@ class Verdict:
     estimate_pp: float = 0.0
     estimate_uncertain_pp: float = 0.0
     class_estimates_pp: tuple[float, ...] = (0.0,)
+    original_wrong_pp: float = 0.0
 
     @property
     def worst_class_loss_pp(self) -> float:
@@ -159,6 +161,7 @@ class Judge:
             float(mixed.mean()),
             uncertain,
             pooled(mixed, labels_n),
+            float(wrong[0].mean()),
         )
 
     def allows(self, budget: Budget, verdict: Verdict) -> bool:
@@ -224,11 +227,15 @@ def pooled(losses_n: Tensor, labels_n: Tensor) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A loss expected on unseen images, in percentage points, and its standard error."""
+    """A loss expected on unseen images, in percentage points, and its standard error.
+
+    ``original_wrong_pp`` is how many images the original gets wrong.
+    """
 
     loss_pp: float
     uncertain_pp: float
     worst_class_pp: float
+    original_wrong_pp: float = 0.0
 
     @property
     def ci95_pp(self) -> tuple[float, float]:
@@ -240,26 +247,29 @@ class Estimate:
 def estimate(verdict: Verdict) -> Estimate:
     """What a verdict lets expect of images that nobody has seen."""
     worst = max(verdict.class_estimates_pp)
-    return Estimate(verdict.estimate_pp, verdict.estimate_uncertain_pp, worst)
+    return Estimate(
+        verdict.estimate_pp, verdict.estimate_uncertain_pp, worst, verdict.original_wrong_pp
+    )
 
 
 def is_within(budget: Budget, verdict: Verdict) -> bool:
     """Whether the budget holds with the confidence that it asks for, as far as images can tell."""
     expected = estimate(verdict)
     return (
-        _probability(budget, expected.loss_pp, expected.uncertain_pp) >= budget.confidence
+        _probability(budget, expected) >= budget.confidence
         and expected.worst_class_pp <= budget.class_limit_pp + _ROUNDING
     )
 
 
-def _probability(budget: Budget, loss_pp: float, uncertain_pp: float) -> float:
-    """How likely the loss is within the budget, given that not much is gained.
+def _probability(budget: Budget, expected: Estimate) -> float:
+    """How likely the loss is within the budget, given that no more is gained than there is to gain.
 
-    A network that is cut without labels learns nothing new: where few images seem to say that it
-    got better by more than half a budget, the rest of that is chance.
+    A network that is cut without labels learns nothing new. What it gains it gains by chance among
+    the images that the original got wrong, and puts as many others wrong: where few images seem to
+    say that it got better by more than half of those, or than half a budget, the rest is chance.
     """
-    chance = NormalDist(loss_pp, max(uncertain_pp, _ROUNDING))
-    below = chance.cdf(-budget.max_loss_pp / 2)
+    chance = NormalDist(expected.loss_pp, max(expected.uncertain_pp, _ROUNDING))
+    below = chance.cdf(-max(budget.max_loss_pp, expected.original_wrong_pp) / 2)
     if below > 1 - _ROUNDING:  # better for certain
         return 1.0
     return (chance.cdf(budget.max_loss_pp + _ROUNDING) - below) / (1 - below)
@@ -274,7 +284,7 @@ def objection(budget: Budget, verdict: Verdict) -> str:
     if is_within(budget, verdict):
         return ""
     expected = estimate(verdict)
-    if _probability(budget, expected.loss_pp, expected.uncertain_pp) < budget.confidence:
+    if _probability(budget, expected) < budget.confidence:
         return f"a loss of {expected.loss_pp:.1f} +- {expected.uncertain_pp:.1f} points is expected"
     return f"its worst class is expected to lose {expected.worst_class_pp:.1f} points"
 
@@ -295,7 +305,7 @@ def _limit(budget: Budget, expected: Estimate) -> float:
     low, high = budget.max_loss_pp - 4 * expected.uncertain_pp, budget.max_loss_pp
     for _ in range(30):
         middle = (low + high) / 2
-        fits = _probability(budget, middle, expected.uncertain_pp) >= budget.confidence
+        fits = _probability(budget, replace(expected, loss_pp=middle)) >= budget.confidence
         low, high = (middle, high) if fits else (low, middle)
     return low
 
