@@ -26,6 +26,7 @@ def test_a_folder_of_c_says_what_torch_says(run: Path, monkeypatch, capsys, tmp_
     assert told["weight_bytes"] == (run / "c" / "weights.bin").stat().st_size
     promised = {"model.h", "model.c", "weights.bin", "weights.c", "missions", "test_vector.c",
                 "CMakeLists.txt", "Makefile", "README.md", "about.json",
+                "library.properties", "src", "zephyr",
                 "preprocess.c"}  # fmt: skip
     assert {path.name for path in (run / "c").iterdir()} == promised
     source = (run / "c" / "model.c").read_text()

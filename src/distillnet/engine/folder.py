@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from distillnet.engine.emit import MissionBits, fill_template, mission_source, model_source
 from distillnet.engine.literals import c_text
+from distillnet.engine.platforms import platform_files
 from distillnet.engine.preprocess import preprocess_values
 from distillnet.engine.steps import Program
 from distillnet.errors import InputError
@@ -149,7 +150,9 @@ def write_folder(
     common["TABLES"], common["ROWS"] = _expected_tables(missions, expected, prefix)
     for name in ("test_vector.c", "Makefile", "CMakeLists.txt", "README.md"):
         written[name] = fill_template(name, common)
-    (directory / "missions").mkdir()
+    written |= platform_files(["model", *units, "weights"], common)
+    for folder in {(directory / name).parent for name in written} - {directory}:
+        folder.mkdir()
     for name, text in written.items():
         (directory / name).write_text(text, encoding="utf-8")
     (directory / "weights.bin").write_bytes(data.tobytes())
