@@ -95,7 +95,17 @@ def _module(recipe: Recipe, archive: Archive) -> fx.GraphModule:
         for i, result in enumerate(call.results):
             nodes[result] = graph.call_function(operator.getitem, (node, i))
     graph.output(nodes[recipe.output])
-    return fx.GraphModule(root, graph).eval()
+    module = fx.GraphModule(root, graph)
+    for name, tensor in _constants(archive).items():  # PyTorch 2.9 makes all buffers persistent
+        if name not in recipe.parameters.values():
+            path, _, last = name.rpartition(".")
+            module.get_submodule(path).register_buffer(last, tensor, persistent=False)
+    return module.eval()
+
+
+def _constants(archive: Archive) -> dict[str, Tensor]:
+    """Tensors that belong to no state dict."""
+    return {n: t for n, t in archive.constants.items() if n not in archive.weights}
 
 
 def _tensors(recipe: Recipe, archive: Archive) -> nn.Module:
@@ -103,8 +113,7 @@ def _tensors(recipe: Recipe, archive: Archive) -> nn.Module:
     root = nn.Module()
     parameters: dict[int, nn.Parameter] = {}
     trained = set(recipe.parameters.values())
-    constants = {n: archive.constants[n] for n in archive.constants if n not in archive.weights}
-    for name, tensor in [*archive.weights.items(), *constants.items()]:
+    for name, tensor in [*archive.weights.items(), *_constants(archive).items()]:
         *path, last = name.split(".")
         owner = reduce(_child, path, root)
         if name in trained:
