@@ -8,7 +8,11 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["changed", "in_bytes", "in_json", "in_safetensors", "in_text", "in_zip"]
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+__all__ = ["changed", "in_bytes", "in_json", "in_safetensors", "in_tensors", "in_text", "in_zip"]
 
 Mutator = Callable[[bytes, random.Random], bytes]
 
@@ -170,3 +174,55 @@ def in_safetensors(data: bytes, draw: random.Random) -> bytes:
     header = in_json(data[8 : 8 + length], draw)
     said = len(header) if draw.random() < 0.95 else draw.choice(_NUMBERS)
     return struct.pack("<Q", said) + header + data[8 + length :]
+
+
+_FILLS = (float("nan"), float("inf"), -1.0, 0.0, 1e-40, 1e38, 3.4e38, -3e38, 127.0)
+_TYPES = (
+    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.uint8,
+    torch.int64, torch.bool,
+)  # fmt: skip
+
+
+def in_tensors(data: bytes, draw: random.Random) -> bytes:
+    """A safetensors file that is right as such: tensors gone, doubled, renamed, of other shapes,
+    types or values; or damage as of any."""
+    if draw.random() < 0.4:
+        return in_safetensors(data, draw)
+    try:
+        tensors = load(data)
+    except Exception:  # noqa: BLE001 - it was damaged before
+        return in_safetensors(data, draw)
+    for _ in range(draw.choice((1, 1, 2, 4))):
+        if not tensors:
+            break
+        name = draw.choice(list(tensors))
+        kind = draw.randrange(8)
+        if kind == 0:
+            del tensors[name]
+        elif kind == 1:
+            tensors[draw.choice(("x", "", "a/b", name + "#scale", name[:-1]))] = tensors[name]
+        elif kind == 2:
+            other = draw.choice(list(tensors))
+            tensors[name], tensors[other] = tensors[other], tensors[name]
+        else:
+            tensors[name] = _other(tensors[name], draw)
+    return save({name: tensor.clone().contiguous() for name, tensor in tensors.items()})
+
+
+def _other(tensor: Tensor, draw: random.Random) -> Tensor:
+    kind = draw.randrange(6)
+    if kind == 0:
+        return tensor.to(draw.choice(_TYPES))
+    if kind == 1:
+        return tensor[: draw.randrange(len(tensor) + 1)] if tensor.ndim else tensor[None]
+    if kind == 2:
+        return torch.cat([tensor, tensor]) if tensor.ndim else tensor.reshape(1, 1)
+    if kind == 3:
+        return tensor.flatten() if draw.random() < 0.5 else tensor.transpose(0, -1)
+    signed = tensor.dtype not in (torch.bool, torch.uint8)
+    whole = draw.choice((0, 1, 127, *((-128, -1) if signed else ())))
+    fill = torch.tensor(draw.choice(_FILLS) if tensor.is_floating_point() else whole)
+    filled = fill.to(tensor.dtype).expand(tensor.shape)
+    if kind == 4 or not tensor.numel():
+        return filled
+    return torch.where(torch.arange(tensor.numel()).reshape(tensor.shape) == 0, filled, tensor)

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save
 
 import mutate
+from atlases import ATLASES, with_atlases
 from distillnet.classes import parse_mission, read_class_table
 from distillnet.cut.bitmaps import pack, unpack
 from distillnet.deploy.c_folder import _About
@@ -30,12 +31,17 @@ from distillnet.models.weights import read_weights
 from graphs import documents, in_graph, read_graph
 from kinds import Reader
 from packages import PACKAGES
-from results import RESULTS, fuzz_folder
+from results import RESULTS, run_folder
 
 __all__ = ["READERS", "Reader", "allowed", "fuzz_folder"]
 
 allowed = DistillnetError
 _MAX_PIXELS = 2_000_000
+
+
+def fuzz_folder(parent: Path) -> Path:
+    """A folder with results of all kinds, which readers damage and mend."""
+    return with_atlases(run_folder(parent))
 
 
 def _file(name: str, read: Callable[[Path], object], data: bytes, folder: Path) -> object:
@@ -212,6 +218,7 @@ READERS: Mapping[str, Reader] = {
         partial(_file, "about.json", lambda p: read_document(p, _About, "x", format_=1)),
     ),
     **RESULTS,
+    **ATLASES,
     **PACKAGES,
 }  # fmt: skip
 

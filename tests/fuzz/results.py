@@ -22,9 +22,10 @@ from distillnet.search import Budget
 from distillnet.search.store import open_store
 from kinds import Reader
 
-__all__ = ["RESULTS", "fuzz_folder"]
+__all__ = ["HOW", "RESULTS", "empty", "mended", "one_of", "run_command", "run_folder"]
 
 _SIDE = 16
+HOW = ("--input-size", str(_SIDE), "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
 _NET = f"""
 import torch
 from torch import nn
@@ -35,8 +36,8 @@ def net():
 """
 
 
-def fuzz_folder(parent: Path) -> Path:
-    """A folder with a run and an atlas of a tiny network, which readers damage and mend."""
+def run_folder(parent: Path) -> Path:
+    """A folder with a run of a tiny network, and its atlas."""
     folder = parent / "fuzz"
     if folder.exists():
         return folder
@@ -48,13 +49,12 @@ def fuzz_folder(parent: Path) -> Path:
         for i in range(10):
             pixels = draw.integers(0, 256, (_SIDE, _SIDE, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "photos" / c / f"{i}.png")
-    how = ["--input-size", str(_SIDE), "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"]
-    words = [f"{folder / 'net.py'}:net", *how, "--data", str(folder / "photos")]
-    _command("distill", *words, "--classes", "0,1,2", "--out", str(folder / "run"))
+    words = [f"{folder / 'net.py'}:net", *HOW, "--data", str(folder / "photos")]
+    run_command("distill", *words, "--classes", "0,1,2", "--out", str(folder / "run"))
     return folder
 
 
-def _command(*words: str) -> None:
+def run_command(*words: str) -> None:
     from distillnet.cli import main
 
     before, sys.argv = sys.argv, ["distillnet", *words]
@@ -67,20 +67,30 @@ def _command(*words: str) -> None:
         sys.argv = before
 
 
-def _one_of(name: str, folder: Path) -> list[bytes]:
+def one_of(name: str, folder: Path) -> list[bytes]:
     return [(folder / name).read_bytes()]
 
 
-def _mended(
-    where: str, name: str, read: Callable[[Path], object], data: bytes, folder: Path
+def mended(
+    where: str,
+    name: str,
+    read: Callable[[Path], object],
+    data: bytes,
+    folder: Path,
+    *,
+    as_listed: bool = False,
 ) -> object:
-    """Read a result of which one file is another, and listed as if it had always been so."""
+    """Read a result of which one file is another, and listed as if it had always been so.
+
+    Args:
+        as_listed: or not, as a disk that fails leaves it.
+    """
     result = folder / where
     path, manifest = result / name, result / MANIFEST
     before, listed = path.read_bytes(), manifest.read_bytes()
     try:
         path.write_bytes(data)
-        if name != MANIFEST:
+        if name != MANIFEST and not as_listed:
             manifest.write_text(json.dumps(_listed(listed, name, data)))
         return read(result)
     finally:
@@ -101,10 +111,15 @@ def _read_atlas(path: Path) -> None:
         atlas.variance(site, list(atlas.counts))
 
 
+def empty(folder: Path) -> Path:
+    """A folder with nothing in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
 def _take(path: Path) -> None:
-    taken = path.parent / "taken"
-    shutil.rmtree(taken, ignore_errors=True)
-    taken.mkdir()
+    taken = empty(path.parent / "taken")
     take_from_front(open_run(path), Budget(max_loss_pp=100.0), taken)
     open_run(taken)
 
@@ -112,13 +127,13 @@ def _take(path: Path) -> None:
 def _of_run(
     name: str, read: Callable[[Path], object], damage: mutate.Mutator, cost: float
 ) -> Reader:
-    reading = partial(_mended, "run", name, read)
-    return Reader(partial(_one_of, f"run/{name}"), damage, reading, cost)
+    reading = partial(mended, "run", name, read)
+    return Reader(partial(one_of, f"run/{name}"), damage, reading, cost)
 
 
 def _of_atlas(name: str, damage: mutate.Mutator) -> Reader:
-    reading = partial(_mended, "run/atlas", name, _read_atlas)
-    return Reader(partial(_one_of, f"run/atlas/{name}"), damage, reading, 2e-3)
+    reading = partial(mended, "run/atlas", name, _read_atlas)
+    return Reader(partial(one_of, f"run/atlas/{name}"), damage, reading, 2e-3)
 
 
 def _timings(folder: Path) -> list[bytes]:

@@ -218,6 +218,8 @@ class Run:
     def front(self) -> tuple[dict[str, Any], ...]:
         """Figures of the networks for other budgets, the smallest first, as in ``result.json``."""
         found = sorted((self.directory / FRONT).glob("[0-9]*/result.json"))
+        names = [path.relative_to(self.directory).as_posix() for path in found]
+        check_sealed(self.directory, read_manifest(self.directory), names)
         return tuple(read_result(path.parent) for path in found)
 
 

@@ -17,7 +17,6 @@ import torch
 
 from distillnet.atlas import Atlas, image_key, key_digest
 from distillnet.errors import InputError
-from distillnet.files.writing import replace_file
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import Channels, analyse
@@ -27,7 +26,13 @@ from distillnet.job.layout import UNFINISHED
 from distillnet.job.options import Options
 from distillnet.missions.files import MissionAtlas, write_class, write_evidence
 from distillnet.missions.gathering import Gathered, Gatherer
-from distillnet.missions.parts import read_part, write_part
+from distillnet.missions.parts import (
+    INDEX,
+    parts_kept,
+    read_part,
+    write_part,
+    write_parts_index,
+)
 from distillnet.missions.sharing import gather
 from distillnet.models import Model
 from distillnet.models.ranks import ALONE, Ranks
@@ -35,8 +40,6 @@ from distillnet.models.ranks import ALONE, Ranks
 __all__ = ["SAMPLES", "Collection", "Pass", "collect_atlas", "collect_model"]
 
 SAMPLES = 2000  # of each class
-_INDEX = "collect.json"
-_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ class _Worker:
         """Find what is to be resumed, or make room; then all processes go on."""
         if self.how.ranks.first:
             if self.how.resume:
-                self.parts = self._take_up(self._settings())
+                self.parts = parts_kept(self.folder, self._settings())
                 self.has_room = True
             elif self.how.ranks.count > 1:  # alone, with the first part
                 self._make_room()
@@ -205,12 +208,10 @@ class _Worker:
     def _make_room(self) -> None:
         """The folder for parts, with nothing of an earlier pass in it."""
         if self.folder.is_dir():
-            for path in (self.folder / _INDEX, *self.folder.glob("*.safetensors")):
+            for path in (self.folder / INDEX, *self.folder.glob("*.safetensors")):
                 path.unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        index = {"format": _FORMAT, "parts": self.parts, "settings": self._settings()}
-        with replace_file(self.folder / _INDEX) as work:
-            work.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        write_parts_index(self.folder, self.parts, self._settings())
         self.has_room = True
 
     def _settings(self) -> dict[str, Any]:
@@ -232,29 +233,6 @@ class _Worker:
             )
         )
         return known
-
-    def _take_up(self, settings: dict[str, Any]) -> int:
-        """Check that what was kept is of the same pass; into how many parts classes are cut."""
-        path = self.folder / _INDEX
-        try:
-            index = json.loads(path.read_text(encoding="utf-8"))
-            found, parts = dict(index["settings"]), int(index["parts"])
-        except FileNotFoundError as error:
-            raise InputError(
-                f"found no {path}; expected what an interrupted collect left there. Leave out "
-                "--resume to begin"
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} cannot be read ({error}); leave out --resume") from error
-        for name, value in settings.items():
-            if found.get(name) != value:
-                raise InputError(
-                    f"{self.folder} is of other {name} ({str(found.get(name))[:80]} instead of "
-                    f"{str(value)[:80]}); give the same, or leave out --resume"
-                )
-        if not 1 <= parts <= 100_000:
-            raise InputError(f"{path} tells of {parts} parts; leave out --resume")
-        return parts
 
     def class_of(self, label: int) -> Gathered | None:
         """All that the images of a class gave, in the first process; None in others."""

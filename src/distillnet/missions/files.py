@@ -6,6 +6,7 @@ and hashes tell damage.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,6 +38,7 @@ __all__ = [
     "class_file",
     "evidence_file",
     "open_mission_atlas",
+    "side_of",
     "write_class",
     "write_evidence",
 ]
@@ -133,18 +135,13 @@ class MissionAtlas:
             found = read_tensors(path)
         except (OSError, SafetensorError) as error:
             raise InputError(f"{path} cannot be read ({error}); {_REMEDY}") from error
-        n = self.samples[index]
+        n, images = self.samples[index], self.statistics.counts[index]
         for name, values in found.items():
-            fits = len(values) == n if values.ndim else False
-            if name.startswith("need/"):
-                fits = values.ndim == 1 and values.dtype == torch.float32 and len(values) > 0
-            elif name == "images":
-                fits = tuple(values.shape) == (self.statistics.counts[index], _DIGEST)
             finite = not values.is_floating_point() or bool(torch.isfinite(values).all())
-            if not fits or not finite:
+            if not finite or not _fits(name, values, n, images, found):
                 raise InputError(
                     f"{path} holds {values.dtype} {tuple(values.shape)} as {name!r}, which does "
-                    f"not fit {n} samples; {_REMEDY}"
+                    f"not fit {n} samples of {images} images; {_REMEDY}"
                 )
         if missing := {"keys", "images"} - set(found):
             raise InputError(f"{path} has no {sorted(missing)[0]!r}; {_REMEDY}")
@@ -195,6 +192,36 @@ class MissionAtlas:
                 f"{self.directory / file} holds NaN or infinity as {name!r}; {_REMEDY}"
             )
         return values
+
+
+def _fits(
+    name: str, values: Tensor, samples: int, images: int, others: Mapping[str, Tensor]
+) -> bool:
+    """Whether a tensor of a class is of the type and shape that its name tells."""
+    shape, kind = tuple(values.shape), name.partition("/")[0]
+    if name == "keys":
+        return values.dtype == torch.int64 and shape == (samples,)
+    if name == "images":
+        return values.dtype == torch.uint8 and shape == (images, _DIGEST)
+    if kind == "need":
+        return values.dtype == torch.float32 and values.ndim == 1 and side_of(len(values)) > 0
+    if kind not in ("patch", "output", "value"):
+        return False
+    if name.endswith("#scale"):
+        own = name.removesuffix("#scale") in others
+        return own and values.dtype == torch.float32 and shape == (samples,)
+    own = f"{name}#scale" in others
+    return own and values.dtype == torch.int8 and values.ndim == 2 and len(values) == samples
+
+
+def side_of(half: int) -> int:
+    """Of a matrix with so many numbers in its upper half; 0 where there is none.
+
+    >>> side_of(6), side_of(7)
+    (3, 0)
+    """
+    side = (math.isqrt(8 * half + 1) - 1) // 2
+    return side if side * (side + 1) == 2 * half else 0
 
 
 def _names(graph: Graph) -> set[str]:

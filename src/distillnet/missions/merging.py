@@ -10,7 +10,13 @@ from torch import Tensor
 from distillnet.atlas import Moments
 from distillnet.classes import ClassTable
 from distillnet.errors import InputError
-from distillnet.missions.files import MissionAtlas, open_mission_atlas, write_class, write_evidence
+from distillnet.missions.files import (
+    MissionAtlas,
+    open_mission_atlas,
+    side_of,
+    write_class,
+    write_evidence,
+)
 from distillnet.missions.gathering import Gathered
 
 __all__ = ["gathered_of", "merge"]
@@ -38,7 +44,9 @@ def merge(atlases: Sequence[MissionAtlas | str | Path], directory: Path) -> Miss
         _check_apart(index, mine)
         total = gathered_of(mine[0], index)
         for part in mine[1:]:
-            total.add(gathered_of(part, index), first.most_samples)
+            more = gathered_of(part, index)
+            _check_shapes(index, total, more, part.directory)
+            total.add(more, first.most_samples)
         write_class(total, index, directory)
         counts[index], samples[index] = total.moments.n, len(total.keys)
     merged = replace(
@@ -82,11 +90,11 @@ def gathered_of(atlas: MissionAtlas, index: int) -> Gathered:
 
 def _square(half: Tensor) -> Tensor:
     """The symmetric matrix (M, M) float64 of its upper half."""
-    size = int(((8 * len(half) + 1) ** 0.5 - 1) / 2)
+    size = side_of(len(half))
     rows, columns = torch.triu_indices(size, size)
-    upper = torch.zeros(size, size, dtype=torch.float64)
-    upper[rows, columns] = half.double()
-    return upper + upper.T - torch.diag(upper.diagonal())
+    square = torch.zeros(size, size, dtype=torch.float64)
+    square[rows, columns] = square[columns, rows] = half.double()
+    return square
 
 
 def _check_alike(first: MissionAtlas, other: MissionAtlas) -> None:
@@ -105,6 +113,20 @@ def _check_alike(first: MissionAtlas, other: MissionAtlas) -> None:
                 f"({str(b)[:80]} instead of {str(a)[:80]}); atlases of one network, fed alike, can "
                 "be merged"
             )
+
+
+def _check_shapes(index: int, total: Gathered, more: Gathered, directory: Path) -> None:
+    """Raise InputError where an atlas holds other layers of a class than those before it."""
+    expected, found = (
+        {name: tuple(t.shape[1:]) for name, t in (*g.rows.items(), *g.needs.items())}
+        for g in (total, more)
+    )
+    if found != expected:
+        other = sorted(dict(expected.items() ^ found.items()))[0]
+        raise InputError(
+            f"{directory} holds {found.get(other, 'nothing')} as {other!r} of class {index}; the "
+            f"atlases before it {expected.get(other, 'nothing')}. Collect it again"
+        )
 
 
 def _check_apart(index: int, parts: Sequence[MissionAtlas]) -> None:

@@ -1,22 +1,82 @@
 """What some images of a class gave, as tensors in a file: kept until the class is whole.
 
-Sums are float64, so that parts add up to what all images together give, to rounding.
+Sums are float64, so that parts add up to what all images together give, to rounding. A part that
+was damaged, or does not fit the network, is none: its images are looked at again.
 """
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from safetensors import SafetensorError
 from torch import Tensor
 
 from distillnet.atlas import Moments
+from distillnet.errors import InputError
+from distillnet.files.documents import Document, read_document
 from distillnet.files.tensors import read_tensors, write_tensors
 from distillnet.files.writing import replace_file
 from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
-from distillnet.missions.gathering import Gathered
+from distillnet.missions.gathering import PER_IMAGE, Gathered, Gatherer
 
-__all__ = ["gathered_from", "read_part", "tensors_of", "write_part"]
+__all__ = [
+    "DIGEST",
+    "INDEX",
+    "digest_of",
+    "gathered_from",
+    "parts_kept",
+    "read_part",
+    "tensors_of",
+    "write_part",
+    "write_parts_index",
+]
+
+INDEX = "collect.json"
+_FORMAT = 1
+_REMEDY = "leave out --resume to begin"
+DIGEST = "digest"  # of all else in the file
+
+
+class _Index(Document, frozen=True):
+    """Into how many parts classes are cut, and what all of them depend on."""
+
+    format: int
+    parts: Annotated[int, Meta(ge=1, le=100_000)]
+    settings: dict[str, Any]
+
+
+def write_parts_index(folder: Path, parts: int, settings: Mapping[str, Any]) -> None:
+    """Write what the parts in a folder are of."""
+    index = {"format": _FORMAT, "parts": parts, "settings": settings}
+    with replace_file(folder / INDEX) as work:
+        work.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def parts_kept(folder: Path, settings: Mapping[str, Any]) -> int:
+    """Into how many parts an interrupted pass of these settings has cut classes.
+
+    Raises:
+        InputError: none was interrupted here, or one of other settings.
+    """
+    path = folder / INDEX
+    if not path.exists():
+        raise InputError(
+            f"found no {path}; expected what an interrupted collect left there. Leave out "
+            "--resume to begin"
+        )
+    index = read_document(path, _Index, _REMEDY, format_=_FORMAT)
+    for name, value in settings.items():
+        if index.settings.get(name) != value:
+            raise InputError(
+                f"{folder} is of other {name} ({str(index.settings.get(name))[:80]} instead of "
+                f"{str(value)[:80]}); give the same, or leave out --resume"
+            )
+    return index.parts
 
 
 def tensors_of(done: Gathered) -> dict[str, Tensor]:
@@ -36,7 +96,7 @@ def tensors_of(done: Gathered) -> dict[str, Tensor]:
 
 
 def gathered_from(tensors: dict[str, Tensor], graph: Graph, channels: Channels) -> Gathered:
-    """What ``tensors_of`` was asked of; KeyError where something is missing."""
+    """What ``tensors_of`` was asked of."""
 
     def of(kind: str) -> dict[str, Tensor]:
         start = f"{kind}/"
@@ -51,13 +111,47 @@ def gathered_from(tensors: dict[str, Tensor], graph: Graph, channels: Channels) 
 
 def write_part(done: Gathered, path: Path) -> None:
     """Keep a part, whole or not at all."""
+    tensors = tensors_of(done)
     with replace_file(path) as work:
-        write_tensors(tensors_of(done), work)
+        write_tensors({**tensors, DIGEST: digest_of(tensors)}, work)
 
 
 def read_part(path: Path, graph: Graph, channels: Channels) -> Gathered | None:
-    """A part that was kept; None where there is none, or it cannot be read."""
+    """A part that was kept; None where there is none that is as it was written."""
     try:
-        return gathered_from(read_tensors(path), graph, channels)
-    except (OSError, SafetensorError, KeyError):
+        tensors = read_tensors(path)
+    except (OSError, SafetensorError):
         return None
+    digest = tensors.pop(DIGEST, None)
+    if not _fits(tensors, graph, channels):
+        return None
+    if digest is None or not torch.equal(digest, digest_of(tensors)):
+        return None
+    return gathered_from(tensors, graph, channels)
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> Tensor:
+    """SHA-256 of names, types, shapes and bytes of tensors, as bytes (32,)."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
+
+
+def _fits(tensors: Mapping[str, Tensor], graph: Graph, channels: Channels) -> bool:
+    """Whether these are tensors of this network's parts, by name, type and shape, and finite."""
+    nothing = tensors_of(Gatherer(graph, channels, 0, 1).gathered)
+    if set(tensors) != set(nothing):
+        return False
+    samples, images = (t.shape[0] if t.ndim else -1 for t in (tensors["keys"], tensors["seen"]))
+    for name, like in nothing.items():
+        found = tensors[name]
+        shape = list(like.shape)
+        if shape[:1] == [0]:  # a row of each image, or of each sample
+            shape[0] = images if name in ("images", "seen") else samples
+        if found.dtype != like.dtype or list(found.shape) != shape:
+            return False
+        if found.is_floating_point() and not bool(torch.isfinite(found).all()):
+            return False
+    return images == int(tensors["n"]) and samples <= images * PER_IMAGE
