@@ -223,7 +223,7 @@ ATLASES: Mapping[str, Reader] = {
     "its manifest": _of_atlas(MANIFEST, mutate.in_json),
     "moments": _of_atlas("0.safetensors", mutate.in_tensors),
     "evidence": _of_atlas("0.evidence.safetensors", mutate.in_tensors),
-    "evidence, merged": _of_atlas("2.evidence.safetensors", mutate.in_tensors, _merged, 2e-2),
+    "merged evidence": _of_atlas("2.evidence.safetensors", mutate.in_tensors, _merged, 2e-2),
     "missions": _of_atlas("2.evidence.safetensors", mutate.in_tensors, _mission, 0.2),
     "collect.json": Reader(partial(_unfinished, INDEX), mutate.in_json, _read_index),
     "part of a pass": Reader(_parts, mutate.in_tensors, _read_part, 5e-3),
