@@ -56,9 +56,20 @@ def needs(
     return {user: sorted(names) for user, names in found.items()}
 
 
-def released(found: dict[str, Any], needs: Mapping[str, list[str]]) -> dict[str, Any]:
-    """A bill of an environment without what the package does not lead to."""
+def released(
+    found: dict[str, Any],
+    needs: Mapping[str, list[str]],
+    licence: Callable[[str], str | None] = lambda name: None,
+) -> dict[str, Any]:
+    """A bill of an environment without what the package does not lead to.
+
+    Args:
+        licence: what a package says of its own in words; the tool takes identifiers of SPDX only.
+    """
     components = [c for c in found["components"] if canonicalize_name(c["name"]) in needs]
+    for component in components:
+        if not component.get("licenses") and (words := licence(component["name"])):
+            component["licenses"] = [{"license": {"name": words}}]
     refs = {canonicalize_name(c["name"]): c["bom-ref"] for c in components}
     refs[""] = found["metadata"]["component"]["bom-ref"]
     dependencies = [
@@ -75,6 +86,12 @@ def _requires(name: str) -> list[str] | None:
         return None
 
 
+def _licence(name: str) -> str | None:
+    """The first line of what the metadata has; some hold the whole text."""
+    words = (distribution(name).metadata["License"] or "").strip()
+    return words.splitlines()[0][:100] if words else None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "dist" / "sbom.json")
@@ -85,10 +102,12 @@ def main() -> None:
         check=True, stdout=subprocess.PIPE,
     )  # fmt: skip
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    bill = released(json.loads(said.stdout), needs(project, _requires))
+    bill = released(json.loads(said.stdout), needs(project, _requires), _licence)
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(bill, indent=1) + "\n")
     print(f"{out}: {len(bill['components'])} packages")
+    if without := [c["name"] for c in bill["components"] if not c.get("licenses")]:
+        print(f"without a word on their licence: {', '.join(without)}")
 
 
 if __name__ == "__main__":

@@ -52,3 +52,20 @@ def test_what_only_developers_need_is_not_released() -> None:
     assert depends["root"] == ["numpy==1", "onnx==1", "pillow==1", "torch==1"]
     assert depends["onnx==1"] == ["numpy==1", "typing-extensions==1"]
     assert "pytest==1" not in depends
+
+
+def test_a_licence_in_words_is_kept_where_there_is_no_identifier() -> None:
+    mit = [{"license": {"id": "MIT"}}]
+    found = {
+        "metadata": {"component": {"bom-ref": "root"}},
+        "components": [
+            {"bom-ref": "onnx", "name": "onnx"},
+            {"bom-ref": "numpy", "name": "numpy", "licenses": mit},
+            {"bom-ref": "torch", "name": "torch"},
+        ],
+    }
+    told = {"onnx": "Apache License v2.0", "numpy": "whatever"}
+    bill = released(found, {"": ["torch"], "onnx": [], "numpy": [], "torch": []}, told.get)
+    licences = {c["name"]: c.get("licenses") for c in bill["components"]}
+    words = [{"license": {"name": "Apache License v2.0"}}]
+    assert licences == {"onnx": words, "numpy": mit, "torch": None}
