@@ -7,7 +7,8 @@ and hashes tell damage.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +37,7 @@ __all__ = [
     "EVIDENCE",
     "MissionAtlas",
     "class_file",
+    "computed_from",
     "evidence_file",
     "open_mission_atlas",
     "side_of",
@@ -48,6 +50,8 @@ FORMAT = 1
 _REMEDY = "collect it again"
 _DIGEST = 16
 _MOST = 8000  # samples of a mission; more take time and change little
+# Of any number: its square, summed over samples and columns, is still a float32.
+_LARGEST = 1e15
 
 _Index = Annotated[int, Meta(ge=0, lt=100_000)]
 _ClassKey = Annotated[str, Meta(pattern="^(0|[1-9][0-9]{0,5})$")]
@@ -111,6 +115,10 @@ class MissionAtlas:
         for index in classes:
             half = self._read(index, f"need/{layer}", torch.float32, (len(rows),)).double()
             total[rows, columns] += half / len(classes)
+        if bool((total.diagonal() < 0).any()):
+            raise InputError(
+                f"{self.directory} holds sums of squares below 0 as need/{layer}; {_REMEDY}"
+            )
         return total + total.T - torch.diag(total.diagonal())
 
     def rows(self, record: Record, classes: Sequence[int], most: int = _MOST) -> Tensor:
@@ -137,8 +145,7 @@ class MissionAtlas:
             raise InputError(f"{path} cannot be read ({error}); {_REMEDY}") from error
         n, images = self.samples[index], self.statistics.counts[index]
         for name, values in found.items():
-            finite = not values.is_floating_point() or bool(torch.isfinite(values).all())
-            if not finite or not _fits(name, values, n, images, found):
+            if not _fits(name, values, n, images, found) or not _is_sound(name, values):
                 raise InputError(
                     f"{path} holds {values.dtype} {tuple(values.shape)} as {name!r}, which does "
                     f"not fit {n} samples of {images} images; {_REMEDY}"
@@ -187,9 +194,10 @@ class MissionAtlas:
                 f"{self.directory / file} holds {values.dtype} {there} as {name!r}; expected "
                 f"{dtype} {shape}, {_REMEDY}"
             )
-        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+        if not _is_sound(name, values):
             raise InputError(
-                f"{self.directory / file} holds NaN or infinity as {name!r}; {_REMEDY}"
+                f"{self.directory / file} holds NaN or numbers that no network gives as {name!r}; "
+                f"{_REMEDY}"
             )
         return values
 
@@ -212,6 +220,28 @@ def _fits(
         return own and values.dtype == torch.float32 and shape == (samples,)
     own = f"{name}#scale" in others
     return own and values.dtype == torch.int8 and values.ndim == 2 and len(values) == samples
+
+
+def _is_sound(name: str, values: Tensor) -> bool:
+    """Whether numbers are such as a pass over images gives."""
+    if name == "keys":  # ascending
+        return bool((values[:1] >= 0).all()) and bool((values[1:] >= values[:-1]).all())
+    least = 0 if name.endswith("#scale") else -_LARGEST
+    return not values.is_floating_point() or bool(
+        ((values >= least) & (values <= _LARGEST)).all()  # of NaN neither is true
+    )
+
+
+@contextmanager
+def computed_from(atlas: MissionAtlas) -> Iterator[None]:
+    """InputError where what an atlas holds of a mission is no covariance of anything."""
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:
+        raise InputError(
+            f"{atlas.directory} holds numbers that nothing can be fitted to "
+            f"({str(error).splitlines()[0]}); {_REMEDY}"
+        ) from error
 
 
 def side_of(half: int) -> int:

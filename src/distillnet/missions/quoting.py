@@ -25,7 +25,7 @@ from distillnet.graph.channels import Channels, analyse
 from distillnet.job.distill import Progress
 from distillnet.job.distillation import Options
 from distillnet.missions.designing import check_classes
-from distillnet.missions.files import MissionAtlas
+from distillnet.missions.files import MissionAtlas, computed_from
 from distillnet.missions.records import records_of
 from distillnet.missions.retargeting import found_for
 from distillnet.models import Model
@@ -142,6 +142,7 @@ class _Spectra:
         options: Options,
     ) -> None:
         self.graph, self.channels, self.options = graph, channels, options
+        self.atlas = atlas
         self.layers = [
             layer
             for layer in refittable(graph)
@@ -173,7 +174,8 @@ class _Spectra:
             need = sum((self.needs[i][name] for i in classes), torch.zeros(())) / n
             second = sum((self.moments[i][name][0] for i in classes), torch.zeros(())) / n
             mean = sum((self.moments[i][name][1] for i in classes), torch.zeros(())) / n
-            values, _, _ = output_basis(need, second - torch.outer(mean, mean))
+            with computed_from(self.atlas):
+                values, _, _ = output_basis(need, second - torch.outer(mean, mean))
             spectra.append(Spectrum(name, values.numpy()))
         return spectra
 

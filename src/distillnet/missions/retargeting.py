@@ -19,7 +19,7 @@ from distillnet.job.distillation import Distillation, Options, peak_rss_mb
 from distillnet.job.partition import Images
 from distillnet.job.provenance import Provenance, provenance_of
 from distillnet.missions.designing import Design
-from distillnet.missions.files import MissionAtlas
+from distillnet.missions.files import MissionAtlas, computed_from
 from distillnet.missions.following import follow
 from distillnet.missions.records import Record
 from distillnet.models import Model
@@ -109,8 +109,9 @@ def found_for(
     on_progress: Progress = lambda stage, done, of: None,
 ) -> tuple[Found, tuple[Evaluation, Evaluation]]:
     """The network for a mission, and how often both are right on the atlas's samples."""
-    design = Design.of(graph, channels, atlas, mission, options)
-    return _Workshop(atlas, design, on_progress).within(options.budget)
+    with computed_from(atlas):
+        design = Design.of(graph, channels, atlas, mission, options)
+        return _Workshop(atlas, design, on_progress).within(options.budget)
 
 
 @dataclass(frozen=True)
