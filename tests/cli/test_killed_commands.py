@@ -20,7 +20,7 @@ from crashes import hidden, killed_at, texts
 from distillnet.cli import main
 from distillnet.files import Layout
 from distillnet.files.results import ATLAS, C_FOLDER, DEMO, RUN
-from invocations import COLLECT, DISTILL
+from invocations import COLLECT, DISTILL, OPTIONS
 
 MINE = {"notes.txt": b"mine", "atlas/notes.txt": b"mine", "front/00/notes.txt": b"mine"}
 # Operations from kill to kill; files/test_kills.py leaves none out. 1: neither here, in minutes.
@@ -31,13 +31,18 @@ _EVERY = int(os.environ.get("DISTILLNET_KILL_EVERY", "7"))
 class _Command:
     """A command, what it writes, and the functions that do the work.
 
-    The last of them gets the place to write to.
+    The last of them gets the place to write to; ``before`` is what makes its input.
     """
 
     words: tuple[str, ...]
     out: str
     layout: Layout | None
     work: tuple[str, ...]
+    before: tuple[tuple[str, ...], ...] = ()
+
+
+def _collect(data: str, out: str) -> tuple[str, ...]:
+    return ("collect", "net.py:net", *OPTIONS, "--data", data, "--out", out)
 
 
 COMMANDS = {
@@ -52,7 +57,28 @@ COMMANDS = {
     "export": _Command(
         ("export", "run", "--format", "pt2"), "run/export.pt2", None, ("deploy.export",)
     ),
-}
+    "merge": _Command(
+        ("merge", "one", "two", "--out", "both"), "both", ATLAS, ("missions.merging.merge",),
+        (_collect("many", "one"), _collect("photos/val", "two")),
+    ),
+    "retarget": _Command(
+        ("retarget", "one", "--classes", "0,2", "--model", "net.py:net", "--target-macs", "1.2",
+         "--out", "cut"),
+        "cut", RUN, ("missions.retargeting.retarget", "job.runs.write_run"),
+        (_collect("many", "one"),),
+    ),
+    "pack": _Command(
+        ("pack", "net.py:net", *OPTIONS, "--data", "photos", "--max-loss", "100",
+         "--out", "net.dnp"),
+        "net.dnp", None, ("deploy.packing.pack",),
+    ),
+    "mission pack": _Command(
+        ("mission", "pack", "run", "--key", "key", "--serial", "1", "--base", "base", "--model",
+         "net.py:net", "--out", "a.mission"),
+        "a.mission", None, ("missions.packages.shared_weights", "missions.packages.pack_mission"),
+        (("mission", "keys", "--out", "key"),),
+    ),
+}  # fmt: skip
 
 
 def _run(words: tuple[str, ...]) -> None:
@@ -144,8 +170,10 @@ def test_a_command_killed_at_any_operation(
     record_property: Callable[[str, object], None],
 ) -> None:
     command = COMMANDS[name]
-    if not command.out.startswith("run/"):
+    if "run" not in command.words and not command.out.startswith("run/"):
         shutil.rmtree(run_folder)
+    for words in command.before:
+        _run(words)
     copied = _Copied(command, monkeypatch, made_once)
     out, mine = home / command.out, MINE if command.layout else {}
     copied.make(b"old")

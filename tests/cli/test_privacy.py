@@ -65,6 +65,49 @@ def test_no_file_names_a_folder_of_this_machine(
     assert {"run/times.json", "run/images.safetensors", "stopped/unfinished/search.json"} <= seen
 
 
+@pytest.mark.slow
+def test_nor_does_any_file_of_missions_packages_and_pages(home: Path, cli: Cli) -> None:
+    def at(*names: str) -> list[str]:
+        return [str(home / name) for name in names]
+
+    net, data = f"{home / 'net.py'}:net", ("--data", *at("photos"))
+    (run,) = at("cut")
+    weights = ("--model", net)
+    for words in (
+        ("collect", net, *OPTIONS, "--data", *at("many"), "--out", *at("first")),
+        ("collect", net, *OPTIONS, "--data", *at("photos/val"), "--out", *at("second")),
+        ("merge", *at("first", "second"), "--out", *at("both")),
+        ("retarget", *at("both"), "--classes", "0,2", *weights, "--target-macs", "1.2",
+         "--out", run),
+        ("unknown", run, "--data", *at("many")),
+        ("bench", run, *weights, "--runtime", "torch", "--seconds", "0"),
+        ("report", run, *weights, *data),
+        ("pack", net, *OPTIONS, *data, "--max-loss", "100", "--out", *at("net.dnp")),
+        ("unpack", *at("net.dnp"), "--out", *at("net.safetensors")),
+        ("mission", "keys", "--out", *at("key")),
+        ("mission", "pack", run, "--key", *at("key"), "--serial", "1", "--base", *at("base"),
+         *weights, "--out", *at("cut.mission")),
+        ("export", run, "--format", "c", "--with-unknown"),
+        ("timings", "--kit", *at("kit")),
+    ):  # fmt: skip
+        done = cli(*words)
+        assert done.status == 0, (words, done.err)
+    written = ("first", "second", "both", "cut", "kit", "net.dnp", "net.safetensors", "base")
+    seen = {
+        str(path.relative_to(home))
+        for name in (*written, "cut.mission", "key.pub")
+        for path in (home / name, *(home / name).rglob("*"))
+        if path.is_file()
+    }
+    for path in seen:
+        content = (home / path).read_bytes()
+        for what, text in _telling(home).items():
+            assert text not in content, f"{path} names {what}"
+    made = {"both/evidence.json", "both/0.evidence.safetensors", "cut/unknown.json"}
+    made |= {"cut/bench.json", "cut/report.html", "cut/c/model.c", "net.dnp", "base"}
+    assert made | {"cut.mission", "kit/kit.json", "net.safetensors"} <= seen
+
+
 def test_images_that_are_not_found_again_are_not_replaced_by_others(home: Path, cli: Cli) -> None:
     """Of the validation images that are gone, those of the search must not take the place."""
     shutil.copytree(home / "photos" / "val", home / "apart")

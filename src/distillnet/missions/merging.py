@@ -10,6 +10,7 @@ from torch import Tensor
 from distillnet.atlas import Moments
 from distillnet.classes import ClassTable
 from distillnet.errors import InputError
+from distillnet.job.layout import relative_sources
 from distillnet.missions.files import (
     MissionAtlas,
     open_mission_atlas,
@@ -60,6 +61,7 @@ def merge(atlases: Sequence[MissionAtlas | str | Path], directory: Path) -> Miss
         ),
         classes=_all_names(parts),
         samples=samples,
+        sources=relative_sources(first.sources, directory),  # opened, they are whole paths
     )
     write_evidence(merged)
     return merged
