@@ -21,13 +21,13 @@ from typing import Annotated
 
 import torch
 from msgspec import Meta
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from distillnet.errors import InputError, as_path
 from distillnet.files.documents import Document, Sha256, Side, Text, read_document
 from distillnet.files.manifest import check_sealed, read_manifest, seal
-from distillnet.files.tensors import write_tensors
+from distillnet.files.tensors import read_tensor, write_tensors
 from distillnet.graph import Graph, fast_layout, run
 from distillnet.graph.channels import Channels
 from distillnet.images import Batch, ImageRef
@@ -91,8 +91,7 @@ class Atlas:
             check_sealed(self.directory, read_manifest(self.directory), [name])
             self.checked.add(index)
         try:
-            with safe_open(self.directory / name, "pt") as file:
-                values: Tensor = file.get_tensor(f"{kind}/{site}")
+            values = read_tensor(self.directory / name, f"{kind}/{site}")
         except (OSError, SafetensorError) as error:
             raise InputError(
                 f"the atlas {self.directory} has no readable statistics of class {index} at "

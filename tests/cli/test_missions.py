@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,3 +128,25 @@ def _assert_alike(found: dict[str, object], expected: dict[str, object]) -> None
             assert float((a - b).abs().max()) <= 1e-6 * float(b.abs().max())  # type: ignore[operator,union-attr]
         elif name.endswith(("keys", "images")):
             assert bool((a == b).all())  # type: ignore[union-attr]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode")
+def test_an_atlas_of_any_name_and_of_photos_that_are_none(cli: Cli, home: Path) -> None:
+    """Its own name is no UTF-8; among the photos are links to nothing, in circles, and a pipe."""
+    shutil.copytree(home / "photos" / "train", home / "strange")
+    (home / "strange" / "0" / "gone.png").symlink_to("nowhere.png")
+    (home / "strange" / "0" / "up").symlink_to("..")
+    os.mkfifo(home / "strange" / "1" / "pipe.png")
+    name = os.fsdecode(b"\xe4tlas\xff\n.png")
+    shutil.copy(home / "strange" / "1" / "000.png", home / "strange" / "1" / name)
+    words = [
+        name if word == "atlas" else "strange" if word == "photos" else word for word in COLLECT
+    ]
+    done = cli(*words, "--max-unreadable", "20", "--json")
+    assert done.status == 0, done.err
+    told = json.loads(done.out)
+    assert told["unreadable"] == 2
+    assert told["counts"] == {"0": 8, "1": 9, "2": 8}
+    named = ("--classes", "0,2", "--model", "net.py:net", "--target-macs", "1.2")
+    done = cli("retarget", name, *named, "--out", "run")
+    assert done.status == 0, done.err

@@ -7,6 +7,7 @@ it, so whatever ends a pass, the same command with ``--resume`` goes on, and no 
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -218,8 +219,12 @@ class _Worker:
         """All that parts depend on."""
         digest = hashlib.sha256()
         for ref in self.images.refs:
-            found = ref.path.stat()
-            digest.update(f"{image_key(ref)} {found.st_size} {found.st_mtime_ns}\n".encode())
+            try:
+                found = ref.path.stat()
+                seen = f"{found.st_size} {found.st_mtime_ns}"
+            except OSError:  # it is counted among the unreadable ones, if it stays so
+                seen = "-"
+            digest.update(os.fsencode(f"{image_key(ref)} {seen}\n"))
         known: dict[str, Any] = json.loads(
             json.dumps(
                 {

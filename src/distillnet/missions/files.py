@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import torch
 from msgspec import Meta
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from distillnet.atlas import Atlas, open_atlas, write_index
@@ -23,7 +23,7 @@ from distillnet.classes import ClassTable
 from distillnet.errors import InputError, as_path
 from distillnet.files.documents import Count, Document, Sha256, Text, read_document
 from distillnet.files.manifest import check_sealed, read_manifest
-from distillnet.files.tensors import read_tensors, write_tensors
+from distillnet.files.tensors import read_tensor, read_tensors, write_tensors
 from distillnet.graph import Graph
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.documents import ClassEntry, PreprocessingDocument
@@ -181,14 +181,12 @@ class MissionAtlas:
         self._check_file(index)
         file = evidence_file(index)
         try:
-            with safe_open(self.directory / file, "pt") as opened:
-                found = opened.get_slice(name)
-                there = tuple(found.get_shape())
-                values: Tensor = opened.get_tensor(name) if there == shape else torch.zeros(0)
+            values = read_tensor(self.directory / file, name)
         except (OSError, SafetensorError) as error:
             raise InputError(
                 f"{self.directory / file} has no readable {name!r} ({error}); {_REMEDY}"
             ) from error
+        there = tuple(values.shape)
         if there != shape or values.dtype != dtype:
             raise InputError(
                 f"{self.directory / file} holds {values.dtype} {there} as {name!r}; expected "
