@@ -60,6 +60,16 @@ def test_a_run_comes_back_and_is_taken_for_one_packed(home: Path, cli: Cli) -> N
     before, after = (load_program(home / r / "model.pt2").module for r in ("run", "again"))
     shapes = [sorted(tuple(p.shape) for p in m.parameters()) for m in (before, after)]
     assert len(shapes[0]) <= len(shapes[1])  # it may have biases more
+    done = cli("export", "run.dnp", "--format", "c", "--packed", "--out", "c", "--json")
+    assert done.status == 0, done.err
+    told = json.loads(done.out)
+    assert (
+        told["packed_bytes"] < told["weight_bytes"] == (home / "c" / "weights.bin").stat().st_size
+    )
+    assert "model_unpack" in (home / "c" / "weights.c").read_text()
+    assert told["missions"][0]["name"] == "run"
+    assert_refused(cli("export", "run", "--format", "c", "--packed"), "--packed")
+    assert_refused(cli("export", "run.dnp", "--packed", "--out", "model.onnx"), "--packed")
     assert_refused(cli("bench", "run.dnp"))
     assert_refused(cli("export", "run.dnp"))
 
