@@ -12,6 +12,7 @@ import typer
 
 from distillnet.cli.checks import check_apart, check_folder
 from distillnet.cli.commands.baselining import baselines_command
+from distillnet.cli.commands.composing import composition_command
 from distillnet.cli.groups import BUDGET, IMAGES, NETWORK, OUTPUT, SEARCH, SELDOM, GroupedCommand
 from distillnet.cli.options import JsonOpt, Method, SeedOpt
 from distillnet.cli.output import print_json, print_line, print_table, progress
@@ -317,4 +318,7 @@ for _table, _what in (
     (TableName.readings, "The paper's search, read in several ways."),
 ):
     reproduce.command(_table.value, short_help=_what, cls=GroupedCommand)(_command(_table))
+reproduce.command("composition", short_help="Prune, distill, quantise.", cls=GroupedCommand)(
+    composition_command
+)
 reproduce.command("baselines", short_help="Two naive ways.", cls=GroupedCommand)(baselines_command)
