@@ -145,20 +145,33 @@ def _placed(weights: Floats, shared: Shared, covered: NDArray[np.bool_]) -> _Mat
     full = np.zeros((blocks * BLOCK, d), np.float32)
     full[:m] = values
     filters = full.reshape(blocks, BLOCK, d).transpose(0, 2, 1)  # (blocks, taps, BLOCK)
-    first = weights.tobytes().find(filters[0].tobytes())
-    at = first // 4 - BLOCK  # its biases stand before it
-    size = blocks * (d + 1) * BLOCK
-    if first < 0 or first % (4 * BLOCK) or at < 0 or at + size > len(weights):
-        return None
-    found = weights[at : at + size].reshape(blocks, d + 1, BLOCK)[:, 1:]
     place = np.zeros((blocks, d + 1, BLOCK), bool)
     place[:, 1:] = (np.arange(blocks * BLOCK) < m).reshape(blocks, 1, BLOCK)
-    here = covered[at : at + size].reshape(place.shape)
-    if found.tobytes() != filters.tobytes() or (here & place).any():
+    at = _where(weights, filters, covered, place)
+    if at is None:
         return None
-    here |= place
+    covered[at : at + place.size] |= place.ravel()
     levels = shared.levels.astype(np.int64)[:, taps]
     return _Matrix(at, levels, shared.rows, shared.columns[taps], shared.codebook)
+
+
+def _where(
+    weights: Floats, filters: Floats, covered: NDArray[np.bool_], place: NDArray[np.bool_]
+) -> int | None:
+    """Where filters (blocks, taps, BLOCK) stand, biases before each block, that are not covered."""
+    data, first = weights.tobytes(), filters[0].tobytes()
+    if not filters[0].any():  # zeros, of which there are many
+        return None
+    found = data.find(first)
+    while found >= 0:
+        at = found // 4 - BLOCK
+        if found % (4 * BLOCK) == 0 and at >= 0 and at + place.size <= len(weights):
+            here = weights[at : at + place.size].reshape(place.shape)
+            taken = covered[at : at + place.size].reshape(place.shape)
+            if here[:, 1:].tobytes() == filters.tobytes() and not (taken & place).any():
+                return at
+        found = data.find(first, found + 1)
+    return None
 
 
 def _runs(values: Floats) -> bytes:
