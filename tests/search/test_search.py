@@ -173,6 +173,24 @@ def test_the_first_layer_takes_all_that_it_can(network, reading: str, first: int
         )
 
 
+@pytest.mark.parametrize("reading", ["activity", "output"])
+def test_one_number_is_the_threshold_of_all_layers(network, reading: str) -> None:
+    """In means of each layer's output, or as it is: what goes lies below it, what stays above."""
+    _, channels, *_ = network
+    keep = search(network, Budget(15.0, max_class_loss_pp=100), reading=READINGS[reading]).plan.keep
+    gone, stays = [], []
+    for site in channels.sites:
+        heat = heat_of(network)(site).amax(0)
+        heat = heat / heat.mean() if reading == "activity" else heat
+        kept = keep.get(site, torch.ones_like(heat, dtype=torch.bool))
+        gone.append(heat[~kept].flatten())
+        stays.append(heat[kept].flatten())
+    threshold = torch.cat(gone).max()
+    assert len(torch.cat(gone)) > 100
+    # A share is a whole number of neurons, which may round to one less.
+    assert all(int((values < threshold).sum()) <= 1 for values in stays)
+
+
 def heat_of(network):
     graph, channels, atlas, *_ = network
     return SCORES["heat"](Findings(graph, channels, atlas, MISSION, 0))

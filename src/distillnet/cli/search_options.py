@@ -222,8 +222,8 @@ class SearchOptions:
             metavar="NAME",
             help="How paper finds its thresholds: one price for all layers; layer by layer from "
             "front, from back or by saving, each taking all that is left or a -shared part; one "
-            "quantile; one multiple of each layer's mean activity. -open behind it counts errors "
-            "among all classes of the network.",
+            "quantile; one multiple of each layer's mean activity; one output for all layers. "
+            "-open behind it counts errors among all classes of the network.",
             rich_help_panel=SELDOM,
         ),
     ] = "price"

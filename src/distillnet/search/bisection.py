@@ -19,7 +19,7 @@ from distillnet.search.units import Unit
 __all__ = ["Counted", "bisected", "trials_of"]
 
 _STEPS = 6  # of a binary search: thresholds to a 64th of a layer's neurons
-_MOST_ACTIVITY = 4.0  # thresholds up to so many times the mean output of a layer
+_MOST_ACTIVITY = 4.0  # thresholds up to so many times the mean output, of a layer or of all
 _ACTIVITY_STEPS = 9
 _ROUNDING = 1e-9
 
@@ -55,9 +55,8 @@ class Counted:
 
 def trials_of(reading: Reading, n_units: int) -> int:
     """How many networks a reading tries; for progress only."""
-    return {"layer": n_units * _STEPS, "quantile": _STEPS, "activity": _ACTIVITY_STEPS}[
-        reading.thresholds
-    ]
+    steps = {"layer": n_units * _STEPS, "quantile": _STEPS}
+    return steps.get(reading.thresholds, _ACTIVITY_STEPS)
 
 
 def bisected(
@@ -91,10 +90,14 @@ def bisected(
     if reading.thresholds == "quantile":
         share = _largest(lambda x: whole((x,) * len(units)), 1.0, _STEPS)
         return (share,) * len(units)
-    if reading.thresholds == "activity":
+    if reading.thresholds in ("activity", "output"):
+        means = [_mean(unit, score) for unit in units]
+        if reading.thresholds == "output":
+            means = [sum(means) / len(means)] * len(means)
 
         def below(times: float) -> Shares:
-            return tuple(_share_below(unit, score, times) for unit in units)
+            pairs = zip(units, means, strict=True)
+            return tuple(_share_below(unit, score, times * mean) for unit, mean in pairs)
 
         return below(_largest(lambda t: whole(below(t)), _MOST_ACTIVITY, _ACTIVITY_STEPS))
     order = list(range(len(units)))
@@ -145,11 +148,17 @@ def _keep(units: Sequence[Unit], shares: Sequence[float]) -> dict[str, Tensor]:
     return found
 
 
-def _share_below(unit: Unit, score: Score, times: float) -> float:
-    """The share of a unit's neurons whose score at any class is below so many means of its site."""
-    hottest = [score(site).amax(0).flatten() for site in unit.sites]
-    below = sum(int((x < times * float(x.mean())).sum()) for x in hottest)
-    return below / sum(len(x) for x in hottest)
+def _hottest(unit: Unit, score: Score) -> Tensor:
+    """What each neuron of a unit scores at the class where it scores most (neurons,)."""
+    return torch.cat([score(site).amax(0).flatten() for site in unit.sites])
+
+
+def _mean(unit: Unit, score: Score) -> float:
+    return float(_hottest(unit, score).mean())
+
+
+def _share_below(unit: Unit, score: Score, threshold: float) -> float:
+    return float((_hottest(unit, score) < threshold).double().mean())
 
 
 def _largest(good: Callable[[float], bool], most: float, steps: int) -> float:

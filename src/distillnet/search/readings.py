@@ -21,7 +21,8 @@ class Reading:
     Attributes:
         thresholds: "price", the same price for all layers (``search.paper``); "layer", a binary
             search for each layer behind the other; "quantile", one share of neurons for all layers;
-            "activity", one multiple of each layer's mean output.
+            "activity", one multiple of each layer's mean output;
+            "output", one output for all layers.
         order: of "layer": "front" to back, "back" to front, or by "saving", the largest first.
         shared: of "layer": whether the n-th of L layers leaves (L - n) / L of the budget to those
             that come after it; otherwise each takes all that is left.
@@ -42,6 +43,7 @@ _CLOSED = {
     **{f"{name}-shared": replace(reading, shared=True) for name, reading in _LAYERS.items()},
     "quantile": Reading("quantile"),
     "activity": Reading("activity"),
+    "output": Reading("output"),
 }
 # By name; "-open" behind it counts errors among all classes.
 READINGS: Mapping[str, Reading] = {
