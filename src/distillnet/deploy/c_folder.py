@@ -179,7 +179,7 @@ def export_c(
 
 
 def _flash(program: Program, shared: Iterable[Shared]) -> Flash:
-    flash = flash_of(program.weights, shared)
+    flash = flash_of(np.asarray(program.weights, np.float32), shared)
     if not flash.matrices:
         raise InputError(
             "found none of the packed weights in the order in which the C engine reads them; "

@@ -82,9 +82,11 @@ def flash_of(weights: Floats, shared: Iterable[Shared]) -> Flash:
     covered = np.zeros(len(weights), bool)
     matrices = [m for s in shared if (m := _placed(weights, s, covered)) is not None]
     recorded = _Recorded()
-    rows, codebooks = [], []
+    rows: list[tuple[int, int, int, int, int]] = []
+    codebooks: list[Floats] = []
     for m in matrices:
-        rows.append((m.at, *m.levels.shape, sum(map(len, codebooks)), len(m.codebook)))
+        height, width = m.levels.shape
+        rows.append((m.at, height, width, sum(len(c) for c in codebooks), len(m.codebook)))
         codebooks.append(m.codebook)
         classes = coding.row_classes(m.levels)
         if not len(m.codebook):
@@ -128,7 +130,7 @@ class _Recorded:
 
     def differences(self, numbers: NDArray[np.integer], context: int) -> None:
         """Each number as what it differs by from the one before."""
-        steps = np.diff(numbers.astype(np.int64), prepend=0)
+        steps: _Ints = np.diff(numbers.astype(np.int64), prepend=np.int64(0))
         symbols, bits = coding.split(steps)
         self.row(np.full(len(steps), context), symbols)
         self.bits.append(bits)
