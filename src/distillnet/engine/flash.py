@@ -130,7 +130,8 @@ class _Recorded:
 
     def differences(self, numbers: NDArray[np.integer], context: int) -> None:
         """Each number as what it differs by from the one before."""
-        steps: _Ints = np.diff(numbers.astype(np.int64), prepend=np.int64(0))
+        values = np.concatenate([[0], numbers.astype(np.int64)])
+        steps: _Ints = values[1:] - values[:-1]
         symbols, bits = coding.split(steps)
         self.row(np.full(len(steps), context), symbols)
         self.bits.append(bits)
