@@ -4,7 +4,7 @@ READY := .venv/.ready
 # Each worker begins with a part of the rooms, so that what a room's tests share is made once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: readme demo test quick lint bench bench-methods format fuzz oldest sbom
+.PHONY: readme results demo test quick lint bench bench-methods format fuzz oldest sbom
 
 demo: $(READY)
 	$(BIN)/distillnet demo
@@ -52,6 +52,12 @@ format: $(READY)
 # The table of results in README.md, from docs/results.md.
 readme: $(READY)
 	$(BIN)/python scripts/readme.py
+
+# The tables of docs/results.md again, into results/: all that are missing there (days), or
+# TABLES="nin table3". Images and weights in DATA, see CONTRIBUTING.md; `--list` prints the commands.
+DATA ?= ../shared/data
+results: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/results.py --data $(DATA) $(TABLES)
 
 # What collecting statistics costs over plain inference: time as a ratio, and memory.
 bench: $(READY)

@@ -1,7 +1,6 @@
 """The tables that benchmarks print, of made-up results; no benchmark is run here."""
 
 import importlib.util
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +10,6 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def table3() -> Iterator[ModuleType]:
-    yield from _imported("table3")
 
 
 @pytest.fixture(scope="module")
@@ -56,79 +50,6 @@ def _columns(text: str) -> list[dict[str, str]]:
     header, rule, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert rule == ["---"] * len(header)
     return [dict(zip(header, row, strict=True)) for row in rows]
-
-
-# Table 3 ------------------------------------------------------------------------------------
-
-
-def _row(table3: ModuleType, network: str, k: int, params: int, macs: int) -> Any:
-    """Of 2,000 parameters and 10,000 MACs, ``params`` and ``macs`` are left."""
-    result = {
-        "baseline": {"params": 2_000, "macs": 10_000, "macs_with_partial": 10_000},
-        "distilled": {"params": params, "macs": macs, "macs_with_partial": 1},
-        "loss_pp": 0.25,
-        "loss_ci95_pp": [-0.5, 1.0],
-        "worst_class_loss_pp": -1.5,
-        "seconds": {"collect": 7.0, "search": 8.0, "total": 41.6},
-    }
-    return table3.Row(table3.Setting(network, k, "paper", 1.0, "abc"), result)
-
-
-def test_table3_puts_every_number_in_its_column(table3: ModuleType) -> None:
-    rows = [_row(table3, "mnist", 8, 500, 9_000), _row(table3, "mnist", 3, 790, 6_543)]
-    three, eight = _columns(table3.table(rows))
-    assert three == {
-        "classes removed": "3",
-        "parameters removed, %": "60.5",  # 1 - 790 / 2,000
-        "paper's, %": "30",
-        "MACs removed, %": "34.6",  # 1 - 6,543 / 10,000, whole channels only
-        "twice the ideal, %": "60, yes",
-        "loss, pp (95 %)": "+0.25 (-0.50 to +1.00)",
-        "worst class, pp": "-1.50",
-        "seconds": "42",
-    }
-    assert (eight["classes removed"], eight["paper's, %"]) == ("8", "71")
-    assert (eight["parameters removed, %"], eight["MACs removed, %"]) == ("75.0", "10.0")
-
-
-def test_table3_compares_with_the_paper_per_network(table3: ModuleType) -> None:
-    printed = {
-        network: [
-            _columns(table3.table([_row(table3, network, k, 1_000, 5_000)]))[0]["paper's, %"]
-            for k in range(1, 9)
-        ]
-        for network in ("mnist", "cifar")
-    }
-    assert printed == {
-        "mnist": ["10", "20", "30", "40", "49", "49", "57", "71"],
-        "cifar": ["10", "20", "30", "40", "50", "60", "68", "76"],
-    }
-
-
-@pytest.mark.parametrize(
-    ("k", "removed", "expected"),
-    [(1, 20.0, "20, yes"), (1, 19.9, "20, no"), (4, 79.0, "80, no"), (5, 99.0, "-")],
-)
-def test_twice_the_ideal(table3: ModuleType, k: int, removed: float, expected: str) -> None:
-    assert table3.twice_the_ideal(k, removed) == expected
-
-
-def test_table3_runs_the_command_on_the_classes_that_remain(table3: ModuleType) -> None:
-    setting = table3.Setting("cifar", 7, "paper", 1.0, "abc")
-    words = table3.command(setting, Path("w.safetensors"), Path("data"), Path("run"))
-    assert words[1:5] == ["-m", "distillnet", "distill", "zoo:tf_cifar"]
-    options = dict(zip(words[5::2], words[6::2], strict=False))
-    assert options["--classes"] == "7,8,9"
-    assert Path(options["--data"]) == Path("data/cifar10")
-    assert (options["--method"], options["--max-loss"]) == ("paper", "1")
-
-
-def test_table3_reads_the_rows_it_wrote(table3: ModuleType, tmp_path: Path) -> None:
-    rows = [_row(table3, "mnist", k, 1_000 - k, 5_000) for k in (2, 1)]
-    table3.write_rows(rows, tmp_path / "rows.jsonl")
-    assert table3.read_rows(tmp_path / "rows.jsonl") == rows
-    lines = (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["setting"]["k"] for line in lines] == [2, 1]
 
 
 # Methods ------------------------------------------------------------------------------------

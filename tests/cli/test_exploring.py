@@ -100,4 +100,5 @@ def test_local_ranks_are_measured(cli: Cli) -> None:
     exchanges = [row["exchange"] for row in found["measured"]]
     assert exchanges == ["parameter server", "reduction tree", "DistributedDataParallel"]
     assert all(row["step_s"] > 0 and row["predicted_step_s"] > 0 for row in found["measured"])
-    assert found["cluster"]["cores"] >= 1
+    assert all(0 < row["cluster"]["cores"] <= 2 for row in found["measured"])
+    assert_refused(cli("explore", "scaling", "zoo:tf_mnist", "--measure", "--workers", "1"))

@@ -60,6 +60,18 @@ def test_a_run_comes_back_and_is_taken_for_one_packed(home: Path, cli: Cli) -> N
     before, after = (load_program(home / r / "model.pt2").module for r in ("run", "again"))
     shapes = [sorted(tuple(p.shape) for p in m.parameters()) for m in (before, after)]
     assert len(shapes[0]) <= len(shapes[1])  # it may have biases more
+    # So small a network of random weights does as well with none at all.
+    finely = ("--coarseness", "0.02", "--out", "fine.dnp")
+    assert cli("pack", "run", "--data", "photos", *finely).status == 0
+    done = cli("export", "fine.dnp", "--format", "c", "--packed", "--out", "c", "--json")
+    assert done.status == 0, done.err
+    told = json.loads(done.out)
+    assert told["packed_bytes"] > 0  # 4 kB of tables alone, which so small a network is not worth
+    assert told["weight_bytes"] == (home / "c" / "weights.bin").stat().st_size
+    assert "model_unpack" in (home / "c" / "weights.c").read_text()
+    assert told["missions"][0]["name"] == "fine"
+    assert_refused(cli("export", "run", "--format", "c", "--packed"))
+    assert_refused(cli("export", "run.dnp", "--packed", "--out", "model.onnx"))
     assert_refused(cli("bench", "run.dnp"))
     assert_refused(cli("export", "run.dnp"))
 

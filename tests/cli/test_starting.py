@@ -21,6 +21,7 @@ COMMANDS = (
     *("explore", "explore firenet", "explore changes", "explore scaling"),
     *("reproduce", "reproduce baselines"),
     *("pack", "unpack", "reproduce table2", "reproduce table3", "reproduce table4"),
+    *("reproduce table1", "reproduce readings", "reproduce composition"),
     *("unknown", "mission"),
     *("merge", "plan", "retarget"),
     *("report", "studio"),

@@ -3,18 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from distillnet.classes import Mission, numbered_table
+from colours import HOW, MISSION
 from distillnet.errors import InputError
-from distillnet.images import open_images
-from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.options import Options
-from distillnet.job.partition import Images, split_images
+from distillnet.job.partition import Images
 from distillnet.models import Model, load_model
 from distillnet.reproduce.baselines import (
     SMALL_RECIPE,
@@ -24,42 +20,6 @@ from distillnet.reproduce.baselines import (
     small_network_alone,
     training_images,
 )
-
-HOW = Preprocessing((16, 16), (0.5,) * 3, (0.5,) * 3)
-MISSION = Mission((0, 2, 3), ("0", "2", "3"))
-
-
-class _Net(nn.Module):
-    """Random features, which still tell colours apart; scores that say nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 12, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(12, 16, 3), nn.ReLU()
-        )
-        self.head = nn.Conv2d(16, 5, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x)).mean((2, 3))
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    torch.manual_seed(0)
-    return load_model(_Net(), preprocessing=HOW)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
-    """Noise of three colours, whose classes are 0, 2 and 3 of the network's five."""
-    folder, draw = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
-    for channel, name in enumerate(MISSION.names):
-        (folder / name).mkdir()
-        for i in range(20):
-            pixels = draw.integers(0, 120, (16, 16, 3), dtype=np.uint8)
-            pixels[..., channel] += 100
-            Image.fromarray(pixels).save(folder / name / f"{i}.png")
-    return split_images(open_images(folder, numbered_table(5), MISSION))
 
 
 def test_a_new_head_learns_and_leaves_the_rest(model: Model, images: Images) -> None:

@@ -17,11 +17,13 @@ from distillnet.errors import InputError
 from distillnet.graph import Graph, run
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import Channels, analyse
+from distillnet.graph.replay import Replay, masked_scores
 from distillnet.images import Batch, ImageRef
 from distillnet.search import SCORES, Budget, Findings, Found, search_paper
 from distillnet.search.curves import Curve, _power_law, allocate
 from distillnet.search.paper import _largest
-from distillnet.search.units import channel_units, neuron_units
+from distillnet.search.readings import READINGS
+from distillnet.search.units import Unit, channel_units, neuron_units
 
 MISSION = Mission((0, 2, 3), ("a", "c", "d"))
 
@@ -128,6 +130,89 @@ def test_a_target_is_reached_with_whole_channels(network, budget: Budget, ratio)
     after = cost(graph, channels, found.plan)
     assert ratio(cost(graph, channels), after) >= (budget.target_macs or budget.target_params)
     assert after.macs == after.macs_with_partial
+
+
+@pytest.mark.parametrize("reading", sorted(READINGS))
+def test_each_reading_spends_no_more_than_the_budget(network, reading: str) -> None:
+    """Counted by hand, among the classes that the reading counts among."""
+    graph, channels, _, x, labels = network
+    budget = Budget(15.0, max_class_loss_pp=100)
+    plan = search(network, budget, reading=READINGS[reading]).plan
+    assert cost(graph, channels, plan).macs_with_partial < cost(graph, channels).macs
+    if not reading.endswith("-open"):
+        assert closed_accuracy(graph, dict(plan.keep), x, labels) >= 0.85 - 1e-9
+        return
+    right = []
+    for masks in ({}, dict(plan.keep)):
+        with torch.inference_mode():
+            answers = run(graph, {"input": x}, masks=masks)[graph.output].argmax(1)
+        right.append(float((answers == torch.tensor(MISSION.indices)[labels]).double().mean()))
+    assert right[1] >= right[0] - 0.15 - 1e-9
+
+
+@pytest.mark.parametrize(("reading", "first"), [("front", 0), ("back", -1)])
+def test_the_first_layer_takes_all_that_it_can(network, reading: str, first: int) -> None:
+    graph, channels, _, x, labels = network
+    whole = search(network, Budget(10.0), reading=READINGS[reading])
+    shared = search(network, Budget(10.0), reading=READINGS[f"{reading}-shared"])
+    site, n = channels.sites[first], len(channels.sites)
+    unit = next(u for u in neuron_units(channels, heat_of(network)) if u.sites == (site,))
+    left = {i: keep_of(unit, i / 64).get(site) for i in range(64)}
+    for found, allowed in ((whole, 0.1), (shared, 0.1 / n)):
+
+        def good(i: int, allowed: float = allowed) -> bool:
+            keep = keep_of(unit, i / 64)
+            return closed_accuracy(graph, keep, x, labels) >= 1 - allowed - 1e-9
+
+        # The binary search ends at a share that is good, whose next is not.
+        ends = [i for i in range(64) if good(i) and (i == 63 or not good(i + 1))]
+        kept = found.plan.keep.get(site)
+        assert any(
+            left[i] is kept if kept is None else left[i] is not None and left[i].equal(kept)
+            for i in ends
+        )
+
+
+@pytest.mark.parametrize("reading", ["activity", "output"])
+def test_one_number_is_the_threshold_of_all_layers(network, reading: str) -> None:
+    """In means of each layer's output, or as it is: what goes lies below it, what stays above."""
+    _, channels, *_ = network
+    keep = search(network, Budget(15.0, max_class_loss_pp=100), reading=READINGS[reading]).plan.keep
+    gone, stays = [], []
+    for site in channels.sites:
+        heat = heat_of(network)(site).amax(0)
+        heat = heat / heat.mean() if reading == "activity" else heat
+        kept = keep.get(site, torch.ones_like(heat, dtype=torch.bool))
+        gone.append(heat[~kept].flatten())
+        stays.append(heat[kept].flatten())
+    threshold = torch.cat(gone).max()
+    assert len(torch.cat(gone)) > 100
+    # A share is a whole number of neurons, which may round to one less.
+    assert all(int((values < threshold).sum()) <= 1 for values in stays)
+
+
+def heat_of(network):
+    graph, channels, atlas, *_ = network
+    return SCORES["heat"](Findings(graph, channels, atlas, MISSION, 0))
+
+
+def keep_of(unit: Unit, share: float) -> dict[str, Tensor]:
+    return {site: cut.keep for site, cut in unit.cut(share).items()} if share > 0 else {}
+
+
+def test_a_replay_masks_for_good_what_stays(network) -> None:
+    graph, channels, _, x, _ = network
+    masks = {
+        site: torch.rand(graph[site].shape, generator=torch.Generator().manual_seed(i)) < 0.7
+        for i, site in enumerate(channels.sites)
+    }
+    replay = Replay(graph, x)
+    for i, site in enumerate(channels.sites):
+        replay.go_to([site])
+        so_far = {s: masks[s] for s in channels.sites[: i + 1]}
+        expected = masked_scores(graph, x, so_far)
+        assert torch.allclose(replay.scores({site: masks[site]}), expected, atol=1e-6)
+        replay.stays({site: masks[site]})
 
 
 def test_complete_only_removes_whole_channels(network) -> None:

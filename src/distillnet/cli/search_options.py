@@ -216,6 +216,17 @@ class SearchOptions:
             rich_help_panel=SELDOM,
         ),
     ] = _NEURONS
+    reading: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How paper finds its thresholds: one price for all layers; layer by layer from "
+            "front, from back or by saving, each taking all that is left or a -shared part; one "
+            "quantile; one multiple of each layer's mean activity; one output for all layers. "
+            "-open behind it counts errors among all classes of the network.",
+            rich_help_panel=SELDOM,
+        ),
+    ] = "price"
     seed: SeedOpt = 0
 
 
@@ -235,6 +246,7 @@ def job_options(
         param_weight=search.param_weight,
         complete_only=search.complete_only,
         partial=search.partial.value,
+        reading=search.reading,
         tune=search.tune,
         seen=search.seen,
         seed=search.seed,

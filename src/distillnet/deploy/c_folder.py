@@ -35,6 +35,7 @@ from distillnet.engine import (
     identifier,
     write_folder,
 )
+from distillnet.engine.flash import Flash, flash_of
 from distillnet.errors import DistillnetError, InputError
 from distillnet.evaluate import Evaluation
 from distillnet.files.documents import Document, Side, Text, read_document
@@ -42,6 +43,7 @@ from distillnet.images import Batch
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.runs import Run, evaluate_scores
 from distillnet.missions.unknown.rule import unknown_name
+from distillnet.models.packed import Shared
 
 __all__ = [
     "CFolder",
@@ -91,13 +93,17 @@ class CMission:
 
 @dataclass(frozen=True)
 class CFolder:
-    """What was written: sizes in bytes; ``arena_share`` over all that is alive at once."""
+    """What was written: sizes in bytes; ``arena_share`` over all that is alive at once.
+
+    ``packed_bytes`` of weights in flash, where they lie packed, and are decoded into memory.
+    """
 
     missions: tuple[CMission, ...]
     switchable: bool
     arena_bytes: int
     arena_share: float
     weight_bytes: int
+    packed_bytes: int | None = None
 
 
 def write_c(network: Deployable, folder: Path, prefix: str = "model", banner: str = "") -> None:
@@ -115,6 +121,7 @@ def export_c(
     as_missions: bool = False,
     model: str | None = None,
     with_unknown: bool = False,
+    shared: Iterable[Shared] | None = None,
     command: str = "",
 ) -> CFolder:
     """Write a run into an existing folder and compare it with PyTorch.
@@ -125,10 +132,12 @@ def export_c(
             compact network.
         model: the original as the user names it now, see ``original_model``.
         with_unknown: one more score, by the run's rule for images of none of its classes.
+        shared: weights of a packed run, which then lie packed in the code, too.
         command: what was asked for, to stand in the files.
 
     Raises:
-        InputError: a run cannot be a mission of this network's own weights; the prefix.
+        InputError: a run cannot be a mission of this network's own weights; the prefix; none of the
+            weights lies in the code as it was packed.
         DistillnetError: scores differ.
     """
     if with_unknown and as_missions:
@@ -148,7 +157,8 @@ def export_c(
     else:
         program, mission = compact_program(distilled, mission_name(run))
         missions = [mission]
-    _write(program, missions, folder, prefix, banner, distilled)
+    flash = None if shared is None else _flash(program, shared)
+    _write(program, missions, folder, prefix, banner, distilled, flash)
     differences = _differences(folder, missions, distilled)
     whole = computed_macs(program, {})
     ratios = [
@@ -164,7 +174,18 @@ def export_c(
         program.arena_bytes,
         program.arena_floats / program.least_floats,
         program.weights.nbytes,
+        None if flash is None else flash.bytes,
     )
+
+
+def _flash(program: Program, shared: Iterable[Shared]) -> Flash:
+    flash = flash_of(np.asarray(program.weights, np.float32), shared)
+    if not flash.matrices:
+        raise InputError(
+            "found none of the packed weights in the order in which the C engine reads them; "
+            "export without --packed"
+        )
+    return flash
 
 
 def _write(
@@ -174,6 +195,7 @@ def _write(
     prefix: str,
     banner: str,
     network: Deployable,
+    flash: Flash | None = None,
 ) -> None:
     image = noise_batch(network).numpy()
     expected = {m.bits.name: torch_scores(m.reference, image)[0] for m in missions}
@@ -187,6 +209,7 @@ def _write(
         preprocessing=preprocessing_in_c(network),
         scale=noise_scale(network.preprocessing),
         version=network.provenance.get("producer", "distillnet"),
+        flash=flash,
     )
     write_about(folder, prefix, [m.bits for m in missions], network)
 

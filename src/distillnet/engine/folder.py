@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillnet.engine.emit import MissionBits, fill_template, mission_source, model_source
-from distillnet.engine.literals import c_text
+from distillnet.engine.flash import Flash, flash_source
+from distillnet.engine.literals import byte_text, c_text
 from distillnet.engine.platforms import platform_files
 from distillnet.engine.preprocess import preprocess_values
 from distillnet.engine.steps import Program
@@ -20,7 +21,6 @@ __all__ = ["check_prefix", "identifier", "noise_image", "write_folder"]
 
 Floats = NDArray[np.float32]
 _LARGEST_ARRAY = 8_000_000  # bytes
-_PER_LINE = 64  # bytes of a weights.c
 _KEYWORDS = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if
     inline int long main register restrict return short signed sizeof static struct switch typedef
@@ -90,6 +90,7 @@ def write_folder(
     scale: float = 1.0,
     version: str = "distillnet",
     source: Callable[[Program, Mapping[str, object]], dict[str, str]] = model_source,
+    flash: Flash | None = None,
 ) -> None:
     """Write a program and its missions into an existing folder.
 
@@ -100,6 +101,7 @@ def write_folder(
         scale: of the test image.
         version: of what writes this.
         source: what makes ``model.h`` and ``model.c``.
+        flash: the programme's weights, packed; ``weights.c`` then holds these and their decoder.
 
     Raises:
         InputError: the prefix is no name in C.
@@ -142,6 +144,8 @@ def write_folder(
         "SCALE": f"{float(np.float32(scale))!r}f",
     }
     common |= preprocess_values(preprocessing, common)
+    packed = {} if flash is None else flash_source(flash)
+    common |= _told_of(packed, common)
     written = source(program, common)
     for mission in missions:
         written[f"missions/{mission.name}.c"] = mission_source(program, mission, common)
@@ -156,7 +160,55 @@ def write_folder(
     for name, text in written.items():
         (directory / name).write_text(text, encoding="utf-8")
     (directory / "weights.bin").write_bytes(data.tobytes())
-    _write_array(data, directory / "weights.c", common)
+    if flash is not None:
+        text = fill_template("weights_packed.c", common | packed)
+        (directory / "weights.c").write_text(text, encoding="utf-8")
+    else:
+        _write_array(data, directory / "weights.c", common)
+
+
+_PACKED = """
+/* Weights are packed: weights.c holds so many bytes, which are decoded when a device starts. */
+#define @UPPER@_PACKED_BYTES @PACKED_BYTES@u
+#define @UPPER@_UNPACK_BYTES @UNPACK_BYTES@u /* of memory that decoding needs beside the weights */
+#ifndef @UPPER@_WEIGHTS_FROM_FILE
+#define @UPPER@_WEIGHTS_FROM_FILE
+#endif
+"""
+_UNPACK = """
+/* Decode the weights of weights.c: @UPPER@_N_WEIGHTS numbers, as they lie in weights.bin. An arena
+ * may be the memory to work in, at a multiple of 8. Then @NAME@_load compares and uses them. */
+int @NAME@_unpack(float *weights, void *work, size_t work_bytes);
+"""
+_USE = """
+The weights are packed: `weights.c` holds @PACKED_BYTES@ bytes of them in place of @WEIGHT_BYTES@,
+and the code that decodes them into memory, once, exactly:
+
+```c
+static float weights[@UPPER@_N_WEIGHTS];
+@NAME@_mission mission = @NAME@_mission_@FIRST@;
+int status = @NAME@_unpack(weights, arena, sizeof arena); /* @UPPER@_UNPACK_BYTES or more */
+if (status == @UPPER@_OK)
+    status = @NAME@_load(&mission, weights, sizeof weights);
+```
+"""
+
+
+def _told_of(packed: Mapping[str, object], common: Mapping[str, object]) -> dict[str, object]:
+    """What templates say of packed weights; nothing where there are none."""
+    if not packed:
+        return {"PACKED_H": "", "PACKED_USE": "", "PACKED_SOURCE": ""}
+    names = {**common, **packed}
+
+    def filled(text: str) -> str:
+        return re.sub(r"@([A-Z_]+)@", lambda m: str(names[m[1]]), text)
+
+    return {
+        "PACKED_H": filled(_PACKED),
+        "MORE_H": filled(_UNPACK),
+        "PACKED_USE": filled(_USE),
+        "PACKED_SOURCE": " weights.c",
+    }
 
 
 def _expected_tables(
@@ -191,9 +243,5 @@ def _write_array(
     if data.nbytes > _LARGEST_ARRAY:
         path.write_text(fill_template("weights.c", common), encoding="utf-8")
         return
-    octal = np.array([b"\\%03o" % byte for byte in range(256)])
-    codes = octal[np.frombuffer(data.tobytes(), np.uint8)].tobytes()
-    size = 4 * _PER_LINE  # of four characters for a byte
-    lines = b'"\n"'.join(codes[i : i + size] for i in range(0, len(codes), size))
-    text = fill_template("weights_text.c", common).encode()
-    path.write_bytes(text.replace(b"$BYTES$", b'"' + lines + b'"'))
+    text = fill_template("weights_text.c", common)
+    path.write_text(text.replace("$BYTES$", byte_text(data.tobytes())), encoding="utf-8")

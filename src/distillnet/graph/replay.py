@@ -77,6 +77,10 @@ class Replay:
             self.here = [run(self.graph, values, beside, masks=others) for values in self.live]
         self.site, self.sites = first, frozenset(sites)
 
+    def stays(self, keep: Mapping[str, Tensor]) -> None:
+        """Mask these of the current sites, or of later ones, from the next ``go_to`` on."""
+        self.background.update(_masks(self.graph, keep))
+
     def scores(self, keep: Mapping[str, Tensor]) -> Tensor:
         """The network's scores (N, classes) with the current sites masked by ``keep``.
 

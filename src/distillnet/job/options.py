@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distillnet.cut.times import TimeTable, built_in_times, fitting_multiple
 from distillnet.errors import InputError
 from distillnet.images.left_out import MAX_UNREADABLE_PERCENT
 from distillnet.search.budget import Budget
+from distillnet.search.readings import reading_of
 
 if TYPE_CHECKING:
     from distillnet.images import BatchStream, ImageSet
@@ -47,6 +48,7 @@ class Options:
     element_cost: float = -1.0  # until it is told by ``times``
     complete_only: bool = False
     partial: str = "neurons"  # or blocks: as many channels at once as the C engine computes
+    reading: str = "price"  # of search.READINGS: how paper finds its thresholds
     tune: bool = False
     seen: bool | None = None
     seed: int = 0
@@ -70,6 +72,9 @@ class Options:
             raise InputError(f"found --tune with the method {self.method}; only best takes it")
         if self.partial not in PARTIAL:
             raise InputError(f"found {self.partial!r} to remove; expected {' or '.join(PARTIAL)}")
+        reading_of(self.reading)
+        if self.reading != "price" and self.method != "paper":
+            raise InputError(f"found the reading {self.reading!r}; only the method paper has any")
         if self.round_to < 1:
             raise InputError(f"found --round-to {self.round_to}; expected 1 or more")
         if not 0 <= self.max_unreadable_percent <= 100:
@@ -122,9 +127,13 @@ class Options:
         return fitting_multiple(self.round_to, widths)
 
     @property
-    def for_paper(self) -> dict[str, bool]:
-        """What of a map ``search_paper`` removes, as it takes it."""
-        return {"complete_only_plan": self.complete_only, "in_blocks": self.partial == "blocks"}
+    def for_paper(self) -> dict[str, Any]:
+        """What of a map ``search_paper`` removes and how it finds out, as it takes it."""
+        return {
+            "complete_only_plan": self.complete_only,
+            "in_blocks": self.partial == "blocks",
+            "reading": reading_of(self.reading),
+        }
 
     @property
     def score_name(self) -> str:

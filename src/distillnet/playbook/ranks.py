@@ -2,6 +2,10 @@
 
 Every rank is a process with one thread. They exchange gradients over gloo, as a parameter server
 or a reduction tree written here, after the backward pass, or as DistributedDataParallel does it.
+
+What the prediction needs to know is measured by the same processes in the same rounds: computing
+alone and together, a transfer, an addition, then a step with each exchange. Whatever else the
+machine does falls on all of them, and medians over the rounds are compared.
 """
 
 import copy
@@ -14,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -24,7 +29,7 @@ from torch.nn import functional as F
 from distillnet.playbook.quantities import FLOAT32_BYTES
 from distillnet.playbook.scaling import Cluster, Job
 
-__all__ = ["PREDICTED_AS", "Measured", "local_cluster", "measure_ranks", "step_costs"]
+__all__ = ["PREDICTED_AS", "Measured", "measure_ranks", "step_costs"]
 
 _DDP = "DistributedDataParallel"
 # What is measured here -> by which of ``scaling.EXCHANGES`` it is predicted; gloo has a ring.
@@ -38,48 +43,41 @@ _WARM_UP = 2
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of the quickest step: whatever else the machine does only adds to it."""
+    """Seconds of a step, the median over the rounds, and what the prediction of it goes by."""
 
     workers: int
     exchange: str
     step_s: float
+    cluster: Cluster
 
 
 def measure_ranks(
     module: nn.Module, shape: tuple[int, ...], batch: int, workers: int, steps: int
-) -> tuple[Measured, ...]:
-    """Time steps of training ``module`` on noise (batch, *shape) with local ranks.
+) -> tuple[Job, tuple[Measured, ...]]:
+    """Time steps of training ``module`` on noise (batch, *shape) with two local ranks or more.
 
     All exchanges take their turns in the same processes: those that are written here, and
     PyTorch's DistributedDataParallel, which is what ``train`` uses.
     """
-    found = _spawned(_train_rank, workers, module, shape, batch, steps)
-    names = (*_EXCHANGES, _DDP)
-    return tuple(Measured(workers, name, s) for name, s in zip(names, found, strict=True))
-
-
-def local_cluster(
-    module: nn.Module, shape: tuple[int, ...], batch: int, steps: int
-) -> tuple[Job, Cluster]:
-    """What ``scaling`` needs to know of training ``module`` here, from one rank and from two.
-
-    One rank tells how long a whole batch takes and how long a quarter; two that do nothing else,
-    how fast gradients go from one to the other.
-    """
     n_bytes = FLOAT32_BYTES * sum(p.numel() for p in module.parameters())
-    whole_s, part_s, transfer_s, latency_s, add_s = _spawned(
-        _calibrate_rank, 2, module, shape, batch, n_bytes, steps
+    whole_s, part_s, together_s, two_way_s, two_messages_s, add_s, *steps_s = _spawned(
+        _measure_rank, workers, module, shape, batch, n_bytes, steps
     )
     image_s, fixed_s = _split(batch, whole_s, part_s)
+    alone_s = fixed_s + math.ceil(batch / workers) * image_s
+    # As many cores as the ranks had in effect, other work on the machine taken off.
+    cores = workers * min(1.0, alone_s / together_s)
+    latency_s = two_messages_s / 2
+    # A transfer has two busy ends, which waited for each other where there were fewer cores.
+    transfer_s = max(two_way_s / 2 - latency_s, 1e-9) / max(1.0, 2 / cores)
     cluster = Cluster(
-        image_s=image_s,
-        fixed_s=fixed_s,
-        bandwidth=n_bytes / transfer_s,
-        latency_s=latency_s,
-        add_bytes_s=n_bytes / add_s,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        image_s=image_s, fixed_s=fixed_s, bandwidth=n_bytes / transfer_s, latency_s=latency_s,
+        add_bytes_s=n_bytes / add_s, cores=cores,
+    )  # fmt: skip
+    names = (*_EXCHANGES, _DDP)
+    return Job(batch, n_bytes), tuple(
+        Measured(workers, name, s, cluster) for name, s in zip(names, steps_s, strict=True)
     )
-    return Job(batch, n_bytes), cluster
 
 
 def step_costs(
@@ -90,7 +88,7 @@ def step_costs(
     torch.set_num_threads(1)
     try:
         runs = [_Steps(copy.deepcopy(module), shape, n) for n in (batch, _part(batch))]
-        whole_s, part_s = (min(times[_WARM_UP:]) for times in _in_turns(runs, steps))
+        whole_s, part_s = (median(times[_WARM_UP:]) for times in _in_turns(runs, steps))
     finally:
         torch.set_num_threads(threads)
     return _split(batch, whole_s, part_s)
@@ -139,49 +137,64 @@ def _begin(
         dist.destroy_process_group()
 
 
-def _train_rank(module: nn.Module, shape: tuple[int, ...], batch: int, steps: int) -> list[float]:
-    """Seconds of the quickest step with each exchange, and with DistributedDataParallel."""
-    rank, workers = dist.get_rank(), dist.get_world_size()
-    share = len(range(rank, batch, workers))
-    runs = [
-        _Steps(module, shape, share, partial(_mean_gradients, module, sum_up))
-        for sum_up in _EXCHANGES.values()
-    ]
-    parallel = nn.parallel.DistributedDataParallel(copy.deepcopy(module).requires_grad_(True))
-    runs.append(_Steps(parallel, shape, share))
-    return [min(times[_WARM_UP:]) for times in _in_turns(runs, steps)]
-
-
-def _calibrate_rank(
+def _measure_rank(
     module: nn.Module, shape: tuple[int, ...], batch: int, n_bytes: int, steps: int
 ) -> list[float]:
-    """Seconds of a batch and of a quarter, of a transfer, of next to none, and of an addition."""
-    rank = dist.get_rank()
-    runs = [_Steps(module, shape, n) for n in (batch, _part(batch))]
+    """Medians of seconds, seen by rank 0.
+
+    Of a batch and of a quarter of it alone, of the ranks' shares at once, of a transfer there and
+    back, of one of next to nothing, of an addition, and of a step with each exchange.
+    """
+    rank, workers = dist.get_rank(), dist.get_world_size()
+    share = len(range(rank, batch, workers))
+    # With gradients gathered and laid out again, as before and after each exchange.
+    alone = [_Steps(copy.deepcopy(module), shape, n, _as_it_is) for n in (batch, _part(batch))]
+    together = _Steps(copy.deepcopy(module), shape, share, _as_it_is)
     flat, small = torch.zeros(n_bytes // FLOAT32_BYTES), torch.zeros(1)
     other = torch.zeros_like(flat)
 
+    def first(run: Callable[[], object]) -> Callable[[], object]:
+        return lambda: run() if rank == 0 else None
+
     def there_and_back(tensor: Tensor) -> None:  # so that one clock tells
-        for sender in (0, 1):
+        for sender in (0, 1) if rank < 2 else ():
             dist.send(tensor, 1 - rank) if rank == sender else dist.recv(tensor, 1 - rank)
 
-    computing = _in_turns(runs, steps) if rank == 0 else []
-    dist.barrier()
-    passing = _in_turns([partial(there_and_back, tensor) for tensor in (flat, small)], 2 * steps)
-    adding = _in_turns([lambda: flat.add_(other)], steps) if rank == 0 else []
-    quickest = [min(times[_WARM_UP:]) for times in (*computing, *passing, *adding)]
-    if rank:
-        return []
-    whole_s, part_s, two_way_s, two_messages_s, add_s = quickest
-    latency_s = two_messages_s / 2
-    return [whole_s, part_s, two_way_s / 2 - latency_s, latency_s, add_s]
+    def at_once() -> None:
+        together()
+        dist.barrier()  # the slowest decides, as it does where gradients are exchanged
+
+    exchanging = [
+        _Steps(copy.deepcopy(module), shape, share, sum_up) for sum_up in _EXCHANGES.values()
+    ]
+    parallel = nn.parallel.DistributedDataParallel(copy.deepcopy(module).requires_grad_(True))
+    runs: list[Callable[[], object]] = [
+        *map(first, alone),
+        at_once,
+        partial(there_and_back, flat),
+        partial(there_and_back, small),
+        first(lambda: flat.add_(other)),
+        *exchanging,
+        _Steps(parallel, shape, share),
+    ]
+    times = _in_turns(runs, steps, dist.barrier)
+    return [median(found[_WARM_UP:]) for found in times]
 
 
-def _in_turns(runs: Sequence[Callable[[], object]], steps: int) -> list[list[float]]:
-    """Seconds of each call, (runs, steps): one of each in turn, that all see the same machine."""
+def _in_turns(
+    runs: Sequence[Callable[[], object]],
+    steps: int,
+    before: Callable[[], object] = lambda: None,
+) -> list[list[float]]:
+    """Seconds of each call, (runs, steps): one of each in turn, that all see the same machine.
+
+    Args:
+        before: called before each of them, out of the time.
+    """
     times: list[list[float]] = [[] for _ in runs]
     for _ in range(_WARM_UP + steps):
         for run, found in zip(runs, times, strict=True):
+            before()
             start = time.perf_counter()
             run()
             found.append(time.perf_counter() - start)
@@ -189,25 +202,26 @@ def _in_turns(runs: Sequence[Callable[[], object]], steps: int) -> list[list[flo
 
 
 class _Steps:
-    """A step of training on noise, each time it is called."""
+    """A step of training on noise, each time it is called, gradients exchanged or not."""
 
     def __init__(
         self,
         module: nn.Module,
         shape: tuple[int, ...],
         batch: int,
-        exchange: Callable[[], None] = lambda: None,
+        sum_up: Callable[[Tensor], None] | None = None,
     ) -> None:
         self.module = module.train().requires_grad_(True)
         self.optimiser = torch.optim.SGD(module.parameters(), lr=1e-5, momentum=0.9)
         self.x = torch.randn(batch, *shape)
         self.labels_n = torch.zeros(batch, dtype=torch.long)
-        self.exchange = exchange
+        self.sum_up = sum_up
 
     def __call__(self) -> None:
         self.optimiser.zero_grad()
         F.cross_entropy(self.module(self.x), self.labels_n).backward()
-        self.exchange()
+        if self.sum_up is not None:
+            _mean_gradients(self.module, self.sum_up)
         self.optimiser.step()
 
 
@@ -217,6 +231,10 @@ def _mean_gradients(module: nn.Module, sum_up: Callable[[Tensor], None]) -> None
     sum_up(flat)
     flat /= dist.get_world_size()
     nn.utils.vector_to_parameters(flat, [p.grad for p in params if p.grad is not None])
+
+
+def _as_it_is(flat: Tensor) -> None:
+    pass
 
 
 def _by_server(flat: Tensor) -> None:

@@ -47,7 +47,7 @@ class Cluster:
     bandwidth: float
     latency_s: float = 0.0
     add_bytes_s: float = math.inf
-    cores: int | None = None
+    cores: float | None = None
 
     def waiting(self, busy: float) -> float:
         """By how much all slows down while ``busy`` cores are wanted."""

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,7 +23,7 @@ from distillnet.evaluate import Scores, closed_set, evaluation, graph_scores
 from distillnet.graph import Graph, fast_layout, run
 from distillnet.graph.capture import capture, capture_model
 from distillnet.graph.channels import analyse
-from distillnet.graph.operators import LAYERS, Node
+from distillnet.graph.operators import Node
 from distillnet.images import ImageSet, load_all
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
@@ -32,6 +31,7 @@ from distillnet.job.options import Options
 from distillnet.job.partition import Images
 from distillnet.models import Model
 from distillnet.models.train import Recipe, train_on_tensors
+from distillnet.reproduce.heads import head_of
 
 __all__ = [
     "HEAD_EPOCHS",
@@ -126,7 +126,7 @@ def replaced_head(
     start = time.perf_counter()
     whole = capture_model(model)
     graph = compact(whole, analyse(whole), Plan(outputs=mission.indices))
-    head = _head(graph)
+    head = head_of(graph)
     values, labels = [], []
     with torch.inference_mode():
         for batch in options.batches(training_images(images), model.preprocessing):
@@ -144,22 +144,6 @@ def replaced_head(
     return Baseline(
         "head replaced, fine-tuned", judged.accuracy, total.macs, total.params, seconds, epochs
     )
-
-
-def _head(graph: Graph) -> Node:
-    """The layer that makes the scores."""
-    channels = analyse(graph)
-    makers = [
-        node
-        for node in graph.nodes
-        if node.op in LAYERS and np.isin(channels.of[node.name], channels.outputs).any()
-    ]
-    if len(makers) != 1:
-        found = ", ".join(repr(node.name) for node in makers) or "no layer"
-        raise InputError(
-            f"found that {found} make the scores, expected one layer whose place a new one can take"
-        )
-    return makers[0]
 
 
 def _train_head(

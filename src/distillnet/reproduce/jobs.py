@@ -4,11 +4,20 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distillnet.reproduce.paper import CIFAR_REMOVED, MNIST_REMOVED, SUBSETS, TIMES
+from distillnet.reproduce.paper import (
+    CIFAR_REMOVED,
+    EMERGENCY,
+    IDEAL_TIMES,
+    MNIST_REMOVED,
+    SUBSETS,
+    TIMES,
+)
 
-__all__ = ["Asked", "Job", "jobs_of"]
+__all__ = ["OF_IMAGENET", "Asked", "Job", "jobs_of"]
 
 _TEN = 10
+# Tables of networks for ImageNet's classes, whose images the user has.
+OF_IMAGENET = ("table1", "table2", "readings")
 
 
 @dataclass(frozen=True)
@@ -16,10 +25,15 @@ class Asked:
     """What of a table to measure, and how.
 
     Attributes:
-        networks: of table 3, "mnist" and "cifar".
+        networks: of table 3, "mnist" and "cifar"; of readings, "googlenet" or "squeezenet".
         removed: how many of ten classes (tables 3 and 4).
-        sizes: how many classes (table 2).
-        repeat: random sets of classes for each row of table 2.
+        sizes: how many classes (tables 1 and 2, readings).
+        repeat: sets of classes for each row: related ones (table 1), or random ones (table 2).
+        classes: the set of table 1, if it is given.
+        readings: of the paper's search (``search.READINGS``); more than one for readings only.
+        param_weight: what removing parameters counts beside removing MACs (best).
+        partial: "neurons" or "blocks" (paper).
+        images: what the folder of images is called (tables 1 and 2, readings).
     """
 
     table: str
@@ -30,6 +44,11 @@ class Asked:
     sizes: tuple[int, ...] = tuple(SUBSETS)
     repeat: int = 1
     seed: int = 0
+    classes: tuple[str, ...] = ()
+    readings: tuple[str, ...] = ("price",)
+    param_weight: float = 0.1
+    partial: str = "neurons"
+    images: str = "imagenette"
 
 
 @dataclass(frozen=True)
@@ -37,10 +56,11 @@ class Job:
     """One distillation.
 
     Attributes:
-        network: "googlenet", "mnist" or "cifar".
-        group: jobs of one row of the table have the same.
+        network: "googlenet", "squeezenet", "mnist" or "cifar".
+        group: classes of a set, or how many of ten are removed.
         paper: what the paper's row says of the figure that the table compares.
         timed: whether the table compares times.
+        ideal: what the paper calls ideal, where it does.
     """
 
     table: str
@@ -51,33 +71,65 @@ class Job:
     max_loss_pp: float
     paper: float
     timed: bool = False
+    ideal: float | None = None
+    reading: str = "price"
+    param_weight: float = 0.1
+    partial: str = "neurons"
+    images: str = ""
 
 
-def jobs_of(asked: Asked, classes: Sequence[str]) -> tuple[Job, ...]:
+def jobs_of(
+    asked: Asked, classes: Sequence[str], related: Sequence[tuple[str, ...]] = ()
+) -> tuple[Job, ...]:
     """The jobs of a table.
 
     Args:
-        classes: that images are there of, for table 2; sets of more than these are left out.
+        classes: that images are there of; sets of more than these are left out.
+        related: sets of classes that have much in common, for table 1.
 
     >>> [job.classes for job in jobs_of(Asked("table4", removed=(8,)), ())]
     [('8', '9')]
     """
-    same = (asked.method, asked.max_loss_pp)
-    if asked.table == "table2":
-        return tuple(
-            Job("table2", "googlenet", size, drawn, *same, SUBSETS[size][0])
-            for size in asked.sizes
-            if size <= len(classes)
-            for drawn in _draws(classes, size, asked.repeat, asked.seed)
-        )
+    if asked.table in OF_IMAGENET:
+        return tuple(_of_imagenet(asked, classes, related))
     timed = asked.table == "table4"
     columns = {"mnist": MNIST_REMOVED, "cifar": CIFAR_REMOVED}
     return tuple(
-        Job(asked.table, network, k, _left(k), *same, TIMES[k - 1] if timed else rows[k - 1], timed)
+        Job(
+            asked.table, network, k, _left(k), asked.method, asked.max_loss_pp,
+            TIMES[k - 1] if timed else rows[k - 1], timed,
+            IDEAL_TIMES[k - 1] if timed else 100 * k / _TEN,
+            asked.readings[0], asked.param_weight, asked.partial,
+        )
         for network, rows in columns.items()
         if (network == "mnist" if timed else network in asked.networks)
         for k in sorted(set(asked.removed))
-    )
+    )  # fmt: skip
+
+
+def _of_imagenet(
+    asked: Asked, classes: Sequence[str], related: Sequence[tuple[str, ...]]
+) -> list[Job]:
+    if asked.table == "table1":
+        sets = [(drawn, EMERGENCY) for drawn in ([asked.classes] if asked.classes else related)]
+    else:
+        sets = [
+            (drawn, SUBSETS[size])
+            for size in asked.sizes
+            if size <= len(classes)
+            for drawn in _draws(classes, size, asked.repeat, asked.seed)
+        ]
+    networks = asked.networks if asked.table == "readings" else ("googlenet",)
+    return [
+        Job(
+            asked.table, network, len(drawn), drawn, asked.method, asked.max_loss_pp,
+            row.speedup, reading=reading, param_weight=asked.param_weight, partial=asked.partial,
+            images=asked.images,
+        )
+        for network in networks
+        for reading in asked.readings
+        for drawn, row in sets
+    ]  # fmt: skip
 
 
 def _left(k: int) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from distillnet.classes import numbered_table
 from distillnet.deploy.bench import Settings, time_networks
@@ -13,84 +14,105 @@ from distillnet.errors import InputError
 from distillnet.files import new_file
 from distillnet.images import open_images
 from distillnet.job.calls import distill
-from distillnet.job.distillation import Options
-from distillnet.job.results import result_json
+from distillnet.job.distillation import Distillation, Options
+from distillnet.job.results import finite_json, result_json
 from distillnet.job.runs import write_run
 from distillnet.models import Model, load_model
 from distillnet.models.names import ZOO_CLASSES
 from distillnet.models.train import save_weights, train
 from distillnet.reproduce.jobs import Job
+from distillnet.reproduce.modules import compression_of_modules, macs_of_modules
 from distillnet.search import Budget
 
-__all__ = ["Row", "measure", "networks_at_hand", "read_rows", "write_rows"]
+__all__ = ["Row", "measure", "network_at_hand", "read_rows", "write_rows"]
 
 _KEPT = ("mac_ratio", "mac_ratio_with_partial", "inception_mac_ratio", "param_ratio", "loss_pp",
-         "worst_class_loss_pp", "loss_ci95_pp", "seconds")  # fmt: skip
-_FOLDERS = {"googlenet": "imagenette", "mnist": ".", "cifar": "cifar10"}
-_MODELS = {"mnist": "zoo:tf_mnist", "cifar": "zoo:tf_cifar", "googlenet": "zoo:bvlc_googlenet"}
+         "worst_class_loss_pp", "loss_ci95_pp", "seconds", "n_images", "peak_rss_mb")  # fmt: skip
+_OF_NETWORK = ("input_size", "params", "macs", "accuracy", "accuracy_open")
+_FOLDERS = {"mnist": ".", "cifar": "cifar10"}
+_MODELS = {"mnist": "zoo:tf_mnist", "cifar": "zoo:tf_cifar", "googlenet": "zoo:bvlc_googlenet",
+           "squeezenet": "torchvision:squeezenet1_0"}  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A job and its figures, those of ``result.json``; ``time_ratio`` where it was timed."""
+    """A job and its figures: those of ``result.json``, and where they apply
+
+    "modules" and "module_macs" of GoogLeNet (before and after), "time_ratio" and "ms" of a table of
+    times.
+    """
 
     job: Job
-    figures: Mapping[str, object]
+    figures: Mapping[str, Any]
     weights_sha256: str
 
 
-def networks_at_hand(
-    jobs: Sequence[Job],
+def network_at_hand(
+    name: str,
     data: Path,
     out: Path,
     *,
     epochs: int | None = None,
     on_progress: Progress = lambda stage, done, of: None,
-) -> dict[str, Model]:
-    """The networks that jobs cut down; TensorFlow's two are trained where ``out`` has none yet."""
-    models = {}
-    for name in dict.fromkeys(job.network for job in jobs):
-        weights = data / "weights" / "bvlc_googlenet.safetensors"
-        if name != "googlenet":
-            weights = out / f"{_MODELS[name].removeprefix('zoo:')}.safetensors"
-            known = ZOO_CLASSES[_MODELS[name].removeprefix("zoo:")] or ()
-            if not weights.exists():
-                folders = open_images(data / _FOLDERS[name], numbered_table(len(known), known))
-                if folders.val is None:
-                    raise InputError(f"{data / _FOLDERS[name]} has no test images; expected them")
-                trained = train(
-                    _MODELS[name], folders.train, folders.val, epochs=epochs,
-                    on_epoch=lambda e: on_progress("train", e.number, e.of),
-                )  # fmt: skip
-                with new_file(weights) as work:
-                    save_weights(work, trained.state_dict)
-        models[name] = load_model(_MODELS[name], weights=weights)
-    return models
+) -> Model:
+    """A network that jobs cut down; one of TensorFlow's is trained where ``out`` has none yet."""
+    spec = _MODELS[name]
+    if name not in _FOLDERS:
+        return load_model(spec, weights=data / "weights" / f"{spec.partition(':')[2]}.safetensors")
+    weights = out / f"{spec.removeprefix('zoo:')}.safetensors"
+    known = ZOO_CLASSES[spec.removeprefix("zoo:")] or ()
+    if not weights.exists():
+        folders = open_images(data / _FOLDERS[name], numbered_table(len(known), known))
+        if folders.val is None:
+            raise InputError(f"{data / _FOLDERS[name]} has no test images; expected them")
+        trained = train(
+            spec, folders.train, folders.val, epochs=epochs,
+            on_epoch=lambda e: on_progress("train", e.number, e.of),
+        )  # fmt: skip
+        with new_file(weights) as work:
+            save_weights(work, trained.state_dict)
+    return load_model(spec, weights=weights)
 
 
 def measure(
-    job: Job, model: Model, data: Path, on_progress: Progress = lambda stage, done, of: None
+    job: Job,
+    model: Model,
+    data: Path,
+    images: Path,
+    on_progress: Progress = lambda stage, done, of: None,
 ) -> Row:
-    """Distill a network as a job says, on the images below ``data``."""
-    options = Options(budget=Budget(max_loss_pp=job.max_loss_pp), method=job.method)
-    done = distill(
-        model,
-        list(job.classes),
-        data / _FOLDERS[job.network],
-        options=options,
-        on_progress=on_progress,
+    """Distill a network as a job says, on images below ``data`` or, of ImageNet, ``images``."""
+    options = Options(
+        budget=Budget(max_loss_pp=job.max_loss_pp),
+        method=job.method,
+        param_weight=job.param_weight,
+        partial=job.partial,
+        reading=job.reading,
     )
-    result = result_json(done)
-    figures = {name: result[name] for name in _KEPT}
+    folder = data / _FOLDERS[job.network] if job.network in _FOLDERS else images
+    done = distill(model, list(job.classes), folder, options=options, on_progress=on_progress)
+    figures = _figures(done)
     if job.timed:
-        with tempfile.TemporaryDirectory() as folder:
-            run = write_run(done, Path(folder) / "run")
+        with tempfile.TemporaryDirectory() as name:
+            run = write_run(done, Path(name) / "run")
             networks = (original_network(run)[0], distilled_network(run))
-            timing = time_networks(networks, ["c"], Path(folder), Settings(batch=1, seconds=3))
+            timing = time_networks(networks, ["c"], Path(name), Settings(batch=1, seconds=3))
         figures["time_ratio"] = timing.time_ratio["c"]
+        figures["ms"] = [entry.median_ms for entry in timing.entries if entry.batch == 1]
     return Row(job, figures, model.weights_sha256)
+
+
+def _figures(done: Distillation) -> dict[str, Any]:
+    result = result_json(done)
+    found: dict[str, Any] = {name: result[name] for name in _KEPT}
+    for network in ("baseline", "distilled"):
+        found[network] = {name: result[network][name] for name in _OF_NETWORK}
+    if modules := compression_of_modules(done):
+        found["modules"] = finite_json(modules)
+        found["module_macs"] = [macs_of_modules(c) for c in (done.cost_before, done.cost_after)]
+    return found
 
 
 def read_rows(path: Path) -> list[Row]:

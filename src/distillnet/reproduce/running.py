@@ -7,11 +7,19 @@ from pathlib import Path
 
 from distillnet.errors import InputError
 from distillnet.files import new_file
-from distillnet.reproduce.jobs import Asked, jobs_of
-from distillnet.reproduce.measuring import measure, networks_at_hand, read_rows, write_rows
+from distillnet.images import class_folders
+from distillnet.models import Model
+from distillnet.reproduce.jobs import OF_IMAGENET, Asked, Job, jobs_of
+from distillnet.reproduce.measuring import measure, network_at_hand, read_rows, write_rows
+from distillnet.reproduce.pictures import draw_table
+from distillnet.reproduce.related import class_directions, related_sets
 from distillnet.reproduce.tables import Line, lines_of
 
 __all__ = ["reproduce_table"]
+
+_GOOGLENET = "googlenet"
+
+Progress = Callable[[str, int, int], None]
 
 
 def reproduce_table(
@@ -19,47 +27,80 @@ def reproduce_table(
     data: Path,
     out: Path,
     *,
+    images: Path | None = None,
     epochs: int | None = None,
-    on_progress: Callable[[str, int, int], None] = lambda stage, done, of: None,
+    on_progress: Progress = lambda stage, done, of: None,
 ) -> tuple[Line, ...]:
-    """Measure a table, each job kept in ``out/rows.jsonl`` as it is done, and write ``table.json``.
+    """Measure a table, each job kept in ``out/rows.jsonl`` as it is done.
+
+    ``table.json`` and, where matplotlib is installed, ``table.png`` have the lines.
 
     Args:
         data: a folder with the images and weights that the table needs.
+        images: of ImageNet's classes, a folder each; None: ``data/imagenette``.
         epochs: of the training of networks that ``out`` has none of; None: of their recipes.
 
     Raises:
         InputError: images of too few classes, or sizes that the paper does not have.
     """
-    if strange := sorted(set(asked.sizes) - set(Asked(asked.table).sizes)):
-        raise InputError(f"found --size {strange[0]}, expected 5, 10 or 15, as the paper has them")
-    jobs = jobs_of(asked, _class_folders(data) if asked.table == "table2" else ())
-    if not jobs:
-        raise InputError(f"{data}/imagenette has too few classes; expected at least 5")
+    images = images or data / "imagenette"
     out.mkdir(parents=True, exist_ok=True)
-    models = networks_at_hand(jobs, data, out, epochs=epochs, on_progress=on_progress)
+    models: dict[str, Model] = {}
+
+    def model_of(name: str) -> Model:
+        if name not in models:
+            models[name] = network_at_hand(name, data, out, epochs=epochs, on_progress=on_progress)
+        return models[name]
+
+    jobs = _jobs(asked, images, model_of)
     rows = read_rows(out / "rows.jsonl")
     known = {(row.job, row.weights_sha256): row for row in rows}
+    found = []
     for i, job in enumerate(jobs):
-        model = models[job.network]
-        if (job, model.weights_sha256) not in known:
-            row = measure(job, model, data, on_progress)
-            known[job, model.weights_sha256] = row
-            rows.append(row)
+        model = model_of(job.network)
+        key = job, model.weights_sha256
+        if key not in known:
+            known[key] = measure(job, model, data, images, on_progress)
+            rows.append(known[key])
             write_rows(rows, out / "rows.jsonl")
+        found.append(known[key])
         on_progress(asked.table, i + 1, len(jobs))
-    lines = tuple(lines_of([known[job, models[job.network].weights_sha256] for job in jobs]))
+    lines = tuple(lines_of(found))
     with new_file(out / "table.json") as work:
         table = {"table": asked.table, "method": asked.method, "max_loss_pp": asked.max_loss_pp}
         text = json.dumps(
             table | {"rows": [asdict(line) for line in lines]}, indent=1, allow_nan=False
         )
         work.write_text(text + "\n", encoding="utf-8")
+    draw_table(f"{asked.table}, --method {asked.method}", lines, out / "table.png")
     return lines
 
 
-def _class_folders(data: Path) -> list[str]:
-    parts = [p for p in (data / "imagenette" / "train", data / "imagenette") if p.is_dir()]
-    if not parts:
-        raise InputError(f"{data} has no imagenette/; expected a folder of a folder for each class")
-    return sorted(path.name for path in parts[0].iterdir() if path.is_dir())
+def _jobs(asked: Asked, images: Path, model_of: Callable[[str], Model]) -> tuple[Job, ...]:
+    if strange := sorted(set(asked.sizes) - set(Asked(asked.table).sizes)):
+        raise InputError(f"found --size {strange[0]}, expected 5, 10 or 15, as the paper has them")
+    if asked.table not in OF_IMAGENET:
+        return jobs_of(asked, ())
+    if not images.is_dir():
+        raise InputError(f"{images} is no folder; expected one with a folder for each class")
+    model = model_of(_GOOGLENET if asked.table != "readings" else asked.networks[0])
+    names = class_folders(images, model.classes)
+    indices = {name: model.classes.lookup(name) for name in names}
+    known = {name: index for name, index in indices.items() if index is not None}
+    related: tuple[tuple[str, ...], ...] = ()
+    if asked.table == "table1" and not asked.classes:
+        if len(known) <= min(asked.sizes):
+            raise InputError(
+                f"{images} has {len(known)} classes; expected more than {min(asked.sizes)}, among "
+                "which some are related. Or name the set with --classes"
+            )
+        related = tuple(
+            drawn
+            for size in asked.sizes
+            if size < len(known)
+            for drawn in related_sets(class_directions(model), known, size, asked.repeat)
+        )
+    jobs = jobs_of(asked, tuple(known), related)
+    if not jobs:
+        raise InputError(f"{images} has {len(known)} classes; expected at least {min(asked.sizes)}")
+    return jobs

@@ -19,6 +19,8 @@ saving - divergence^gamma / price, at one price for all, as a budget spent optim
 largest saving within the budget is found by binary search on the whole network; a gamma is kept
 when it allows more than the one before.
 
+That is the reading called "price"; ``readings`` has others, closer to the letter (``bisection``).
+
 Cost: sum over sites of what lies behind them, 21 forward passes for GoogLeNet's 57 sites, times at
 most 6 shares, on a few ranking images; and about 15 forward passes over all search images.
 """
@@ -34,10 +36,12 @@ from distillnet.cut.plan import Plan, complete_only
 from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
 from distillnet.graph.replay import masked_scores
+from distillnet.search.bisection import Counted, bisected, trials_of
 from distillnet.search.budget import Budget
-from distillnet.search.curves import allocate, measure
+from distillnet.search.curves import Curve, allocate, measure
 from distillnet.search.found import Found
 from distillnet.search.judge import Judge, Verdict
+from distillnet.search.readings import READINGS, Reading
 from distillnet.search.scores import Score
 from distillnet.search.units import Cut, Unit, block_units, channel_units, neuron_units
 
@@ -61,22 +65,30 @@ class _Trials:
         x_nchw: Tensor,
         labels_n: Tensor,
         on_trial: Callable[[int], None],
+        open_set: bool,
     ) -> None:
         self.graph, self.make_plan, self.on_trial = graph, make_plan, on_trial
-        self.x_nchw = x_nchw
-        self.judge = Judge(masked_scores(graph, x_nchw, {}), labels_n, mission)
+        self.x_nchw, self.open_set = x_nchw, open_set
+        original = masked_scores(graph, x_nchw, {})
+        self.judge = Judge(original, labels_n, mission)
+        self.counted = Counted(original, labels_n, mission, open_set=open_set)
         self.done: dict[Shares, Verdict] = {}
+        self.losses_pp: dict[Shares, float] = {}  # counted, all classes or the mission's
 
     def run(self, shares: Shares) -> Verdict:
         if shares not in self.done:
             scores = masked_scores(self.graph, self.x_nchw, self.make_plan(shares).keep)
             self.done[shares] = self.judge.verdict(scores)
+            self.losses_pp[shares] = self.counted.loss_pp(scores)
             self.on_trial(len(self.done))
         return self.done[shares]
 
     def within(self, budget: Budget, shares: Shares) -> bool:
         """Whether the losses are within the budget."""
-        return self.judge.allows(budget, self.run(shares))
+        verdict = self.run(shares)
+        if self.open_set:
+            return self.losses_pp[shares] <= budget.max_loss_pp
+        return self.judge.allows(budget, verdict)
 
 
 def search_paper(
@@ -90,6 +102,7 @@ def search_paper(
     *,
     complete_only_plan: bool = False,
     in_blocks: bool = False,
+    reading: Reading = READINGS["price"],
     ranking_images_per_class: int = 12,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Found:
@@ -104,6 +117,7 @@ def search_paper(
         labels_n: positions in the mission.
         in_blocks: remove places for as many channels as the C engine computes together, instead of
             single neurons.
+        reading: how thresholds are found; a target takes those of one price.
     """
     target = budget.target_macs or budget.target_params
     whole_channels = complete_only_plan or bool(target)
@@ -112,11 +126,8 @@ def search_paper(
     else:
         units = (block_units if in_blocks else neuron_units)(channels, score)
     size = _size_function(budget, whole_channels)
-    steps = len(units) + _TRIALS
-    ranking = _ranking_images(labels_n, ranking_images_per_class)
-    curves = measure(
-        graph, channels, mission, units, x_nchw[ranking], size, lambda n: on_progress(n, steps)
-    )
+    by_price = bool(target) or reading.thresholds == "price"
+    steps = len(units) + _TRIALS if by_price else trials_of(reading, len(units)) + 1
 
     def make_plan(shares: Shares) -> Plan:
         keep = {site: cut.keep for site, cut in _cut(units, shares).items()}
@@ -126,26 +137,27 @@ def search_paper(
     def on_trial(n: int) -> None:
         on_progress(min(len(units) + n, steps - 1), steps)
 
-    trials = _Trials(graph, mission, make_plan, x_nchw, labels_n, on_trial)
-    chosen: Shares = (0.0,) * len(units)
-    saving = 0.0
-    if target:
-        full = size(cost(graph, channels))
+    def saved(shares: Shares) -> float:
+        return 1 - size(cost(graph, channels, make_plan(shares))) / full
 
-        def short(wanted: float) -> bool:
-            plan = make_plan(allocate(curves, _GAMMAS[0], wanted))
-            return full / size(cost(graph, channels, plan)) < target
-
-        chosen = allocate(curves, _GAMMAS[0], _largest(short, -_STEP) + _STEP)
+    full = size(cost(graph, channels))
+    trials = _Trials(graph, mission, make_plan, x_nchw, labels_n, on_trial, reading.open_set)
+    if by_price:
+        x_ranking = x_nchw[_ranking_images(labels_n, ranking_images_per_class)]
+        curves = measure(
+            graph, channels, mission, units, x_ranking, size, lambda n: on_progress(n, steps)
+        )
+        if target:
+            chosen = _reaching(curves, lambda shares: 1 / (1 - saved(shares)) >= target)
+        else:
+            chosen = _within(curves, lambda shares: trials.within(budget, shares))
     else:
-        for gamma in _GAMMAS:
-
-            def fits(wanted: float, gamma: float = gamma) -> bool:
-                return trials.within(budget, allocate(curves, gamma, wanted))
-
-            found = _largest(fits, saving)
-            if found > saving:
-                chosen, saving = allocate(curves, gamma, found), found
+        alone = [tuple(0.5 * (i == j) for j in range(len(units))) for i in range(len(units))]
+        chosen = bisected(
+            graph, units, score, x_nchw, trials.counted, budget.max_loss_pp, reading,
+            [saved(shares) for shares in alone] if reading.order == "saving" else [],
+            lambda n: on_progress(n, steps),
+        )  # fmt: skip
     result = trials.run(chosen)
     on_progress(steps, steps)
     cuts, plan = _cut(units, chosen), make_plan(chosen)
@@ -159,6 +171,24 @@ def search_paper(
         seen=trials.judge.seen,
         stopped_by="higher thresholds, which lose more than the budget",
     )
+
+
+def _reaching(curves: Sequence[Curve], enough: Callable[[Shares], bool]) -> Shares:
+    """The shares of the least saving that is enough."""
+    gamma = _GAMMAS[0]
+    most_short = _largest(lambda wanted: not enough(allocate(curves, gamma, wanted)), -_STEP)
+    return allocate(curves, gamma, most_short + _STEP)
+
+
+def _within(curves: Sequence[Curve], fits: Callable[[Shares], bool]) -> Shares:
+    """The shares of the largest saving that fits, at the gamma that allows most."""
+    chosen: Shares = (0.0,) * len(curves)
+    saving = 0.0
+    for gamma in _GAMMAS:
+        found = _largest(lambda wanted, g=gamma: fits(allocate(curves, g, wanted)), saving)  # type: ignore[misc]
+        if found > saving:
+            chosen, saving = allocate(curves, gamma, found), found
+    return chosen
 
 
 def _explained(cut: Cut, keep: Tensor) -> Tensor:

@@ -159,6 +159,16 @@ def export_command(
             rich_help_panel=SELDOM,
         ),
     ] = Target.vectors,
+    packed: Annotated[
+        bool,
+        typer.Option(
+            "--packed",
+            help="Keep the weights of a packed run packed in the C code, which decodes them into "
+            "memory when a device starts; RUN is a file that `pack` wrote (c).",
+            show_default="off",
+            rich_help_panel=SELDOM,
+        ),
+    ] = False,
     model: OriginalOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
@@ -167,6 +177,11 @@ def export_command(
         raise typer.BadParameter("--int8 and --fp16 together; expected one of them")
     if run.is_file() and out is None:
         raise typer.BadParameter(f"--out is missing; expected it where RUN is a file, {run}")
+    if packed and (format_.value != "c" or int8 or as_missions or not run.is_file()):
+        raise typer.BadParameter(
+            "--packed needs --format c in float32, without --switchable, and as RUN a file that "
+            "`distillnet pack` wrote"
+        )
     if format_.value == "c":
         others = {
             "--fp16": fp16,
@@ -187,7 +202,9 @@ def export_command(
         if model is not None and not as_missions:
             raise typer.BadParameter("--model without --switchable, which alone needs the original")
         others_of = tuple(mission or ())
-        asked = AskedC(out or run / "c", prefix, as_missions, others_of, model, with_unknown)
+        asked = AskedC(
+            out or run / "c", prefix, as_missions, others_of, model, with_unknown, packed
+        )
         if int8:
             _export_int8_c(run, asked, data, target.value, max_loss, as_json)
         else:

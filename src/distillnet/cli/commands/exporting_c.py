@@ -31,12 +31,14 @@ class AskedC:
     others: tuple[Path, ...]
     model: str | None
     with_unknown: bool
+    packed: bool = False
 
     def command(self, run: Path) -> str:
         """The command line, to stand in the files."""
         words = ["export", _shown(run), "--format", "c", "--prefix", self.prefix]
         words += ["--switchable"] * self.as_missions
         words += ["--with-unknown"] * self.with_unknown
+        words += ["--packed"] * self.packed
         words += [word for other in self.others for word in ("--mission", _shown(other))]
         return "distillnet " + shlex.join(words)
 
@@ -54,11 +56,16 @@ def write_c_folder(run: Path, asked: AskedC, as_json: bool) -> None:
     check_prefix(asked.prefix)
     opened = open_run(run_folder(run))
     runs = [open_run(run_folder(other)) for other in asked.others]
+    shared = None
+    if asked.packed:
+        from distillnet.models.packed import read_packed
+
+        shared = read_packed(run).shared.values()
     with new_folder(asked.out, C_FOLDER) as work:
         done = export_c(
             opened, work, asked.prefix, runs,
             as_missions=asked.as_missions, model=asked.model, with_unknown=asked.with_unknown,
-            command=asked.command(run),
+            shared=shared, command=asked.command(run),
         )  # fmt: skip
     values: dict[str, Any] = {"out": str(asked.out), "format": "c", "prefix": asked.prefix}
     values["tolerance"] = TOLERANCE
@@ -74,6 +81,11 @@ def write_c_folder(run: Path, asked: AskedC, as_json: bool) -> None:
         ["Folder", str(asked.out)],
         ["Form", "switchable, all weights" if asked.as_missions else "compact, one mission"],
         ["Weights", f"{done.weight_bytes:,} bytes"],
+        *(
+            [["Packed in flash", f"{done.packed_bytes:,} bytes, decoded into memory exactly"]]
+            if done.packed_bytes
+            else []
+        ),
         [
             "Arena",
             f"{done.arena_bytes:,} bytes, {done.arena_share:.3f} of all that is alive at once",

@@ -12,9 +12,13 @@ import typer
 
 from distillnet.cli.checks import check_apart, check_folder
 from distillnet.cli.commands.baselining import baselines_command
+from distillnet.cli.commands.composing import composition_command
 from distillnet.cli.groups import BUDGET, IMAGES, NETWORK, OUTPUT, SEARCH, SELDOM, GroupedCommand
 from distillnet.cli.options import JsonOpt, Method, SeedOpt
 from distillnet.cli.output import print_json, print_line, print_table, progress
+from distillnet.cli.search_options import Partial
+from distillnet.errors import InputError
+from distillnet.search.readings import READINGS, reading_of
 
 __all__ = ["reproduce"]
 
@@ -22,21 +26,32 @@ reproduce = typer.Typer(no_args_is_help=True, help="Measure what the papers repo
 
 
 _BEST = Method("best")
+_NEURONS = Partial("neurons")
 
 
 class NetworkName(StrEnum):
-    """TensorFlow's two."""
+    """TensorFlow's two, and those for ImageNet's classes."""
 
     mnist = "mnist"
     cifar = "cifar"
+    googlenet = "googlenet"
+    squeezenet = "squeezenet"
+
+
+_OF_TABLE = {
+    "table3": (NetworkName.mnist, NetworkName.cifar),
+    "readings": (NetworkName.googlenet, NetworkName.squeezenet),
+}
 
 
 class TableName(StrEnum):
     """``reproduce.TABLES``."""
 
+    table1 = "table1"
     table2 = "table2"
     table3 = "table3"
     table4 = "table4"
+    readings = "readings"
 
 
 def _measure_table(
@@ -45,11 +60,21 @@ def _measure_table(
         Path,
         typer.Option(
             metavar="DIR",
-            help="A folder with imagenette/ and weights/ (table2), MNIST's files and cifar10/ "
-            "(table3), or MNIST's files (table4).",
+            help="A folder with imagenette/ and weights/ (table1, table2, readings), MNIST's files "
+            "and cifar10/ (table3), or MNIST's files (table4).",
             rich_help_panel=IMAGES,
         ),
     ],
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Images of ImageNet's classes, a folder for each, perhaps in train/ and val/ "
+            "(table1, table2, readings).",
+            show_default="imagenette in --data",
+            rich_help_panel=IMAGES,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -67,27 +92,52 @@ def _measure_table(
         ),
     ] = 1.0,
     repeat: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=1, metavar="N", help="Random sets of classes (table2).", rich_help_panel=SEARCH
+            min=1,
+            metavar="N",
+            help="Sets of classes for each row: random ones (table2, readings), or the most "
+            "related ones (table1).",
+            show_default="5 for table2, else 1",
+            rich_help_panel=SEARCH,
         ),
-    ] = 5,
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,C",
+            help='The related classes of table1, say ambulance,"fire engine","police van".',
+            show_default="those of the images whose weights in the last layer are most alike",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    reading: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="How the paper's search is read (--method paper), see `distill --reading`; may be "
+            "given several times (readings).",
+            show_default="price; all of them for readings",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
     size: Annotated[
         list[int] | None,
         typer.Option(
             min=2,
             metavar="N",
-            help="Classes of a set: 5, 10 or 15; may be given several times (table2).",
-            show_default="all that there are images for",
+            help="Classes of a set: 5, 10 or 15; may be given several times (table1, table2, "
+            "readings).",
+            show_default="5 for table1 and readings, all that there are images for in table2",
             rich_help_panel=SEARCH,
         ),
     ] = None,
     network: Annotated[
         list[NetworkName] | None,
         typer.Option(
-            metavar="mnist|cifar",
-            help="Whose rows to measure (table3).",
-            show_default="both",
+            metavar="NAME",
+            help="Whose rows to measure: mnist, cifar (table3), googlenet, squeezenet (readings).",
+            show_default="both of table3, googlenet of readings",
             rich_help_panel=NETWORK,
         ),
     ] = None,
@@ -102,6 +152,22 @@ def _measure_table(
             rich_help_panel=SEARCH,
         ),
     ] = None,
+    param_weight: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="WEIGHT",
+            help="How much removing parameters counts beside removing MACs (best).",
+            rich_help_panel=SELDOM,
+        ),
+    ] = 0.1,
+    partial: Annotated[
+        Partial,
+        typer.Option(
+            help="What paper removes besides whole channels, see `distill`.",
+            rich_help_panel=SELDOM,
+        ),
+    ] = _NEURONS,
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -117,25 +183,58 @@ def _measure_table(
 ) -> None:
     """Measure a table of the paper and print it beside the paper's own rows."""
     check_folder(data, "--data", "a folder with the images and weights that the table needs")
+    if images is not None:
+        check_folder(images, "--images", "a folder with images of ImageNet's classes")
     folder = out or Path("reproduced") / table.value
-    check_apart(folder, [data])
+    check_apart(folder, [data, images])
+    asked = _asked(table, method, network, reading)
     from distillnet.reproduce import Asked, reproduce_table
 
-    asked = Asked(table.value, method.value, max_loss, repeat=repeat, seed=seed)
-    asked = replace(
-        asked,
-        removed=tuple(removed or asked.removed),
-        networks=tuple(n.value for n in network or NetworkName),
-        sizes=tuple(size or asked.sizes),
+    asks = Asked(
+        table.value, method.value, max_loss, seed=seed, param_weight=param_weight,
+        partial=partial.value, repeat=repeat or (5 if table is TableName.table2 else 1),
+        classes=tuple(name.strip() for name in (classes or "").split(",") if name.strip()),
+        images=(images or Path("imagenette")).resolve().name, **asked,
+    )  # fmt: skip
+    few = table in (TableName.table1, TableName.readings)
+    asks = replace(
+        asks,
+        removed=tuple(removed or asks.removed),
+        sizes=tuple(size or ((5,) if few else asks.sizes)),
     )
     with progress() as on_progress:
-        lines = reproduce_table(asked, data, folder, epochs=epochs, on_progress=on_progress)
+        lines = reproduce_table(
+            asks, data, folder, images=images, epochs=epochs, on_progress=on_progress
+        )
     values = {"table": table.value, "method": method.value, "max_loss_pp": max_loss,
               "rows": [asdict(line) for line in lines], "out": str(folder)}  # fmt: skip
     if as_json:
         print_json(values)
     else:
         _print(values)
+
+
+def _asked(
+    table: TableName,
+    method: Method,
+    network: list[NetworkName] | None,
+    reading: list[str] | None,
+) -> dict[str, Any]:
+    """Networks and readings, checked against what the table has."""
+    known = _OF_TABLE.get(table.value, ())
+    if strange := [name for name in network or () if name not in known]:
+        expected = " or ".join(known) or "none for this table, which has one"
+        raise InputError(f"found --network {strange[0]}; expected {expected}")
+    readings = tuple(reading or ())
+    for name in readings:
+        reading_of(name)
+    if table is TableName.readings:
+        if method.value != "paper":
+            raise InputError("found --method best; readings are of the paper's search alone")
+        return {"networks": tuple(network or known[:1]), "readings": readings or tuple(READINGS)}
+    if len(readings) > 1:
+        raise InputError("found several readings; only `reproduce readings` takes more than one")
+    return {"networks": tuple(network or known), "readings": readings or ("price",)}
 
 
 def _command(table: TableName) -> Callable[..., None]:
@@ -153,29 +252,73 @@ def _command(table: TableName) -> Callable[..., None]:
 
 
 def _print(values: dict[str, Any]) -> None:
-    rows = []
-    for line in values["rows"]:
-        spread = f" ± {line['ours_deviation']:.2f}" if line["sets"] > 1 else ""
+    rows, lines = [], values["rows"]
+    readings = len({line["reading"] for line in lines}) > 1
+    for line in lines:
+        several = line["sets"] > 1
+        spread = f" ± {line['ours_deviation']:.2f}" if several else ""
+        loss = f"{line['loss_pp']:+.2f}"
+        if several:
+            loss += f" ± {line['loss_deviation_pp']:.2f}"
+        else:
+            low, high = line["loss_ci95_pp"]
+            loss += f" ({low:+.2f} to {high:+.2f})"
         rows.append(
             [
-                line["network"], str(line["row"]), f"{line['paper']:g}",
+                line["network"], line["reading"] if readings else str(line["row"]),
+                f"{line['paper']:g}", "-" if line["ideal"] is None else f"{line['ideal']:g}",
                 f"{line['ours']:.2f}{spread}", "better" if line["better"] else "worse",
-                f"{line['mac_ratio']:.2f}x", f"{line['loss_pp']:+.2f}", f"{line['seconds']:.0f}",
+                f"{line['mac_ratio']:.2f}x", f"{line['param_ratio']:.2f}x", loss,
+                f"{line['worst_class_loss_pp']:+.2f}", f"{line['seconds']:.0f}",
             ]
         )  # fmt: skip
-    left = "classes" if values["table"] == "table2" else "classes removed"
+    left = "classes removed" if values["table"] in ("table3", "table4") else "classes"
     print_table(
-        f"{values['table']}, --method {values['method']}: {values['rows'][0]['what']}",
-        ["network", left, "paper", "here", "", "MAC ratio", "loss, pp", "seconds"],
+        f"{values['table']}, --method {values['method']}: {lines[0]['what']}",
+        ["network", "reading" if readings else left, "paper", "ideal", "here", "", "MACs", "params",
+         "loss, pp", "worst class", "seconds"],
         rows,
-    )
+    )  # fmt: skip
+    for line in lines:
+        if line["modules"]:
+            _print_modules(line)
+        if line["ms"]:
+            before, after = line["ms"]
+            print_line(f"{line['network']}, {line['row']} removed: {before:.3f} to {after:.3f} ms")
     print_line(f"Kept in {values['out']}")
 
 
+def _print_modules(line: dict[str, Any]) -> None:
+    from distillnet.reproduce.paper import MODULES
+
+    found = line["modules"]
+    kinds = {"paper": found["paper"], "here, neurons": found["ours"], "here, MACs": found["macs"]}
+    print_table(
+        f"{line['network']}, {line['row']} classes, {line['reading']}: each inception module, "
+        "before over after",
+        ["", *(f"I{name.upper()}" for name in MODULES)],
+        [
+            [name, *("-" if x is None else f"{x:.2f}" for x in values)]
+            for name, values in kinds.items()
+        ],
+        1,
+    )
+    classes = ", ".join(line["classes"]) if line["classes"] else f"{line['sets']} sets"
+    print_line(
+        f"{classes}: {found['skipped_millions']:,.0f} million MACs of the modules are skipped; "
+        f"the paper's: {found['paper_skipped_millions']:,}"
+    )
+
+
 for _table, _what in (
+    (TableName.table1, "GoogLeNet for related classes."),
     (TableName.table2, "GoogLeNet for random sets of classes."),
     (TableName.table3, "TensorFlow's networks, 1 to 8 classes removed."),
     (TableName.table4, "Time where neurons are skipped."),
+    (TableName.readings, "The paper's search, read in several ways."),
 ):
     reproduce.command(_table.value, short_help=_what, cls=GroupedCommand)(_command(_table))
+reproduce.command("composition", short_help="Prune, distill, quantise.", cls=GroupedCommand)(
+    composition_command
+)
 reproduce.command("baselines", short_help="Two naive ways.", cls=GroupedCommand)(baselines_command)

@@ -100,12 +100,14 @@ def scaling_command(
     check_model(model)
     most = _MOST_RANKS if measure else _MOST_WORKERS
     counts = _counts(workers or (_LOCAL if measure else _CLUSTER), most)
+    if measure and min(counts) < 2:
+        raise InputError("found 1 among --workers with --measure, expected 2 or more ranks")
     if not 0 < bandwidth <= 1e6 or (image_ms is not None and not image_ms > 0):
         raise InputError(
             f"found --bandwidth {bandwidth:g} and --image-ms {image_ms}, expected numbers above 0"
         )
     from distillnet.playbook.quantities import FLOAT32_BYTES
-    from distillnet.playbook.ranks import local_cluster, measure_ranks, step_costs
+    from distillnet.playbook.ranks import measure_ranks, step_costs
     from distillnet.playbook.scaling import Cluster, Job
 
     measured: list[Measured] = []
@@ -114,9 +116,10 @@ def scaling_command(
         module, how = loaded.module, loaded.preprocessing
         image = (len(how.mean), *how.input_size)
         if measure:
-            job, cluster = local_cluster(module, image, batch or _LOCAL_BATCH, steps)
             for done, count in enumerate(counts, 1):
-                measured += measure_ranks(module, image, job.batch, count, steps)
+                job, found = measure_ranks(module, image, batch or _LOCAL_BATCH, count, steps)
+                cluster = found[0].cluster
+                measured += found
                 on_progress("scaling", done, len(counts))
         else:
             n_bytes = FLOAT32_BYTES * sum(p.numel() for p in module.parameters())
@@ -158,10 +161,10 @@ def _values(
         for count in counts
         for exchange in EXCHANGES
     ]
-    alone = step_seconds(job, cluster, 1, "ring")
     comparisons = []
     for found in measured:
-        expected = step_seconds(job, cluster, found.workers, PREDICTED_AS[found.exchange])
+        alone = step_seconds(job, found.cluster, 1, "ring")
+        expected = step_seconds(job, found.cluster, found.workers, PREDICTED_AS[found.exchange])
         comparisons.append(
             {
                 **asdict(found),
@@ -195,6 +198,8 @@ def _print(values: dict[str, Any], job: "Job", cluster: "Cluster", measure: bool
         names = list(dict.fromkeys(row["exchange"] for row in values["predictions"]))
         print_table("How much faster than one worker", ["workers", *names], list(rows.values()), 0)
         return
+    had = {row["workers"]: row["cluster"]["cores"] for row in values["measured"]}
+    cores = " and ".join(f"{n:.2f}" for n in had.values())
     print_table(
         "Steps of training on this machine",
         ["exchange", "ranks", "ms", "predicted", "faster", "predicted", "off by"],
@@ -213,6 +218,7 @@ def _print(values: dict[str, Any], job: "Job", cluster: "Cluster", measure: bool
         1,
     )
     print_line(
-        f"All ranks share {cluster.cores} cores. Where more are wanted at once, by ranks that "
-        "compute or by both ends of a transfer, all of them wait, which the prediction counts."
+        f"The ranks had {cores} cores in effect. Where more are wanted at once, by ranks that "
+        "compute or by both ends of a transfer, all of them wait, which the prediction counts. "
+        "Each is a median over rounds in which computing, transfers and steps took turns."
     )

@@ -46,8 +46,10 @@ def unpacked_run(path: Path) -> Path:
             f"{path} holds a packed {found.kind}, expected a packed run; `distillnet unpack` makes "
             f"{KINDS_OF_FILES[found.kind]} of it"
         )
-    folder = Path(tempfile.mkdtemp(prefix="distillnet-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    above = Path(tempfile.mkdtemp(prefix="distillnet-"))
+    atexit.register(shutil.rmtree, above, ignore_errors=True)
+    folder = above / (path.stem or "run")  # after which a mission in C is called
+    folder.mkdir()
     _write_run(found, folder)
     return folder
 

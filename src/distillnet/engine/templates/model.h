@@ -22,7 +22,7 @@ extern "C" {
 #define @UPPER@_ARENA_ALIGNMENT 64
 #define @UPPER@_N_WEIGHTS @N_WEIGHTS@u /* @WEIGHT@ in weights.bin */
 #define @UPPER@_WEIGHTS_ID 0x@WEIGHTS_ID@u /* their CRC-32 */
-
+@PACKED_H@
 enum {
     @UPPER@_OK = 0,
     @UPPER@_ERROR_NULL = 1,    /* a pointer is null, the mission's weights included */

@@ -54,7 +54,15 @@ static float difference(const float *expected, int32_t n)
 int main(int argc, char **argv)
 {
     int failed = 0;
-#ifdef @UPPER@_WEIGHTS_FROM_FILE
+#ifdef @UPPER@_PACKED_BYTES
+    static _Alignas(8) char work[@UPPER@_UNPACK_BYTES];
+    (void)argc;
+    (void)argv;
+    if (@NAME@_unpack(weights, work, sizeof work) != @UPPER@_OK) {
+        fprintf(stderr, "the packed weights are damaged\n");
+        return 2;
+    }
+#elif defined @UPPER@_WEIGHTS_FROM_FILE
     FILE *file = fopen(argc > 1 ? argv[1] : "weights.bin", "rb");
     if (file == NULL || fread(weights, sizeof *weights, @UPPER@_N_WEIGHTS, file) !=
                             @UPPER@_N_WEIGHTS) {

@@ -14,7 +14,7 @@ file, and the file holds at most 256 weights for each of its bytes, beside a mil
 import lzma
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -98,12 +98,16 @@ class Packed:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What was read; float16 comes back as float32."""
+    """What was read; float16 comes back as float32.
+
+    ``shared`` holds those of the tensors that were few values, as these.
+    """
 
     kind: str
     tensors: Mapping[str, Tensor]
     records: Mapping[str, bytes]
     about: Mapping[str, str | float]
+    shared: Mapping[str, Shared] = field(default_factory=dict)
 
 
 # --- writing
@@ -233,30 +237,31 @@ def _read(data: bytes) -> Unpacked:
     )
     states = np.frombuffer(rest[: 4 * head.lanes], "<u4")
     decoder = Decoder(tables, Stream(states, np.frombuffer(rest[4 * head.lanes :], "<u2")))
-    shared: dict[str, tuple[_Tensor, NDArray[np.int64], _Steps]] = {}
+    coded: dict[str, tuple[_Tensor, NDArray[np.int64], _Steps]] = {}
+    shared: dict[str, Shared] = {}
     tensors: dict[str, Tensor] = {}
     for t in head.tensors:
-        if t.name in shared or t.name in tensors:
+        if t.name in coded or t.name in tensors:
             raise ValueError(f"it holds two tensors {t.name[:60]!r}")
         if t.rows is None:
             tensors[t.name] = _widened(arrays.tensor(t))
         else:
             steps = _steps(t, arrays)
-            shared[t.name] = t, _symbols(decoder, steps), steps
+            coded[t.name] = t, _symbols(decoder, steps), steps
     decoder.close()
     bits = np.unpackbits(arrays.take("u1", -(-head.extra // 8)).astype(np.uint8), count=head.extra)
     extra = coding.Extra(bits)
-    for name, (t, symbols, steps) in shared.items():
+    for name, (t, symbols, steps) in coded.items():
         levels, extra = coding.join(symbols, extra)
-        whole = Shared(t.shape, levels, steps.rows, steps.columns, steps.codebook)
-        tensors[name] = whole.value
+        shared[name] = Shared(t.shape, levels, steps.rows, steps.columns, steps.codebook)
+        tensors[name] = shared[name].value
     records = {r.name: arrays.bytes(r.bytes) for r in head.records}
     if arrays.left or extra.used != len(bits) or len(records) != len(head.records):
         raise ValueError("it holds more than it tells of")
     ordered = {t.name: tensors[t.name] for t in head.tensors}
     if sha256_of(ordered) != head.sha256:
         raise ValueError("its weights are not those that were packed")
-    return Unpacked(head.kind, ordered, records, head.about)
+    return Unpacked(head.kind, ordered, records, head.about, shared)
 
 
 def _head(squeezed: bytes, at_most: int) -> tuple[_Head, "_Arrays"]:

@@ -13,10 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "BOUNDS",
+    "CAP",
     "CLASSES",
     "CONTEXTS",
+    "FIRST",
+    "LEAST_CLASS",
+    "MEMORY",
     "MOST",
+    "SCALE",
     "SYMBOLS",
+    "UNIT",
+    "WIDTH",
     "Coder",
     "Extra",
     "code",
@@ -35,13 +43,13 @@ MOST = 2**16 - 1  # the largest size
 SYMBOLS = 1 + 2 * (_OWN + 2 * len(_OCTAVES))
 CONTEXTS = 24
 CLASSES = 32
-_LEAST_CLASS = 10  # of 2^0
-_UNIT = 256
+LEAST_CLASS = 10  # of 2^0
+UNIT = 256
 # Integers by integer arithmetic, so that they are the same everywhere: 256 * 2^(k/2).
-_SCALE = np.array([math.isqrt(_UNIT * _UNIT << k) for k in range(CLASSES)], np.int64)
-_BOUNDS = np.array([math.isqrt(64 << k) for k in range(1, CONTEXTS)], np.int64)
-_CAP = 64  # a size beyond it tells no more of its column
-_MEMORY = 8  # rows
+SCALE = np.array([math.isqrt(UNIT * UNIT << k) for k in range(CLASSES)], np.int64)
+BOUNDS = np.array([math.isqrt(64 << k) for k in range(1, CONTEXTS)], np.int64)
+CAP = 64  # a size beyond it tells no more of its column
+MEMORY = 8  # rows
 
 
 class Coder(Protocol):
@@ -64,7 +72,7 @@ def row_classes(levels: NDArray[np.integer]) -> NDArray[np.uint8]:
     """The class of each row of a matrix (M, D)."""
     mean = np.abs(levels.astype(np.int64)).mean(1) if levels.size else np.zeros(len(levels))
     half_octaves = np.round(2 * np.log2(np.maximum(mean, 2.0**-5)))
-    return np.clip(half_octaves + _LEAST_CLASS, 0, CLASSES - 1).astype(np.uint8)
+    return np.clip(half_octaves + LEAST_CLASS, 0, CLASSES - 1).astype(np.uint8)
 
 
 def code(
@@ -77,16 +85,16 @@ def code(
         levels: None to decode; then extra bits are still missing in what comes back.
     """
     rows = []
-    expected = np.full(columns, _UNIT, np.int64)  # sizes by column, in units of the row's class
+    expected = np.full(columns, UNIT, np.int64)  # sizes by column, in units of the row's class
     symbols = None if levels is None else split(levels.astype(np.int64))[0]
     for i, class_ in enumerate(classes):
-        scale = int(_SCALE[class_])
-        contexts = np.searchsorted(_BOUNDS, (expected * scale) >> 13, side="right")
+        scale = int(SCALE[class_])
+        contexts = np.searchsorted(BOUNDS, (expected * scale) >> 13, side="right")
         row = coder.row(contexts, None if symbols is None else symbols[i])
         rows.append(row)
-        sizes = np.minimum(_LEAST_SIZE[row], _CAP)
-        seen = sizes * (_UNIT * _UNIT << _LEAST_CLASS // 2) // scale
-        expected += (seen - expected) // min(i + 2, _MEMORY)
+        sizes = np.minimum(_LEAST_SIZE[row], CAP)
+        seen = sizes * (UNIT * UNIT << LEAST_CLASS // 2) // scale
+        expected += (seen - expected) // min(i + 2, MEMORY)
         np.maximum(expected, 1, out=expected)
     return np.stack(rows) if rows else np.zeros((0, columns), np.int64)
 
@@ -96,23 +104,23 @@ def split(levels: Ints) -> tuple[Ints, NDArray[np.uint8]]:
     size = np.abs(levels)
     if levels.size and size.max() > MOST:
         raise ValueError(f"found the level {size.max()}, expected at most {MOST}")
-    class_ = np.searchsorted(_FIRST, size, side="right") - 1
+    class_ = np.searchsorted(FIRST, size, side="right") - 1
     symbols = np.where(class_ == 0, 0, 2 * class_ - (levels > 0))
-    width = _WIDTH[class_].ravel()
-    rest = (size - _FIRST[class_]).ravel()[width > 0]
+    width = WIDTH[class_].ravel()
+    rest = (size - FIRST[class_]).ravel()[width > 0]
     return symbols, _bits_of(rest, width[width > 0])
 
 
 def join(symbols: Ints, extra: Extra) -> tuple[Ints, Extra]:
     """The levels of symbols, with the next of the bits that these leave open; what is left."""
     class_ = (symbols + 1) // 2
-    width = _WIDTH[class_]
+    width = WIDTH[class_]
     wide = width > 0
     count = int(width.sum())
     bits = extra.bits[extra.used : extra.used + count]
     if len(bits) != count:
         raise ValueError("bits of large numbers are missing")
-    size = _FIRST[class_]
+    size = FIRST[class_]
     size[wide] += _numbers_of(bits, width[wide])
     return np.where(symbols % 2 == 1, size, -size), Extra(extra.bits, extra.used + count)
 
@@ -142,5 +150,5 @@ def _classes_of_size() -> tuple[Ints, Ints]:
     return np.array(first, np.int64), np.array(width, np.int64)
 
 
-_FIRST, _WIDTH = _classes_of_size()
-_LEAST_SIZE = _FIRST[(np.arange(SYMBOLS) + 1) // 2]  # of each symbol
+FIRST, WIDTH = _classes_of_size()
+_LEAST_SIZE = FIRST[(np.arange(SYMBOLS) + 1) // 2]  # of each symbol
