@@ -200,8 +200,11 @@ def _bench(directory: Path) -> Bench | None:
 
 
 def _atlas(run: Run, lacks: dict[str, str]) -> Atlas | None:
-    given = run.sources.get("atlas")
-    for folder in (run.directory / "atlas", *([Path(given)] if given else [])):
+    given, taken_from = run.sources.get("atlas"), run.sources.get("from")
+    folders = [run.directory / "atlas"]
+    folders += [Path(given)] if given else []
+    folders += [Path(taken_from) / "atlas"] if taken_from else []
+    for folder in folders:
         if (folder / "atlas.json").is_file():
             atlas = open_atlas(folder)
             if atlas.weights_sha256 == run.weights_sha256 and all(
@@ -281,6 +284,9 @@ def _images(run: Run, data: Path | None, lacks: dict[str, str]) -> ImageSet | No
         folders = open_images(data, run.classes, run.mission)
         return (folders.val or folders.train).select(run.mission.indices)
     source = run.sources.get("val") or run.sources.get("data")
+    if not run.result["n_images"]["val"]:
+        lacks["images"] = "the run was made from an atlas, and no image was read for its figures"
+        return None
     try:
         return held_out(run.directory, source, run.classes, run.mission)[0]
     except ImageError:

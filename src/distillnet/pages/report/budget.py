@@ -19,12 +19,12 @@ _Z = 1.959964  # of 95 %
 
 
 @dataclass(frozen=True)
-class _Table:
-    """How many images (second) an interval of a half width in points (first) needs."""
+class _Column:
+    """How many images it takes to know something, by the half width of its interval in points."""
 
-    caption: str
+    what: str
     n: int
-    rows: list[tuple[float, int]]
+    needed: dict[float, int]
 
 
 def images_needed(n: int, half_width_pp: float, wanted_pp: float) -> int:
@@ -55,7 +55,7 @@ def budget(subject: Subject, commands: Mapping[str, str]) -> tuple[Section, tupl
     low, high = result["loss_ci95_pp"]
     n, half = result["n_images"]["val"], (high - low) / 2
     allowed = finite_loss_pp(result)
-    tables = [_table("the loss", n, half)] if n else []
+    columns = [_column("Loss", n, half)] if n else []
     values = {
         "n": n,
         "half": half,
@@ -66,6 +66,7 @@ def budget(subject: Subject, commands: Mapping[str, str]) -> tuple[Section, tupl
         "confidence": result["budget"]["confidence"],
         "class_limit": result["budget"]["max_class_loss_pp"],
         "refusals": None,
+        "wanted": _WANTED_PP,
         "n_first": _first(result),
         "command": commands["measure"],
     }
@@ -76,20 +77,19 @@ def budget(subject: Subject, commands: Mapping[str, str]) -> tuple[Section, tupl
         absent.append(Absent(title, why, commands["unknown"]))
     else:
         values["refusals"], more = _refused(refusals)
-        tables += more if n else []
+        columns += more if n else []
         if not refusals.curve:
             why = "the rule does not note it, or was fitted without images of other things"
             absent.append(Absent("The rejection curve", why, commands["unknown"]))
-    values["tables"] = tables
+    values["tables"] = columns
     return Section("budget", "Unknowns and budget", values), tuple(absent)
 
 
-def _table(what: str, n: int, half_pp: float) -> _Table:
-    rows = [(wanted, images_needed(n, half_pp, wanted)) for wanted in _WANTED_PP]
-    return _Table(f"Images that a narrower interval of {what} needs", n, rows)
+def _column(what: str, n: int, half_pp: float) -> _Column:
+    return _Column(what, n, {pp: images_needed(n, half_pp, pp) for pp in _WANTED_PP})
 
 
-def _refused(refusals: Refusals) -> tuple[dict[str, Any], list[_Table]]:
+def _refused(refusals: Refusals) -> tuple[dict[str, Any], list[_Column]]:
     """What the template shows of a rule, and how many images would tell more of it."""
     figures = refusals.figures
 
@@ -111,14 +111,15 @@ def _refused(refusals: Refusals) -> tuple[dict[str, Any], list[_Table]]:
         "chart": rejection_curves(refusals.curve, point) if refusals.curve and point else "",
         "rows": _at(refusals.curve),
     }
-    tables = []
-    for what, count, found in (
-        ("false rejects", n, reject),
-        ("false accepts", n_unknown, accept),
-    ):
-        if found:
-            tables.append(_table(what, count, 50 * (found[2] - found[1])))
-    return shown, tables
+    columns = [
+        _column(what, count, 50 * (found[2] - found[1]))
+        for what, count, found in (
+            ("False rejects", n, reject),
+            ("False accepts", n_unknown, accept),
+        )
+        if found
+    ]
+    return shown, columns
 
 
 def _count(value: float | None) -> int:

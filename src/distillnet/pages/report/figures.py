@@ -23,11 +23,13 @@ _ROW = 0.19  # inches that a layer's row has
 _BINS = 60
 
 
-def front_points(points: Sequence[FrontPoint], budget_pp: float | None) -> str:
+def front_points(
+    points: Sequence[FrontPoint], budget_pp: float | None, *, measured: bool = True
+) -> str:
     """Loss against what there is to compute, by network of the front."""
 
     def draw(axes: Any) -> None:
-        plot_front(points, axes, budget_pp, (BEFORE, AFTER, BAD))
+        plot_front(points, axes, budget_pp, (BEFORE, AFTER, BAD), measured=measured)
 
     return chart(draw, 7.2, 4.0, "front")
 
