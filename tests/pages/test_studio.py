@@ -2,16 +2,25 @@
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import torch
 
+from commands import run_command
 from conftest import NAMES
+from distillnet.deploy.networks import distilled_network
 from distillnet.errors import InputError
-from distillnet.job.runs import evaluate_run, open_run
+from distillnet.images import ImageRef, read_image
+from distillnet.images.preprocessing import preprocess
+from distillnet.job.runs import evaluate_run, open_run, seal_run
+from distillnet.pages.studio.answering import page_text
+from distillnet.pages.studio.app import page_values
+from distillnet.pages.studio.asking import ask
 from distillnet.pages.studio.jobs import Jobs
 from distillnet.pages.studio.workroom import Workroom
 from distillnet.pages.subject import gather
@@ -119,3 +128,51 @@ def test_what_goes_wrong_is_told_and_the_next_work_begins(home: Path, tmp_path: 
     jobs.start("Nothing", lambda told: 1)
     jobs.wait(60)
     assert (jobs.latest.state, jobs.latest.result) == ("done", 1)
+
+
+@pytest.fixture(scope="module")
+def ruled(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a rule for unknown images."""
+    run = Path(shutil.copytree(home / "run", tmp_path_factory.mktemp("ruled") / "run"))
+    with pytest.MonkeyPatch.context() as patch:
+        run_command(
+            patch, "unknown", str(run), "--data", str(home / "data"), "--unknown",
+            str(home / "others"), "--max-false-reject", "20",
+        )  # fmt: skip
+    return run
+
+
+def test_an_image_is_refused_as_the_rule_s_own_network_does(home: Path, ruled: Path) -> None:
+    opened = open_run(ruled)
+    room = Workroom(gather(opened, images=False), home / "out")
+    own = next(
+        i
+        for i, one in enumerate(room.candidates)
+        if one.result["distilled"] == opened.result["distilled"]
+    )
+    network = distilled_network(opened, unknown=True)
+    files = [*(home / "others").rglob("*.png"), *(home / "data" / "val").rglob("*.png")]
+    found = set()
+    for path in files:
+        said = ask(path.read_bytes(), None, room.network(own))["refused"]
+        with torch.inference_mode():
+            x = preprocess(read_image(ImageRef(path, 0)), network.preprocessing)[None]
+            scores = network.module(x)[0]
+        assert said["is"] == bool(scores.argmax() == 3)
+        found.add(said["is"])
+    assert found == {True, False}
+    others = [i for i in range(len(room.candidates)) if i != own]
+    for other in others:  # the rule was fitted to another network
+        assert ask(files[0].read_bytes(), None, room.network(other))["refused"] is None
+
+
+def test_a_run_without_a_front_shows_its_one_network(run_folder: Path, tmp_path: Path) -> None:
+    shutil.rmtree(run_folder / "front")
+    seal_run(run_folder)
+    room = Workroom(gather(open_run(run_folder), images=False), tmp_path / "out")
+    assert (len(room.candidates), room.choose(0.0), room.has_front) == (1, 0, False)
+    assert room.why_no_rule == "none"
+    page = page_text("studio.html", "studio.js", page_values(room))
+    assert "keeps no networks for other budgets" in page
+    assert 'id="max-loss"' not in page
+    assert "distillnet unknown run --unknown DIR" in page

@@ -22,6 +22,7 @@ __all__ = [
     "answer_image",
     "number",
     "page",
+    "page_text",
     "parsed",
     "shelf_routes",
     "text",
@@ -43,19 +44,28 @@ Work = Callable[[dict[str, Any]], Any]
 Endpoint = Callable[["Request"], Awaitable["Response"]]
 
 
-def page(template: str, script: str, values: dict[str, Any]) -> Endpoint:
-    """The address of the page itself.
+def page_text(template: str, script: str, values: dict[str, Any]) -> str:
+    """The page itself.
 
     Args:
         script: of ``look/``, which runs behind the one that all studios share.
     """
-    scripts = asset("common.js"), asset(script)
     made = environment("studio/templates").get_template(template)
-    content = made.render(
-        formats=FORMATS, style=asset("page.css"), scripts=scripts, token_header=TOKEN_HEADER,
-        **values,
+    text: str = made.render(
+        formats=FORMATS, style=asset("page.css"), scripts=_scripts(script),
+        token_header=TOKEN_HEADER, **values,
     )  # fmt: skip
-    allowed = policy(*scripts, connect_src="'self'", frame_ancestors="'none'")
+    return text
+
+
+def _scripts(script: str) -> tuple[str, str]:
+    return asset("common.js"), asset(script)
+
+
+def page(template: str, script: str, values: dict[str, Any]) -> Endpoint:
+    """The address of the page; see ``page_text``."""
+    content = page_text(template, script, values)
+    allowed = policy(*_scripts(script), connect_src="'self'", frame_ancestors="'none'")
 
     async def handle(request: "Request") -> "Response":
         from starlette.responses import HTMLResponse

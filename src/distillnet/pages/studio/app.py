@@ -20,7 +20,7 @@ from distillnet.pages.studio.workroom import Workroom
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-__all__ = ["run_app"]
+__all__ = ["page_values", "run_app"]
 
 
 def run_app(room: Workroom, jobs: Jobs) -> "Starlette":
@@ -44,7 +44,7 @@ def run_app(room: Workroom, jobs: Jobs) -> "Starlette":
 
     return Starlette(
         routes=[
-            Route("/", page("studio.html", "studio.js", _values(room))),
+            Route("/", page("studio.html", "studio.js", page_values(room))),
             Route("/api/state", answer(lambda asked: _state(room))),
             Route("/api/choose", answer(choose), methods=["POST"]),
             Route("/api/ask", answer_image(asked_image), methods=["POST"]),
@@ -53,7 +53,8 @@ def run_app(room: Workroom, jobs: Jobs) -> "Starlette":
     )
 
 
-def _values(room: Workroom) -> dict[str, Any]:
+def page_values(room: Workroom) -> dict[str, Any]:
+    """What the template of the page is filled with."""
     result, lacks = room.run.result, room.subject.lacks
     return {
         "title": f"{result['model']} for {', '.join(room.run.mission.names)}",
