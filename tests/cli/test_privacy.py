@@ -120,6 +120,7 @@ def test_images_that_are_not_found_again_are_not_replaced_by_others(home: Path, 
 
 
 def test_what_lies_elsewhere_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distillnet.job.layout import place_of
     from distillnet.job.runs import relative_sources
 
     users = tmp_path / "home"
@@ -132,6 +133,10 @@ def test_what_lies_elsewhere_is_not_named(tmp_path: Path, monkeypatch: pytest.Mo
     assert kept == {
         "data": "../../photos", "val": "(elsewhere)", "search": "(elsewhere)", "weights": None,
     }  # fmt: skip
+    # A run that is taken from this one says the same, and names no place that there never was.
+    (users / "me/runs/b").mkdir()
+    again = {name: place_of(run, path) for name, path in kept.items()}
+    assert relative_sources(again, users / "me/runs/b") == kept
 
 
 def test_a_link_beside_the_run_is_found_again_by_its_own_name(

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,14 @@ class Net(nn.Module):
 """
 
 
-def _images(folder: Path, n: int, seed: int) -> None:
+def _images(folder: Path, n: int, seed: int, names: Sequence[str] = ("0", "1", "2")) -> None:
     draw = np.random.default_rng(seed)
-    for index in range(3):
-        (folder / str(index)).mkdir(parents=True)
+    for name in names:
+        (folder / name).mkdir(parents=True)
         for i in range(n):
             noise = draw.integers(-60, 60, (SIDE, SIDE, 3))
             pixels = (draw.integers(0, 256, 3) + noise).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / str(index) / f"secret-{i:02}.png")
+            Image.fromarray(pixels).save(folder / name / f"secret-{i:02}.png")
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +53,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "names.tsv").write_text(f"index\tname\n{rows}")
     _images(home / "data" / "train", 16, 0)
     _images(home / "data" / "val", 8, 1)
+    _images(home / "others", 12, 2, ("empty scene", "people"))
     with pytest.MonkeyPatch.context() as patch:
         run_command(
             patch, "distill", f"{home / 'net.py'}:Net", "--data", str(home / "data"), "--out",

@@ -15,7 +15,7 @@ from distillnet.classes import ClassTable, Mission
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.runs import Run
 from distillnet.pages.report import report_page
-from distillnet.pages.subject import Subject
+from distillnet.pages.subject import Refusals, Subject
 from distillnet.search import Verdict
 
 GOLDEN = Path(__file__).parent / "golden" / "report.html"
@@ -75,7 +75,12 @@ def _subject(folder: Path) -> Subject:
               Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3), "0" * 64, 0, {}, {})  # fmt: skip
     lacks = {"atlas": "no statistics", "original": "no original", "images": "no images"}
     by_class = {i: {"<conv>:relu": keep} for i in range(3)}
-    return Subject(run, (), {"<conv>:relu": keep}, by_class, None, None, None, None, lacks)
+    figures = {"n": 300, "n_unknown": 200, "auroc": 0.96, "false_reject": 0.05,
+               "false_accept": 0.1, "false_accepts_at_5_percent_false_rejects": 0.1}  # fmt: skip
+    refusals = Refusals(figures, ((0.0, 0.6), (0.01, 0.3), (0.05, 0.1), (0.5, 0.0)))
+    return Subject(
+        run, (), {"<conv>:relu": keep}, by_class, None, None, None, None, lacks, refusals
+    )
 
 
 def _without_drawings(page: str) -> str:

@@ -15,8 +15,10 @@ from commands import run_command
 from conftest import HOSTILE, NAMES
 from distillnet.errors import InputError
 from distillnet.job.runs import open_run, seal_run
+from distillnet.missions.unknown import RULE, Rule, write_rule
 from distillnet.pages.layers import layer_rows
 from distillnet.pages.report import write_report
+from distillnet.pages.report.budget import share_interval
 from distillnet.pages.subject import gather
 from looking import DESKTOP, PHONE, looked_at, serious
 
@@ -43,6 +45,8 @@ def everything(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = Path(shutil.copytree(home / "run", folder / "run"))
     (folder / "data").symlink_to(home / "data")
     (run / "bench.json").write_text(json.dumps(BENCH))
+    with pytest.MonkeyPatch.context() as patch:
+        run_command(patch, "unknown", str(run), "--unknown", str(home / "others"))
     path, absent = write_report(run, model=f"{home / 'net.py'}:Net", with_images=True)
     assert not absent
     return path
@@ -134,10 +138,12 @@ def test_without_being_asked_no_image_is_in_it(run_folder: Path) -> None:
     [
         ("", "Latency</h3>", "Latency by runtime", "distillnet bench run"),
         ("", 'id="costs"', "Layer by layer", "distillnet report run --model net.py:Net"),
+        ("", "Each threshold of the rule", "How often images of none of the classes are refused",
+         "distillnet unknown run --unknown DIR"),
         ("atlas", "Heatmap of", "Heatmaps of the classes", "distillnet"),
         ("images.safetensors", "What is taken for what", "Confusion of classes", "--data DIR"),
     ],
-)
+)  # fmt: skip
 def test_what_a_run_lacks_is_left_out_and_said(
     run_folder: Path, gone: str, section: str, title: str, command: str
 ) -> None:
@@ -224,3 +230,36 @@ def test_confusion_is_of_the_same_images_as_the_figures(everything: Path) -> Non
         assert sum(map(sum, counts)) == 24
         right = sum(row[i] for i, row in enumerate(counts))
         assert right / 24 == pytest.approx(result[network]["accuracy"])
+
+
+def test_a_rule_s_errors_are_those_of_its_file(everything: Path) -> None:
+    text = _page(everything)
+    section = text[text.index('id="budget"') :]
+    figures = json.loads((everything.parent / RULE).read_text())["figures"]
+    for n, name in ((figures["n"], "false_reject"), (figures["n_unknown"], "false_accept")):
+        low, high = share_interval(figures[name], n)
+        shares = [f"{100 * share:.1f} %" for share in (figures[name], low, high)]
+        assert f"{shares[0]} (95 %: {shares[1]} to {shares[2]})" in section
+    shown = f"{100 * figures['false_reject']:.1f} % refused, {100 * figures['false_accept']:.1f}"
+    assert shown in section  # beside the dot in the chart
+    assert "has to call them one of these" not in text
+
+
+def test_a_rule_of_another_network_is_not_shown(run_folder: Path) -> None:
+    write_rule(Rule(1.0, (0.0,), 0.0), run_folder / "mission.json", run_folder / RULE, {})
+    path, absent = write_report(run_folder)
+    assert (
+        "was fitted to another network"
+        in {one.title: one.why for one in absent}[
+            "How often images of none of the classes are refused"
+        ]
+    )
+    assert str(run_folder.parent) not in _page(path)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.04, 0.5, 0.98])
+def test_an_interval_of_a_share_holds_what_would_not_be_strange_to_see(share: float) -> None:
+    """Ends of Wilson's interval are 1.96 of their own standard errors from what is seen."""
+    for end in share_interval(share, 50):
+        away = abs(share - end) / (end * (1 - end) / 50) ** 0.5
+        assert away == pytest.approx(1.96, abs=1e-3)

@@ -1,69 +1,38 @@
 """The studio: this machine's own browser, end to end, and nobody else."""
 
-import http.client
 import os
 import re
-import signal
-import subprocess
-import sys
+import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
+import torch
 
+from commands import run_command
 from conftest import NAMES
+from distillnet.deploy.networks import distilled_network
 from distillnet.errors import InputError
-from distillnet.job.runs import evaluate_run, open_run
+from distillnet.images import ImageRef, read_image
+from distillnet.images.preprocessing import preprocess
+from distillnet.job.runs import evaluate_run, open_run, seal_run
+from distillnet.pages.studio.answering import page_text
+from distillnet.pages.studio.app import page_values
+from distillnet.pages.studio.asking import ask
 from distillnet.pages.studio.jobs import Jobs
 from distillnet.pages.studio.workroom import Workroom
 from distillnet.pages.subject import gather
 from looking import looked_at, serious
-
-
-@dataclass(frozen=True)
-class Studio:
-    address: str
-    folder: Path
-
-    @property
-    def token(self) -> str:
-        return parse_qs(urlsplit(self.address).query)["token"][0]
-
-    def ask(
-        self, path: str, headers: dict[str, str] | None = None, method: str = "GET"
-    ) -> tuple[int, str]:
-        """Status and text of an answer; the host is as the address has it unless headers say."""
-        split = urlsplit(self.address)
-        connection = http.client.HTTPConnection(str(split.hostname), split.port, timeout=60)
-        try:
-            connection.request(method, path, headers=headers or {})
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
+from studios import REFUSED, Studio, open_studio, refusals
 
 
 @pytest.fixture(scope="module")
 def studio(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    """A studio in a process of its own, ended by Ctrl-C."""
-    folder = tmp_path_factory.mktemp("studio")
-    words = ("studio", home / "run", "--model", f"{home / 'net.py'}:Net", "--out", folder)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "distillnet", *map(str, words)],
-        stdout=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        ),
-    )  # fmt: skip
-    assert process.stdout is not None
-    found = re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", process.stdout.readline())
-    assert found
-    yield Studio(found[0], folder)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    process.stdout.close()
+    words = (home / "run", "--model", f"{home / 'net.py'}:Net")
+    with open_studio(*words, out=tmp_path_factory.mktemp("studio")) as opened:
+        yield opened
 
 
 def test_from_a_budget_to_files_on_disk(studio: Studio, home: Path, browser: Any) -> None:
@@ -105,29 +74,11 @@ def test_with_the_token_from_the_own_page_it_answers(studio: Studio) -> None:
     assert studio.ask(f"/?token={studio.token}")[0] == 200
 
 
-@pytest.mark.parametrize(
-    ("path", "headers", "why"),
-    [
-        ("/", {}, "token"),
-        ("/?token=wrong", {}, "token"),
-        ("/api/state", {}, "token"),
-        ("/api/state?token={token}", {}, "token"),  # which only the page's address may have
-        ("/api/state", {"x-distillnet-token": "wrong"}, "token"),
-        ("/?token={token}", {"host": "studio.example"}, "host"),
-        ("/?token={token}", {"host": "127.0.0.1"}, "host"),
-        ("/api/state", {"x-distillnet-token": "{token}", "host": "rebound.example:{port}"}, "host"),
-        ("/api/state", {"x-distillnet-token": "{token}", "origin": "http://a.example"}, "origin"),
-        ("/api/state", {"x-distillnet-token": "{token}", "origin": "null"}, "origin"),
-        ("/api/state", {"x-distillnet-token": "{token}", "origin": "http://127.0.0.1"}, "origin"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("path", "headers", "why"), REFUSED)
 def test_others_are_refused(studio: Studio, path: str, headers: dict[str, str], why: str) -> None:
-    known = {"token": studio.token, "port": str(urlsplit(studio.address).port)}
-    given = {name: value.format(**known) for name, value in headers.items()}
-    for method in ("GET", "POST"):
-        status, text = studio.ask(path.format(**known), given, method)
-        assert status == 403
-        assert method == "POST" or why in text
+    got, posted = refusals(studio, path, headers)
+    assert (got[0], posted[0]) == (403, 403)
+    assert why in got[1]
 
 
 def test_it_listens_on_the_loopback_address_only(studio: Studio) -> None:
@@ -164,16 +115,64 @@ def test_work_that_is_cancelled_leaves_nothing(home: Path, tmp_path: Path) -> No
     jobs.start("Writing", work)
     jobs.wait(60)
     assert jobs.latest.state == "cancelled"
-    assert room.written() == []
+    assert room.shelf.written() == []
     assert [name for _, _, files in os.walk(tmp_path) for name in files] == []
 
 
 def test_what_goes_wrong_is_told_and_the_next_work_begins(home: Path, tmp_path: Path) -> None:
     room, jobs = Workroom(gather(open_run(home / "run"), images=False), tmp_path / "out"), Jobs()
-    jobs.start("Exporting", lambda told: room.export("absent", "pt2", told))
+    jobs.start("Exporting", lambda told: room.shelf.export("absent", "pt2", told))
     jobs.wait(60)
     assert jobs.latest.state == "failed"
     assert "absent" in jobs.latest.message
     jobs.start("Nothing", lambda told: 1)
     jobs.wait(60)
     assert (jobs.latest.state, jobs.latest.result) == ("done", 1)
+
+
+@pytest.fixture(scope="module")
+def ruled(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a rule for unknown images."""
+    run = Path(shutil.copytree(home / "run", tmp_path_factory.mktemp("ruled") / "run"))
+    with pytest.MonkeyPatch.context() as patch:
+        run_command(
+            patch, "unknown", str(run), "--data", str(home / "data"), "--unknown",
+            str(home / "others"), "--max-false-reject", "20",
+        )  # fmt: skip
+    return run
+
+
+def test_an_image_is_refused_as_the_rule_s_own_network_does(home: Path, ruled: Path) -> None:
+    opened = open_run(ruled)
+    room = Workroom(gather(opened, images=False), home / "out")
+    own = next(
+        i
+        for i, one in enumerate(room.candidates)
+        if one.result["distilled"] == opened.result["distilled"]
+    )
+    network = distilled_network(opened, unknown=True)
+    files = [*(home / "others").rglob("*.png"), *(home / "data" / "val").rglob("*.png")]
+    found = set()
+    for path in files:
+        said = ask(path.read_bytes(), None, room.network(own))["refused"]
+        with torch.inference_mode():
+            x = preprocess(read_image(ImageRef(path, 0)), network.preprocessing)[None]
+            scores = network.module(x)[0]
+        assert said["is"] == bool(scores.argmax() == 3)
+        found.add(said["is"])
+    assert found == {True, False}
+    others = [i for i in range(len(room.candidates)) if i != own]
+    for other in others:  # the rule was fitted to another network
+        assert ask(files[0].read_bytes(), None, room.network(other))["refused"] is None
+
+
+def test_a_run_without_a_front_shows_its_one_network(run_folder: Path, tmp_path: Path) -> None:
+    shutil.rmtree(run_folder / "front")
+    seal_run(run_folder)
+    room = Workroom(gather(open_run(run_folder), images=False), tmp_path / "out")
+    assert (len(room.candidates), room.choose(0.0), room.has_front) == (1, 0, False)
+    assert room.why_no_rule == "none"
+    page = page_text("studio.html", "studio.js", page_values(room))
+    assert "keeps no networks for other budgets" in page
+    assert 'id="max-loss"' not in page
+    assert "distillnet unknown run --unknown DIR" in page

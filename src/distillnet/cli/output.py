@@ -44,6 +44,7 @@ _LABELS = {
     "collect": "Collecting statistics",
     "read": "Reading search images",
     "search": "Searching",
+    "fit": "Fitting",
     "tune": "Tuning",
     "evaluate": "Evaluating",
     "unknown": "Reading other images",
@@ -55,6 +56,7 @@ _LABELS = {
 }
 _UNITS = {
     "search": "candidates",
+    "fit": "layers",
     "train": "epochs",
     "tune": "epochs",
     "bench": "pairs",

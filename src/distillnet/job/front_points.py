@@ -69,11 +69,14 @@ def plot_front(
     axes: "Axes",
     budget_pp: float | None = None,
     colours: tuple[str, str, str] = _COLOURS,
+    *,
+    measured: bool = True,
 ) -> None:
     """Loss against work, by network: what was expected, and what was found with its interval.
 
     Args:
         colours: of what was expected, what was found, and the budget.
+        measured: whether there were held-out images to find a loss on.
     """
     before, after, bad = colours
     share = [100 * point.share for point in points]
@@ -82,24 +85,25 @@ def plot_front(
         yerr=[point.uncertain_pp for point in points], fmt="o-", color=before, markersize=5,
         capsize=2, linewidth=1, label="expected by the search, ± its standard error",
     )  # fmt: skip
-    axes.errorbar(
-        share, [point.found_pp for point in points],
-        yerr=[
-            [point.found_pp - point.low_pp for point in points],
-            [point.high_pp - point.found_pp for point in points],
-        ],
-        fmt="s", color=after, markersize=4, capsize=3, linewidth=1,
-        label="found on held-out images, 95 % interval",
-    )  # fmt: skip
+    if measured:
+        axes.errorbar(
+            share, [point.found_pp for point in points],
+            yerr=[
+                [point.found_pp - point.low_pp for point in points],
+                [point.high_pp - point.found_pp for point in points],
+            ],
+            fmt="s", color=after, markersize=4, capsize=3, linewidth=1,
+            label="found on held-out images, 95 % interval",
+        )  # fmt: skip
     axes.plot(
         [100 * point.share for point in points if point.own],
-        [point.found_pp for point in points if point.own],
+        [point.found_pp if measured else point.expected_pp for point in points if point.own],
         "o", markersize=15, markerfacecolor="none", markeredgecolor=after, markeredgewidth=1.6,
         label="this run",
     )  # fmt: skip
     if budget_pp is not None:
         axes.axhline(budget_pp, color=bad, linewidth=1, linestyle="--", label="the budget")
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.08 * max(share))  # with room for the circle
     axes.set_xlabel("% of the original that is left to do")
     axes.set_ylabel("points of accuracy lost")
     axes.figure.legend(loc="outside upper left", ncols=2, fontsize=8, frameon=False)

@@ -52,8 +52,10 @@ def relative_sources(sources: Mapping[str, Any], directory: Path) -> dict[str, s
     kept: dict[str, str | None] = dict.fromkeys(sources)
     for name, source in sources.items():
         path = _as_named(source) if source else None
-        if path and path.is_relative_to(run):
+        if path and path.name != _ELSEWHERE and path.is_relative_to(run):
             kept[name] = path.relative_to(run).as_posix()
+        elif path and path.name == _ELSEWHERE:  # so the run says that this one was taken from
+            kept[name] = _ELSEWHERE
         elif path:
             shared = next(p for p in (place, *place.parents) if path.is_relative_to(p))
             kept[name] = _ELSEWHERE

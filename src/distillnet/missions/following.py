@@ -109,14 +109,16 @@ def follow(
     plan: Plan,
     rows: Callable[[Record], Tensor],
     needs: Mapping[str, Tensor],
+    on_layer: Callable[[int, int], None] = lambda done, of: None,
 ) -> Followed:
     """The network with weights that make up for ``plan``'s cuts, from samples of the original.
 
     Args:
         rows: what is recorded of the samples, (R, width) float32 by record; asked for once each.
         needs: by layer (M, M), what the mission feels of its outputs.
+        on_layer: called as (done, of) before each layer is fitted; what it raises ends the work.
     """
-    return _Follower(graph, channels, plan, rows, needs).followed()
+    return _Follower(graph, channels, plan, rows, needs).followed(on_layer)
 
 
 class _Follower:
@@ -152,13 +154,16 @@ class _Follower:
         self.latest: tuple[str, Tensor] | None = None
         self.pairs: dict[str, _Pair] = {}
 
-    def followed(self) -> Followed:
+    def followed(self, on_layer: Callable[[int, int], None]) -> Followed:
         """Go through the network once."""
+        n_fitted = 0
         readers = consumers(self.graph)
         unread = {name: len(nodes) for name, nodes in readers.items()}
         with torch.no_grad():
             for node in self.graph.nodes[1:]:
                 if node.name in self.fitted:
+                    on_layer(n_fitted, len(self.fitted))
+                    n_fitted += 1
                     self._fit(node)
                 else:
                     self._pass(node)

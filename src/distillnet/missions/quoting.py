@@ -16,7 +16,7 @@ from torch import Tensor
 
 from distillnet.classes import Mission
 from distillnet.cut.cost import class_macs, class_work, cost
-from distillnet.cut.plan import removed_classes
+from distillnet.cut.plan import Plan, removed_classes
 from distillnet.cut.times import TimeTable, known_times
 from distillnet.errors import InputError
 from distillnet.graph import Graph
@@ -34,11 +34,30 @@ from distillnet.refit.teacher import refittable
 from distillnet.search.allocation import open_ledger
 from distillnet.search.splits import Spectrum, choose_splits
 
-__all__ = ["Quote", "quote"]
+__all__ = ["Counted", "Quote", "counted", "quote"]
 
 _BYTES = 4  # of a parameter
 _HALVINGS = 40
 _ROWS = 4000
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a network costs: ``latency_ms`` by the table of times, at batch 1."""
+
+    params: int
+    macs: int
+    bytes: int
+    latency_ms: float
+
+
+def counted(graph: Graph, channels: Channels, plan: Plan, options: Options) -> Counted:
+    """What a plan leaves of a network, counted without carrying it out, in float32."""
+    left = cost(graph, channels, plan)
+    gone = removed_classes(channels, plan)
+    work = class_work(graph, channels, gone, plan.splits, options.element_cost)
+    table: TimeTable = options.times or known_times()
+    return Counted(left.params, left.macs, _BYTES * left.params, 1000 * work * table.mac_s)
 
 
 @dataclass(frozen=True)
@@ -94,7 +113,7 @@ def quote(
             raise InputError(f"class {min(both)} is to be added and in the mission; name it once")
         check_classes(atlas, also)
     found, _ = found_for(atlas, graph, channels, mission, options, on_progress)
-    now, before = cost(found.graph, channels, found.plan), cost(graph, channels)
+    now, before = counted(found.graph, channels, found.plan, options), cost(graph, channels)
     extra = also or Mission((), ())
     names = dict(zip(mission.indices, mission.names, strict=True))
     names |= dict(zip(extra.indices, extra.names, strict=True))
@@ -111,16 +130,13 @@ def quote(
         name: round(scale * (spectra.macs((*mission.indices, index), price) - here))
         for index, name in zip(extra.indices, extra.names, strict=True)
     }
-    gone = removed_classes(channels, found.plan)
-    work = class_work(graph, channels, gone, found.plan.splits, options.element_cost)
-    table: TimeTable = options.times or known_times()
     pairs = [(names[a], names[b], spectra.alike(a, b)) for a, b in combinations(mission.indices, 2)]
     return Quote(
         mission.names,
         now.params,
         now.macs,
-        _BYTES * now.params,
-        1000 * work * table.mac_s,
+        now.bytes,
+        now.latency_ms,
         before.macs / now.macs,
         before.params / now.params,
         found.expected.loss_pp,

@@ -25,7 +25,10 @@ from distillnet.missions.records import Record
 from distillnet.models import Model
 from distillnet.search import Budget, Found, Judge, is_within
 
-__all__ = ["found_for", "retarget"]
+__all__ = ["Made", "found_for", "retarget"]
+
+# A network, and how often the original and it are right on the atlas's samples.
+Made = tuple[Found, tuple[Evaluation, Evaluation]]
 
 _NOTHING = ImageSet(())
 # Ratios that are tried within a loss: from the first, by steps, until one is too much.
@@ -40,6 +43,7 @@ def retarget(
     options: Options | None = None,
     *,
     images: ImageSet | None = None,
+    made: Made | None = None,
     on_progress: Progress = lambda stage, done, of: None,
 ) -> Distillation:
     """Cut a network down to a mission by what an atlas knows of its classes.
@@ -50,6 +54,7 @@ def retarget(
     Args:
         model: the network that the atlas is of; see ``model_of``.
         images: of the mission's classes, for the figures only.
+        made: what ``found_for`` gave for these very options, where it was asked before.
 
     Raises:
         InputError: the atlas is of another network, or lacks a class.
@@ -60,9 +65,10 @@ def retarget(
     graph = capture_model(model).to(device)
     channels = analyse(graph)
     atlas.check_network(graph, model.weights_sha256, model.preprocessing)
-    found, told = found_for(atlas, graph, channels, mission, options, on_progress)
+    found, (before, after) = made or found_for(
+        atlas, graph, channels, mission, options, on_progress
+    )
     searched = time.perf_counter()
-    before, after = told
     unreadable: tuple[str, ...] = ()
     if images is not None:
         before, (after,), unreadable = evaluate_found(
@@ -107,10 +113,16 @@ def found_for(
     mission: Mission,
     options: Options,
     on_progress: Progress = lambda stage, done, of: None,
-) -> tuple[Found, tuple[Evaluation, Evaluation]]:
-    """The network for a mission, and how often both are right on the atlas's samples."""
+    design: Design | None = None,
+) -> Made:
+    """The network for a mission, and how often both are right on the atlas's samples.
+
+    Args:
+        on_progress: called as ("fit", layer, layers) and ("search", network, networks so far).
+        design: the mission's, where it was opened before.
+    """
     with computed_from(atlas):
-        design = Design.of(graph, channels, atlas, mission, options)
+        design = design or Design.of(graph, channels, atlas, mission, options)
         return _Workshop(atlas, design, on_progress).within(options.budget)
 
 
@@ -132,7 +144,7 @@ class _Workshop:
         self.labels_r = torch.arange(len(indices)).repeat_interleave(counts)
         self.tried = 0
 
-    def within(self, budget: Budget) -> tuple[Found, tuple[Evaluation, Evaluation]]:
+    def within(self, budget: Budget) -> Made:
         """The network that reaches a ratio, or the smallest that is expected to be in a loss."""
         if budget.target_macs or budget.target_params:
             ratio = budget.target_macs or budget.target_params or 1.0
@@ -176,7 +188,14 @@ class _Workshop:
     ) -> _Tried:
         design, mission = self.design, self.design.mission
         plan = design.plan(ratio, of)
-        followed = follow(design.graph, design.channels, plan, self._rows, design.evidence.needs)
+        followed = follow(
+            design.graph,
+            design.channels,
+            plan,
+            self._rows,
+            design.evidence.needs,
+            on_layer=lambda n, of: self.on_progress("fit", n, of),
+        )
         self.tried += 1
         self.on_progress("search", self.tried, self.tried)
         before, after = (scores.cpu() for scores in (followed.before_rk, followed.after_rk))

@@ -23,9 +23,10 @@ from distillnet.images import ImageSet, open_images
 from distillnet.images.preprocessing import Size
 from distillnet.job.provenance import held_out
 from distillnet.job.runs import Run
+from distillnet.missions.unknown import RULE, read_curve, read_rule
 from distillnet.models import Model, random_model
 
-__all__ = ["Bench", "Original", "Subject", "gather", "read_bitmaps"]
+__all__ = ["Bench", "Original", "Refusals", "Subject", "gather", "read_bitmaps"]
 
 _AT_MOST = 16 * 2**20  # bytes of bench.json
 _MOST_ENTRIES = 1000
@@ -81,6 +82,19 @@ class Original:
 
 
 @dataclass(frozen=True)
+class Refusals:
+    """How a run's rule for unknown images does on images that it was not fitted on.
+
+    Attributes:
+        figures: as ``unknown.json`` has them, by name.
+        curve: shares of the mission's images refused and of other images accepted, by threshold.
+    """
+
+    figures: Mapping[str, float | int | None]
+    curve: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
 class Subject:
     """What is known of a run.
 
@@ -100,6 +114,7 @@ class Subject:
     original: Original | None
     images: ImageSet | None
     lacks: Mapping[str, str]
+    refusals: Refusals | None = None
 
     @property
     def result(self) -> dict[str, Any]:
@@ -141,6 +156,7 @@ def gather(
         original=_original(run, model, weights, lacks),
         images=_images(run, data, lacks) if images else None,
         lacks=lacks,
+        refusals=_refusals(run.directory, lacks),
     )
 
 
@@ -184,8 +200,11 @@ def _bench(directory: Path) -> Bench | None:
 
 
 def _atlas(run: Run, lacks: dict[str, str]) -> Atlas | None:
-    given = run.sources.get("atlas")
-    for folder in (run.directory / "atlas", *([Path(given)] if given else [])):
+    given, taken_from = run.sources.get("atlas"), run.sources.get("from")
+    folders = [run.directory / "atlas"]
+    folders += [Path(given)] if given else []
+    folders += [Path(taken_from) / "atlas"] if taken_from else []
+    for folder in folders:
         if (folder / "atlas.json").is_file():
             atlas = open_atlas(folder)
             if atlas.weights_sha256 == run.weights_sha256 and all(
@@ -194,6 +213,16 @@ def _atlas(run: Run, lacks: dict[str, str]) -> Atlas | None:
                 return atlas
     lacks["atlas"] = "the run has no statistics of these classes (a folder atlas/)"
     return None
+
+
+def _refusals(directory: Path, lacks: dict[str, str]) -> Refusals | None:
+    if not (directory / RULE).exists():
+        return None
+    try:
+        return Refusals(read_rule(directory)[1], read_curve(directory))
+    except InputError as error:  # of another network, often: the run was distilled again
+        lacks["refusals"] = str(error).replace(str(directory), directory.resolve().name)
+        return None
 
 
 def _original(
@@ -255,6 +284,9 @@ def _images(run: Run, data: Path | None, lacks: dict[str, str]) -> ImageSet | No
         folders = open_images(data, run.classes, run.mission)
         return (folders.val or folders.train).select(run.mission.indices)
     source = run.sources.get("val") or run.sources.get("data")
+    if not run.result["n_images"]["val"]:
+        lacks["images"] = "the run was made from an atlas, and no image was read for its figures"
+        return None
     try:
         return held_out(run.directory, source, run.classes, run.mission)[0]
     except ImageError:

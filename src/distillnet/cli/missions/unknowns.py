@@ -197,7 +197,7 @@ def unknown_command(
         )
     warn_unreadable((*known.unreadable, *(others.unreadable if others else ())))
     with new_file(run / _RULE) as work:
-        write_rule(rule, run / "model.pt2", work, found.figures)
+        write_rule(rule, run / "model.pt2", work, found.figures, found.curve)
     values = {"out": str(run / _RULE), "temperature": rule.temperature, **found.figures}
     if as_json:
         print_json(values)

@@ -17,7 +17,7 @@ from distillnet.missions.unknown.fitting import (
 from distillnet.missions.unknown.of_runs import fit_run, fitting_images
 from distillnet.missions.unknown.operating import OperatingPoint, area_under_roc
 from distillnet.missions.unknown.pictures import Strangers, open_strangers
-from distillnet.missions.unknown.rule import RULE, Rule, read_rule, write_rule
+from distillnet.missions.unknown.rule import RULE, Rule, read_curve, read_rule, write_rule
 
 __all__ = [
     "RULE",
@@ -32,6 +32,7 @@ __all__ = [
     "fitting_images",
     "judged",
     "open_strangers",
+    "read_curve",
     "read_rule",
     "simple_scores",
     "with_unknown",

@@ -18,6 +18,7 @@ from distillnet.missions.unknown.operating import (
     area_under_roc,
     false_accepts_at,
     operating_point,
+    rejection_curve,
 )
 from distillnet.missions.unknown.regression import fit, margins
 from distillnet.missions.unknown.rule import Rule
@@ -38,6 +39,7 @@ class Rejection:
         at_5: false accepts where 5 % of the mission's images are refused.
         per_kind: false accepts by folder.
         simple: area under the ROC curve of scores without a rule, by their name.
+        curve: see ``operating.rejection_curve``; empty without unknown images.
     """
 
     n_known: int
@@ -47,6 +49,7 @@ class Rejection:
     at_5: float | None
     per_kind: Mapping[str, float] = field(default_factory=dict)
     simple: Mapping[str, float] = field(default_factory=dict)
+    curve: tuple[tuple[float, float], ...] = ()
 
     @property
     def figures(self) -> dict[str, float | int | None]:
@@ -168,6 +171,7 @@ def _rejection(p: Tensor, q: Tensor | None, point: OperatingPoint) -> Rejection:
         point,
         None if q is None else area_under_roc(p, q),
         None if q is None else false_accepts_at(p, q, 0.05),
+        curve=() if q is None else rejection_curve(p, q),
     )
 
 

@@ -13,7 +13,15 @@ from torch import Tensor
 
 from distillnet.errors import InputError
 
-__all__ = ["OperatingPoint", "area_under_roc", "false_accepts_at", "operating_point"]
+__all__ = [
+    "OperatingPoint",
+    "area_under_roc",
+    "false_accepts_at",
+    "operating_point",
+    "rejection_curve",
+]
+
+_POINTS = 100
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,24 @@ def area_under_roc(known_n: Tensor, unknown_m: Tensor) -> float:
 def false_accepts_at(known_n: Tensor, unknown_m: Tensor, false_reject: float) -> float:
     """The share of other images accepted where this share of the mission's is refused."""
     return float((unknown_m >= _reject_threshold(known_n, false_reject)).double().mean())
+
+
+def rejection_curve(known_n: Tensor, unknown_m: Tensor) -> tuple[tuple[float, float], ...]:
+    """Shares of false rejects and of the false accepts that are left, by threshold.
+
+    About a hundred at most, the nearer to each other the fewer are refused.
+
+    >>> rejection_curve(torch.tensor([3.0, 2.0]), torch.tensor([1.0, 2.0, 2.5, 0.0]))
+    ((0.0, 0.5), (0.5, 0.0))
+    """
+    ordered = known_n.sort().values
+    n = len(ordered)
+    curve = {}
+    for at in sorted({(n - 1) * i * i // _POINTS**2 for i in range(_POINTS + 1)}):
+        threshold = ordered[at]
+        refused = float((known_n < threshold).double().mean())
+        curve[refused] = float((unknown_m >= threshold).double().mean())
+    return tuple(curve.items())
 
 
 def operating_point(

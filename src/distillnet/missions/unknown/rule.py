@@ -2,17 +2,18 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from distillnet.errors import InputError
 from distillnet.files.documents import Document, Positive, Sha256, Text, encode, read_document
 from distillnet.files.regular import read_regular
 
-__all__ = ["RULE", "Rule", "read_rule", "unknown_name", "write_rule"]
+__all__ = ["RULE", "Rule", "read_curve", "read_rule", "unknown_name", "write_rule"]
 
 RULE = "unknown.json"
 _FORMAT = 1
@@ -32,6 +33,9 @@ class Rule:
     bias: float
 
 
+_Share = Annotated[float, Meta(ge=0, le=1)]
+
+
 class _Document(Document, frozen=True):
     format: int
     network_sha256: Sha256
@@ -39,6 +43,9 @@ class _Document(Document, frozen=True):
     weight: Annotated[list[float], Meta(min_length=1, max_length=2**20)]
     bias: float
     figures: dict[Text, float | int | None]
+    curve: Annotated[list[tuple[_Share, _Share]], Meta(max_length=1000)] = field(
+        default_factory=list
+    )
 
 
 def unknown_name(classes: tuple[str, ...]) -> str:
@@ -54,11 +61,20 @@ def unknown_name(classes: tuple[str, ...]) -> str:
 
 
 def write_rule(
-    rule: Rule, network: Path, path: Path, figures: dict[str, float | int | None]
+    rule: Rule,
+    network: Path,
+    path: Path,
+    figures: dict[str, float | int | None],
+    curve: Sequence[tuple[float, float]] = (),
 ) -> None:
-    """Write a rule for the network in the file ``network``, with what was measured of it."""
+    """Write a rule for the network in the file ``network``, with what was measured of it.
+
+    Args:
+        curve: see ``operating.rejection_curve``.
+    """
     about = {"format": _FORMAT, "network_sha256": _sha256(network)}
-    text = json.dumps(about | asdict(rule) | {"figures": figures}, indent=1, allow_nan=False)
+    measured = {"figures": figures, "curve": [[round(x, 6) for x in point] for point in curve]}
+    text = json.dumps(about | asdict(rule) | measured, indent=1, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
@@ -68,6 +84,21 @@ def read_rule(directory: Path) -> tuple[Rule, dict[str, float | int | None]]:
     Raises:
         InputError: there is none, it is damaged, or of another network than the run's of now.
     """
+    document = _read(directory)
+    rule = Rule(document.temperature, tuple(document.weight), document.bias)
+    return rule, encode(document)["figures"]
+
+
+def read_curve(directory: Path) -> tuple[tuple[float, float], ...]:
+    """Shares of false rejects and false accepts by threshold; empty where they are not noted.
+
+    Raises:
+        InputError: as ``read_rule``.
+    """
+    return tuple(_read(directory).curve)
+
+
+def _read(directory: Path) -> _Document:
     path = directory / RULE
     if not path.is_file():
         raise InputError(
@@ -79,8 +110,7 @@ def read_rule(directory: Path) -> tuple[Rule, dict[str, float | int | None]]:
             f"{path} was fitted to another network than that in {directory}, which was distilled "
             f"again; {_REMEDY}"
         )
-    rule = Rule(document.temperature, tuple(document.weight), document.bias)
-    return rule, encode(document)["figures"]
+    return document
 
 
 def _sha256(path: Path) -> str:

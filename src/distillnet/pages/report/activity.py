@@ -94,8 +94,8 @@ def activity(
         for i, report in enumerate(reports)
     ]
     if not places:
-        why = "this run was made from an atlas or another run's front, which notes no layers of it"
-        return None, (Absent("Neuroactivity", why, ""),)
+        why = "the run was made from an atlas, which no search went through layer by layer"
+        return None, (Absent("Neuroactivity", why, commands["atlas"]),)
     values = {
         "places": places,
         "sample": sample,

@@ -25,6 +25,7 @@ def costs(subject: Subject, command: str) -> Section | Absent:
         "chart": layer_bars(layers),
         "drawing": draw_network(subject.original.graph, layers),
         "timed": any(layer.ms is not None for layer in layers),
+        "has_sites": any(layer.site is not None for layer in layers),
         "has_thresholds": any(_threshold(layer) is not None for layer in layers),
         "total": tuple(
             (sum(layer.macs[i] for layer in layers), sum(layer.params[i] for layer in layers))

@@ -1,5 +1,6 @@
 """The network drawn as a graph, from its input at the top to its scores at the bottom."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from distillnet.graph.operators import LAYERS
 from distillnet.pages.layers import Layer
 from distillnet.pages.report.charts import BOX, FAINT, FILL, TEXT, chart, shortened
 
-__all__ = ["draw_network", "network_graph"]
+__all__ = ["draw_network", "network_graph", "short_names"]
 
 _WIDTH, _HEIGHT = 0.92, 0.66  # of a layer's box, in columns and rows
 _ROW, _COLUMN = 0.4, 1.4  # inches
@@ -41,6 +42,7 @@ def draw_network(graph: Graph, layers: Sequence[Layer]) -> str:
     places = _places(drawn, rows)
     known = {layer.name: layer for layer in layers}
     total = sum(layer.macs[0] for layer in layers), sum(layer.macs[1] for layer in layers)
+    labels = short_names([layer.name for layer in layers])
     left = min(x for x, _ in places.values()) - 0.6
     right = max(x for x, _ in places.values()) + 0.6
 
@@ -52,9 +54,29 @@ def draw_network(graph: Graph, layers: Sequence[Layer]) -> str:
             (x, y), (to_x, to_y) = places[one], places[other]
             axes.plot([x, to_x], [y, to_y], color=FAINT, linewidth=1.2, zorder=1)
         for name, (x, y) in places.items():
-            _box(axes, x, y, name, drawn.nodes[name]["op"], known.get(name), total)
+            _box(axes, x, y, labels.get(name, drawn.nodes[name]["op"]), known.get(name), total)
 
     return chart(draw, max(3.0, _COLUMN * (right - left)), _ROW * len(rows) + 0.2, "network")
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """The last parts of each name, as many as tell it from the others; no number by itself.
+
+    >>> short_names(["features.0", "features.3.squeeze", "features.4.squeeze", "head"])
+    {'features.0': 'features.0', 'features.3.squeeze': '3.squeeze', \
+'features.4.squeeze': '4.squeeze', 'head': 'head'}
+    """
+    ends = Counter(end for name in names for end in _ends(name))
+    return {
+        name: next((end for end in _ends(name) if ends[end] == 1 and not end.isdecimal()), name)
+        for name in names
+    }
+
+
+def _ends(name: str) -> list[str]:
+    """What a name ends in, from its last part on."""
+    parts = name.split(".")
+    return [".".join(parts[i:]) for i in range(len(parts) - 1, -1, -1)]
 
 
 def _places(drawn: networkx.DiGraph, rows: Sequence[list[str]]) -> dict[str, tuple[float, float]]:
@@ -80,14 +102,13 @@ def _box(
     axes: Any,
     x: float,
     y: float,
-    name: str,
-    op: str,
+    label: str,
     layer: Layer | None,
     total: tuple[int, int],
 ) -> None:
     if layer is None:
         axes.annotate(
-            op, (x, y), ha="center", va="center", fontsize=7, zorder=4,
+            label, (x, y), ha="center", va="center", fontsize=7, zorder=4,
             bbox={"boxstyle": "round,pad=0.25", "facecolor": BOX, "edgecolor": "none"},
         )  # fmt: skip
         return
@@ -95,8 +116,8 @@ def _box(
     corner = (x - _WIDTH / 2, y - _HEIGHT / 2)
     _rectangle(axes, corner, _WIDTH, facecolor=BOX, edgecolor=TEXT, linewidth=0.6, zorder=2)
     _rectangle(axes, corner, _WIDTH * min(1.0, share), facecolor=FILL, zorder=3)
-    label = shortened(name.rpartition(".")[2] or name, 18)
-    text = f"{label}\n{100 * layer.macs[0] / total[0]:.1f} → {100 * layer.macs[1] / total[1]:.1f} %"
+    was, now = (100 * macs / every for macs, every in zip(layer.macs, total, strict=True))
+    text = f"{shortened(label, 18)}\n{was:.1f} → {now:.1f} %"
     axes.annotate(text, (x, y), ha="center", va="center", fontsize=6.5, zorder=4, linespacing=1.1)
 
 

@@ -10,17 +10,26 @@ from distillnet.job.front_points import FrontPoint, plot_front
 from distillnet.pages.layers import Layer
 from distillnet.pages.report.charts import AFTER, BAD, BEFORE, TEXT, chart, shortened
 
-__all__ = ["class_bars", "front_points", "histogram", "latency_bars", "layer_bars"]
+__all__ = [
+    "class_bars",
+    "front_points",
+    "histogram",
+    "latency_bars",
+    "layer_bars",
+    "rejection_curves",
+]
 
 _ROW = 0.19  # inches that a layer's row has
 _BINS = 60
 
 
-def front_points(points: Sequence[FrontPoint], budget_pp: float | None) -> str:
+def front_points(
+    points: Sequence[FrontPoint], budget_pp: float | None, *, measured: bool = True
+) -> str:
     """Loss against what there is to compute, by network of the front."""
 
     def draw(axes: Any) -> None:
-        plot_front(points, axes, budget_pp, (BEFORE, AFTER, BAD))
+        plot_front(points, axes, budget_pp, (BEFORE, AFTER, BAD), measured=measured)
 
     return chart(draw, 7.2, 4.0, "front")
 
@@ -64,6 +73,27 @@ def class_bars(per_class: Mapping[str, tuple[float, float]]) -> str:
         axes.set_xlabel("% right among the classes")
 
     return chart(draw, 7.2, 0.7 + 0.42 * len(per_class), "classes")
+
+
+def rejection_curves(curve: Sequence[tuple[float, float]], point: tuple[float, float]) -> str:
+    """False accepts against false rejects by threshold, and where a rule stands; shares."""
+
+    def draw(axes: Any) -> None:
+        refused, accepted = (
+            [100 * share for share in shares] for shares in zip(*curve, strict=True)
+        )
+        axes.plot(refused, accepted, color=AFTER, linewidth=1.6, drawstyle="steps-post")
+        axes.plot(100 * point[0], 100 * point[1], "o", color=BAD, markersize=8, zorder=3)
+        axes.annotate(
+            f"  {100 * point[0]:.1f} % refused, {100 * point[1]:.1f} % accepted",
+            (100 * point[0], 100 * point[1]), textcoords="offset points", xytext=(8, 6), fontsize=8,
+        )  # fmt: skip
+        axes.set_xlim(-1, 100)
+        axes.set_ylim(-1, 100)
+        axes.set_xlabel("% of the mission's images refused")
+        axes.set_ylabel("% of other images accepted")
+
+    return chart(draw, 5.0, 4.0, "rejection")
 
 
 def layer_bars(layers: Sequence[Layer]) -> str:

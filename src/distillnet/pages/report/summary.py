@@ -44,7 +44,7 @@ def summary(subject: Subject, command: str) -> tuple[Section, tuple[Absent, ...]
         "machine": subject.bench.machine if subject.bench else "",
         "threads": subject.bench.threads if subject.bench else 0,
         "trust": _trust(result),
-        "caution": _caution(result, bool(latency)),
+        "caution": _caution(subject, timed=bool(latency)),
     }
     return Section("summary", "In short", values), tuple(absent)
 
@@ -95,7 +95,8 @@ def _cost_rows(subject: Subject) -> list[_Row]:
         scale, unit = (1e6, "M") if before[name] >= 1e6 else (1e3, "k")
         one, other = before[name] / scale, after[name] / scale
         ratio = f"{one / other:.2f} times fewer" if other else ""
-        return _Row(label, f"{one:,.1f} {unit}", f"{other:,.1f} {unit}", ratio)
+        digits = 1 if min(one, other) >= 10 else 2
+        return _Row(label, f"{one:,.{digits}f} {unit}", f"{other:,.{digits}f} {unit}", ratio)
 
     rows = [row("Multiply-adds (MACs) of an image", "macs")]
     if after["macs_with_partial"] < 0.999 * after["macs"]:
@@ -145,13 +146,20 @@ def _time_rows(latency: list[dict[str, Any]]) -> list[_Row]:
 
 def _front_chart(subject: Subject) -> str:
     """The front, or the run alone where it has none."""
-    points = points_of(subject.result, subject.front)
-    return front_points(points, finite_loss_pp(subject.result))
+    result = subject.result
+    points = points_of(result, subject.front)
+    return front_points(points, finite_loss_pp(result), measured=result["n_images"]["val"] > 0)
 
 
 def _trust(result: Mapping[str, Any]) -> str:
     low, high = result["loss_ci95_pp"]
     n, budget = result["n_images"]["val"], finite_loss_pp(result)
+    if not n:
+        low, high = result["expected_ci95_pp"]
+        return (
+            f"The loss, {_pp(result['loss_pp'])}, is what the samples of an atlas let expect "
+            f"({_pp(low)} to {_pp(high)}): no image was read, and nothing measured."
+        )
     said = (
         f"The loss, {_pp(result['loss_pp'])}, is measured on {n:,} images that neither the "
         f"statistics nor the search had seen: on more images like these it lies between {_pp(low)} "
@@ -166,13 +174,27 @@ def _trust(result: Mapping[str, Any]) -> str:
     return f"{said}; these are too few to tell whether it is within the budget of {budget:g}."
 
 
-def _caution(result: Mapping[str, Any], timed: bool) -> str:
-    fewest = max(1, round(result["n_images"]["val"] / len(result["classes"])))
-    said = (
-        f"Single classes are known less well: one image more or less is {100 / fewest:.1f} points. "
-        "Nothing here tells of other cameras, places or seasons than those of the images, nor of "
-        "pictures that show none of the classes: the network has to call them one of these."
-    )
+def _caution(subject: Subject, *, timed: bool) -> str:
+    result = subject.result
+    said = []
+    if n := result["n_images"]["val"]:
+        fewest = max(1, round(n / len(result["classes"])))
+        said.append(
+            f"Single classes are known less well: one image more or less is {100 / fewest:.1f} "
+            "points."
+        )
+    elsewhere = "Nothing here tells of other cameras, places or seasons than those of the images"
+    if subject.refusals is None:
+        said.append(
+            f"{elsewhere}, nor of pictures that show none of the classes: the network has to call "
+            "them one of these."
+        )
+    else:
+        said.append(f"{elsewhere}.")
+        said.append(
+            "A rule refuses pictures that show none of the classes; how often it errs is told "
+            "under Unknowns and budget."
+        )
     if not timed:
-        said += " MACs are counted, not timed: a runtime may turn fewer of them into time."
-    return said
+        said.append("MACs are counted, not timed: a runtime may turn fewer of them into time.")
+    return " ".join(said)

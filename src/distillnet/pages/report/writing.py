@@ -88,7 +88,7 @@ def report_page(
     for section, lacking in (
         activity(subject, commands, **how),  # type: ignore[arg-type]
         classes(subject, commands, **how),  # type: ignore[arg-type]
-        budget(subject),
+        budget(subject, commands),
     ):
         found.append(section)
         absent += lacking
@@ -122,4 +122,6 @@ def _commands(subject: Subject) -> dict[str, str]:
         "images": f"{report} --data DIR",
         "original": f"{report} --data DIR {own}" if subject.images is None else f"{report} {own}",
         "with_images": f"{report} --with-images",
+        "unknown": f"distillnet unknown {run} --unknown DIR",
+        "measure": f"distillnet evaluate {run} --data DIR",
     }

@@ -9,6 +9,8 @@ from distillnet.errors import DistillnetError, InputError
 
 __all__ = ["Job", "Jobs"]
 
+_PATIENCE_S = 60  # until work that was cancelled comes to its next step
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -39,7 +41,7 @@ class Jobs:
     """Runs one job at a time in a thread of its own."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._replacing = threading.Lock(), threading.Lock()
         self._latest = Job()
         self._cancel = threading.Event()
         self._thread: threading.Thread | None = None
@@ -60,6 +62,13 @@ class Jobs:
             self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
             self._thread.start()
             return self._latest
+
+    def replace(self, what: str, work: Callable[[Progress], Any]) -> Job:
+        """Begin work in place of what goes on, which is cancelled and waited for."""
+        with self._replacing:
+            self.cancel()
+            self.wait(_PATIENCE_S)
+            return self.start(what, work)
 
     def cancel(self) -> None:
         """Ask the work to end; it does at its next step, and leaves nothing behind."""

@@ -3,15 +3,15 @@
 import secrets
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 from distillnet.deploy.extras import need
 from distillnet.errors import InputError
-from distillnet.pages.studio.app import studio_app
+from distillnet.pages.studio.app import run_app
+from distillnet.pages.studio.atlas_app import atlas_app
+from distillnet.pages.studio.draftroom import Draftroom
 from distillnet.pages.studio.guard import Guard
 from distillnet.pages.studio.jobs import Jobs
 from distillnet.pages.studio.workroom import Workroom
-from distillnet.pages.subject import Subject
 
 __all__ = ["serve"]
 
@@ -19,8 +19,7 @@ _LOOPBACK = "127.0.0.1"
 
 
 def serve(
-    subject: Subject,
-    out: Path,
+    room: Workroom | Draftroom,
     *,
     port: int = 0,
     on_ready: Callable[[str], None] = lambda address: None,
@@ -28,7 +27,7 @@ def serve(
     """Serve a studio on the loopback address until the process is interrupted.
 
     Args:
-        out: where runs are written, each in a folder of its own.
+        room: a run, or an atlas, and the folder to write to.
         port: 0 takes a free one.
         on_ready: called with the address, token and all, once it can be opened.
 
@@ -36,7 +35,7 @@ def serve(
         InputError: the port is taken, or a library is missing.
     """
     uvicorn = need("uvicorn", "studio")
-    jobs = Jobs()
+    jobs, expecting = Jobs(), Jobs()
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -49,14 +48,18 @@ def serve(
         listening.listen()
         bound = listening.getsockname()[1]
         token = secrets.token_urlsafe(32)
-        app = Guard(studio_app(Workroom(subject, out), jobs), bound, token)
+        if isinstance(room, Draftroom):
+            app = Guard(atlas_app(room, jobs, expecting), bound, token)
+        else:
+            app = Guard(run_app(room, jobs), bound, token)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="off", ws="none",
+            app, log_level="critical", access_log=False, lifespan="off", ws="none",
             server_header=False, timeout_graceful_shutdown=2,
         )  # fmt: skip
         on_ready(f"http://{_LOOPBACK}:{bound}/?token={token}")
         try:
             uvicorn.Server(config).run(sockets=[listening])
         finally:
-            jobs.cancel()
-            jobs.wait(10)
+            for work in (jobs, expecting):
+                work.cancel()
+                work.wait(10)
