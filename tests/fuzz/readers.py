@@ -16,7 +16,6 @@ from PIL import Image
 from safetensors.torch import save
 
 import mutate
-from atlases import ATLASES, with_atlases
 from distillnet.classes import parse_mission, read_class_table
 from distillnet.cut.bitmaps import pack, unpack
 from distillnet.deploy.c_folder import _About
@@ -30,6 +29,7 @@ from distillnet.models.programs import load_program
 from distillnet.models.weights import read_weights
 from graphs import documents, in_graph, read_graph
 from kinds import Reader
+from mission_atlases import ATLASES, with_atlases
 from packages import PACKAGES
 from results import RESULTS, run_folder
 
