@@ -1,10 +1,11 @@
 """Random missions from one atlas, beside `distill` with images at the same MAC ratio.
 
     python benchmarks/retarget.py MODEL --weights FILE --data DATA/imagenette --cache CACHE \
-        [--sets 20] [--ratio 3] [--images-too]
+        [--sets 20] [--ratio 3] [--side 176] [--images-too]
 
-Collects the atlas of all classes in DATA/train once, then retargets SETS random sets of 2 to 8 of
-them, and measures each on DATA/val; with --images-too also what `distill` gives for the same ratio.
+Collects the atlas of all classes in DATA/train once, with --side also one at that input size, then
+retargets SETS random sets of 2 to 8 of them, and measures each on DATA/val; with --images-too also
+what `distill` gives for the same ratio.
 Every result is a line of CACHE/results.jsonl and is not measured again, so it goes on where it was
 stopped; at last it prints a table row. Seconds are those of retarget alone; no image is read then.
 """
@@ -16,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 
@@ -39,19 +41,25 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--sets", type=int, default=20)
     parser.add_argument("--ratio", type=float, default=3.0)
+    parser.add_argument("--side", type=int, action="append", default=[])
     parser.add_argument("--images-too", action="store_true")
     asked = parser.parse_args()
     asked.cache.mkdir(parents=True, exist_ok=True)
     model = load_model(asked.model, weights=asked.weights)
     folders = open_images(asked.data, model.classes)
-    atlas = _atlas(model, folders.train, asked.cache)
+    atlas = _atlas(model, folders.train, asked.cache / "atlas")
+    smaller = []
+    for side in asked.side:
+        there = load_model(asked.model, weights=asked.weights, input_size=side)
+        smaller.append(_atlas(there, folders.train, asked.cache / f"atlas-{side}"))
     for mission in random_missions(model, sorted(atlas.samples), asked.sets):
         key = {"model": model.name, "classes": list(mission.indices), "ratio": asked.ratio}
-        if not _known(asked.cache, key | {"by": "retarget"}):
-            _retarget(atlas, model, mission, asked.ratio, folders.val, asked.cache, key)
+        of = key | {"sides": asked.side} if asked.side else key
+        if not _known(asked.cache, of | {"by": "retarget"}):
+            _retarget(atlas, smaller, model, mission, folders.val, asked.cache, of)
         if asked.images_too and not _known(asked.cache, key | {"by": "distill"}):
             _distill(model, mission, asked.ratio, asked.data, asked.cache, key)
-    _report(asked.cache, model.name, asked.ratio)
+    _report(asked.cache, model.name, asked.ratio, asked.side)
 
 
 def random_missions(model: Model, classes: list[int], count: int) -> list[Mission]:
@@ -61,8 +69,7 @@ def random_missions(model: Model, classes: list[int], count: int) -> list[Missio
     return [Mission(s, tuple(model.classes.names[i] for i in s)) for s in sets]
 
 
-def _atlas(model: Model, images: ImageSet, cache: Path) -> MissionAtlas:
-    directory = cache / "atlas"
+def _atlas(model: Model, images: ImageSet, directory: Path) -> MissionAtlas:
     if not (directory / EVIDENCE).exists():
         directory.mkdir(exist_ok=True)
         resume = (directory / "unfinished" / "collect.json").exists()
@@ -73,16 +80,16 @@ def _atlas(model: Model, images: ImageSet, cache: Path) -> MissionAtlas:
 
 def _retarget(
     atlas: MissionAtlas,
+    smaller: list[MissionAtlas],
     model: Model,
     mission: Mission,
-    ratio: float,
     val: ImageSet,
     cache: Path,
-    key: dict[str, object],
+    key: dict[str, Any],
 ) -> None:
-    options = Options(budget=Budget(target_macs=ratio), keep_input_size=True)
+    options = Options(budget=Budget(target_macs=key["ratio"]), keep_input_size=not smaller)
     start, cpu = time.perf_counter(), time.process_time()
-    done = retarget(atlas, model, mission, options)
+    done = retarget(atlas, model, mission, options, smaller=smaller)
     seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu
     images = val.select(mission.indices)
     before, (after,), _ = evaluate_found(
@@ -94,6 +101,7 @@ def _retarget(
         | {
             "by": "retarget",
             "mac_ratio": done.mac_ratio,
+            "side": done.found.graph.input.shape[1],
             "before": before.accuracy,
             "after": after.accuracy,
             "expected_loss_pp": done.found.expected.loss_pp,
@@ -138,12 +146,13 @@ def _note(cache: Path, result: dict[str, object]) -> None:
         file.write(json.dumps(result) + "\n")
 
 
-def _report(cache: Path, name: str, ratio: float) -> None:
+def _report(cache: Path, name: str, ratio: float, sides: list[int]) -> None:
     """A row for docs/results.md: losses in points of both, and of retarget beyond distill."""
     by: dict[str, dict[tuple[int, ...], float]] = {"retarget": {}, "distill": {}}
     seconds = []
     for result in _results(cache):
-        if result["model"] == name and result["ratio"] == ratio:
+        alike = result["by"] == "distill" or result.get("sides", []) == sides
+        if result["model"] == name and result["ratio"] == ratio and alike:
             loss = 100 * (float(result["before"]) - float(result["after"]))
             by[str(result["by"])][tuple(result["classes"])] = loss
             seconds += [float(result["cpu_s"])] if result["by"] == "retarget" else []

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from atlases import atlas_of, model, pictures
+from atlases import SIDE, atlas_of, model, pictures
 from distillnet.classes import Mission
 from distillnet.errors import InputError
 from distillnet.images import open_images
@@ -61,6 +61,47 @@ def test_images_measure_it(atlas: MissionAtlas, folder: Path) -> None:
     again = retarget(atlas, model(), MISSION, OPTIONS)
     for name, param in done.compact.params.items():  # they were for the figures only
         assert torch.equal(param, again.compact.params[name])
+
+
+def _at(side: int, images: Path, directory: Path) -> MissionAtlas:
+    network = model()
+    how = network.preprocessing.with_input_size((side, side))
+    return atlas_of(images, directory, network=replace(network, preprocessing=how))
+
+
+def test_the_input_size_that_serves_best_is_taken(
+    atlas: MissionAtlas, folder: Path, tmp_path: Path
+) -> None:
+    smaller = _at(12, folder, tmp_path / "smaller")
+    images = open_images(folder, model().classes, MISSION).train
+    for ratio in (1.2, 6.0):  # which the size alone reaches, and which needs cuts
+        options = replace(OPTIONS, budget=Budget(target_macs=ratio))
+        kept = retarget(atlas, model(), MISSION, options)
+        done = retarget(atlas, model(), MISSION, options, smaller=[smaller], images=images)
+        assert done.mac_ratio >= ratio  # of the original at its own size
+        assert done.found.graph.input.shape[1:] == (12, 12)
+        assert done.found.verdict.estimate_pp < kept.found.verdict.estimate_pp
+        assert done.baseline.n == done.distilled.n == len(images)
+    write_run(done, tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    assert run.result["baseline"]["input_size"] == [SIDE, SIDE]
+    assert run.result["distilled"]["input_size"] == [12, 12]
+    assert evaluate_run(run, images).accuracy == done.distilled.accuracy
+
+
+def test_a_size_of_which_all_is_known_changes_nothing_by_itself(
+    atlas: MissionAtlas, folder: Path, tmp_path: Path
+) -> None:
+    """The same atlas once more is no other network: a tie stays with the first."""
+    kept = retarget(atlas, model(), MISSION, OPTIONS)
+    done = retarget(atlas, model(), MISSION, OPTIONS, smaller=[atlas])
+    assert done.found.verdict == kept.found.verdict
+
+
+def test_sizes_are_of_the_same_images(atlas: MissionAtlas, tmp_path: Path) -> None:
+    others = _at(12, pictures(tmp_path / "others", 12, seed=1), tmp_path / "smaller")
+    with pytest.raises(InputError, match="of other images of 0"):
+        retarget(atlas, model(), MISSION, OPTIONS, smaller=[others])
 
 
 def test_other_networks_and_classes_are_refused(atlas: MissionAtlas) -> None:

@@ -1,7 +1,8 @@
 """A new mission from an atlas: a plan, new weights and what is expected, without an image."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,12 +19,13 @@ from distillnet.job.distill import Progress, evaluate_found, pick_device
 from distillnet.job.distillation import Distillation, Options, peak_rss_mb
 from distillnet.job.partition import Images
 from distillnet.job.provenance import Provenance, provenance_of
-from distillnet.missions.designing import Design
+from distillnet.missions.designing import Design, check_classes
 from distillnet.missions.files import MissionAtlas, computed_from
 from distillnet.missions.following import follow
 from distillnet.missions.records import Record
 from distillnet.models import Model
 from distillnet.search import Budget, Found, Judge, is_within
+from distillnet.search.known import misled_pp
 
 __all__ = ["Made", "found_for", "retarget"]
 
@@ -43,6 +45,7 @@ def retarget(
     options: Options | None = None,
     *,
     images: ImageSet | None = None,
+    smaller: Sequence[MissionAtlas] = (),
     made: Made | None = None,
     on_progress: Progress = lambda stage, done, of: None,
 ) -> Distillation:
@@ -54,10 +57,12 @@ def retarget(
     Args:
         model: the network that the atlas is of; see ``model_of``.
         images: of the mission's classes, for the figures only.
+        smaller: atlases of the same images at smaller input sizes; the size that serves the budget
+            best is taken.
         made: what ``found_for`` gave for these very options, where it was asked before.
 
     Raises:
-        InputError: the atlas is of another network, or lacks a class.
+        InputError: an atlas is of another network or other images, or lacks a class.
     """
     options = options or Options()
     start = time.perf_counter()
@@ -65,6 +70,8 @@ def retarget(
     graph = capture_model(model).to(device)
     channels = analyse(graph)
     atlas.check_network(graph, model.weights_sha256, model.preprocessing)
+    if made is None and smaller:
+        made = _at_best_size(atlas, smaller, model, graph, mission, options, on_progress)
     found, (before, after) = made or found_for(
         atlas, graph, channels, mission, options, on_progress
     )
@@ -121,9 +128,77 @@ def found_for(
         on_progress: called as ("fit", layer, layers) and ("search", network, networks so far).
         design: the mission's, where it was opened before.
     """
+    budget = options.budget
     with computed_from(atlas):
         design = design or Design.of(graph, channels, atlas, mission, options)
-        return _Workshop(atlas, design, on_progress).within(options.budget)
+        tried = _Workshop(atlas, design, on_progress).within(budget)
+    if not tried.found.met and budget.target_macs is None and budget.target_params is None:
+        raise _nothing_within(budget)
+    return tried.made
+
+
+def _at_best_size(
+    atlas: MissionAtlas,
+    smaller: Sequence[MissionAtlas],
+    model: Model,
+    graph: Graph,
+    mission: Mission,
+    options: Options,
+    on_progress: Progress,
+) -> Made:
+    """As ``found_for``, at the input size of the original or one of the smaller ones.
+
+    All are judged beside the original at its own size. Where a ratio is to be reached, the network
+    that is expected to lose least is taken; else the one of fewest MACs. (Divergence, by which a
+    search with images compares sizes, is ruled here by what a smaller image shows otherwise.)
+    """
+    budget, device = options.budget, next(iter(graph.params.values())).device
+    with computed_from(atlas):
+        design = Design.of(graph, analyse(graph), atlas, mission, options)
+        own = _Workshop(atlas, design, on_progress)
+        tried = [own.within(budget)]
+    for one in smaller if budget.target_params is None else ():
+        size = one.preprocessing.input_size
+        _check_same_images(atlas, one, mission)
+        here = capture_model(model, size, like=graph).to(device)
+        one.check_network(here, model.weights_sha256, model.preprocessing.with_input_size(size))
+        with computed_from(one):
+            design = Design.of(here, analyse(here), one, mission, options)
+            tried.append(_Workshop(one, design, on_progress, beside=own).within(budget))
+
+    def harm(one: _Tried) -> tuple[bool, float]:
+        found = one.found
+        by = found.verdict.estimate_pp if budget.target_macs else _cost(found).macs
+        return not found.met, by
+
+    best = min(tried, key=harm)
+    if not best.found.met and budget.target_macs is None and budget.target_params is None:
+        raise _nothing_within(budget)
+    return best.made
+
+
+def _check_same_images(atlas: MissionAtlas, other: MissionAtlas, mission: Mission) -> None:
+    """Raise InputError unless the samples of both are of the same images, in the same order."""
+    check_classes(other, mission)
+    alike = atlas.counts(mission.indices) == other.counts(mission.indices)
+    for index, name in zip(mission.indices, mission.names, strict=True):
+        if not alike or atlas.images(index) != other.images(index):
+            raise InputError(
+                f"the atlas {other.directory} is of other images of {name} than {atlas.directory}; "
+                "expected the same ones, collected with the same --samples and a smaller "
+                "--input-size"
+            )
+
+
+def _nothing_within(budget: Budget) -> InputError:
+    return InputError(
+        f"found nothing within {budget.max_loss_pp:g} points by the atlas's samples; allow more "
+        "with --max-loss, name a ratio with --target-macs, or distill with images"
+    )
+
+
+def _cost(found: Found) -> Cost:
+    return cost(found.graph, analyse(found.graph), found.plan)
 
 
 @dataclass(frozen=True)
@@ -133,39 +208,54 @@ class _Tried:
     found: Found
     evaluations: tuple[Evaluation, Evaluation]
 
+    @property
+    def made(self) -> Made:
+        return self.found, self.evaluations
+
 
 class _Workshop:
-    """Makes networks of a mission at ratios, and judges them by the samples."""
+    """Makes networks of a mission at ratios, and judges them by the samples.
 
-    def __init__(self, atlas: MissionAtlas, design: Design, on_progress: Progress) -> None:
+    Args:
+        beside: the workshop of the original's own size, which ratios and losses are told from.
+    """
+
+    def __init__(
+        self,
+        atlas: MissionAtlas,
+        design: Design,
+        on_progress: Progress,
+        beside: "_Workshop | None" = None,
+    ) -> None:
         self.atlas, self.design, self.on_progress = atlas, design, on_progress
+        self.own = beside or self
         indices = design.mission.indices
         counts = torch.tensor(atlas.counts(indices))
         self.labels_r = torch.arange(len(indices)).repeat_interleave(counts)
+        self.reference_rk = torch.zeros(0)  # the original's scores, once a network was made
         self.tried = 0
 
-    def within(self, budget: Budget) -> Made:
-        """The network that reaches a ratio, or the smallest that is expected to be in a loss."""
+    def within(self, budget: Budget) -> _Tried:
+        """The network that reaches a ratio, or the smallest that is expected to be in a loss.
+
+        Where there is none, it is one that is not ``met``.
+        """
         if budget.target_macs or budget.target_params:
             ratio = budget.target_macs or budget.target_params or 1.0
             of: Callable[[Cost], int] = (
                 (lambda c: c.macs) if budget.target_macs else (lambda c: c.params)
             )
             tried = self._try(budget, ratio, of)
-            reached = of(self.design.uncut) / of(self._cost(tried.found))
+            reached = of(self.own.design.uncut) / of(_cost(tried.found))
             found = replace(
                 tried.found,
                 met=reached >= ratio,
                 stopped_by="the ratio that was to be reached",
             )
-            return found, tried.evaluations
-        best = self._smallest(budget)
-        return best.found, best.evaluations
-
-    def _smallest(self, budget: Budget) -> _Tried:
+            return replace(tried, found=found)
         ratio, best = _FIRST, self._try(budget, _FIRST)
         step = _STEP if best.found.met else 1 / _STEP
-        while ratio * step > _LEAST:
+        while ratio * step > _LEAST and self.tried < _MOST_TRIALS:
             ratio *= step
             tried = self._try(budget, ratio)
             if step < 1 and tried.found.met:
@@ -174,20 +264,14 @@ class _Workshop:
                 why = f"the next smaller network ({ratio:.2f}x)"
                 return replace(best, found=replace(best.found, stopped_by=why))
             best = tried
-            if self.tried >= _MOST_TRIALS:
-                break
-        if not best.found.met:
-            raise InputError(
-                f"found nothing within {budget.max_loss_pp:g} points by the atlas's samples; allow "
-                "more with --max-loss, name a ratio with --target-macs, or distill with images"
-            )
         return best
 
     def _try(
         self, budget: Budget, ratio: float, of: Callable[[Cost], int] = lambda c: c.macs
     ) -> _Tried:
         design, mission = self.design, self.design.mission
-        plan = design.plan(ratio, of)
+        there = of(design.uncut) / of(self.own.design.uncut)  # what the size alone leaves
+        plan = design.plan(max(1.0, ratio * there), of)
         followed = follow(
             design.graph,
             design.channels,
@@ -198,8 +282,16 @@ class _Workshop:
         )
         self.tried += 1
         self.on_progress("search", self.tried, self.tried)
-        before, after = (scores.cpu() for scores in (followed.before_rk, followed.after_rk))
-        verdict = Judge(before, self.labels_r, mission).verdict(after)
+        if self.own is self:
+            self.reference_rk = followed.before_rk.cpu()
+        before, after = self.own.reference_rk, followed.after_rk.cpu()
+        judge = Judge(before, self.labels_r, mission)
+        verdict = judge.verdict(after)
+        if judge.seen:  # as in a search with images
+            pixels = math.prod(design.graph.input.shape) / math.prod(
+                self.own.design.graph.input.shape
+            )
+            verdict = verdict.less_certain(misled_pp(pixels))
         found = Found(plan, {}, {}, verdict, is_within(budget, verdict), followed.graph)
         indices = torch.tensor(mission.indices)[self.labels_r]
         told = tuple(
@@ -211,6 +303,3 @@ class _Workshop:
     def _rows(self, record: Record) -> torch.Tensor:
         rows = self.atlas.rows(record, self.design.mission.indices)
         return rows.to(next(iter(self.design.graph.params.values())).device)
-
-    def _cost(self, found: Found) -> Cost:
-        return cost(found.graph, analyse(found.graph), found.plan)

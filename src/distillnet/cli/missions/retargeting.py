@@ -1,5 +1,6 @@
 """The command that makes a mission of an atlas."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,11 +50,23 @@ def retarget_command(
             rich_help_panel=IMAGES,
         ),
     ] = None,
+    smaller: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="ATLAS",
+            help="An atlas of the same images, collected with a smaller --input-size; may be given "
+            "several times. The input size that serves the budget best is taken.",
+            show_default="none; the input keeps its size",
+            rich_help_panel=MISSION,
+        ),
+    ] = None,
     overwrite: OverwriteOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Make a new mission from an atlas: in seconds, and without its images."""
-    check_atlas_folder(atlas)
+    others = smaller or []
+    for folder in (atlas, *others):
+        check_atlas_folder(folder)
     check_folder(data, "--data", "a folder with one folder of images per class in it")
     check_writable(out, RUN, overwrite=overwrite)
     check_apart(out, [data])
@@ -68,10 +81,18 @@ def retarget_command(
     opened = open_mission_atlas(atlas)
     mission = mission_of(classes, opened.classes)
     images = _images(data, opened.classes, mission) if data else None
-    reads = [atlas, network.weights]
+    reads = [atlas, *others, network.weights]
     with new_folder(out, RUN, reads, overwrite=overwrite) as folder, progress() as on_progress:
         model = network.load(opened)
-        done = retarget(opened, model, mission, options, images=images, on_progress=on_progress)
+        done = retarget(
+            opened,
+            model,
+            mission,
+            replace(options, keep_input_size=not others),
+            images=images,
+            smaller=[open_mission_atlas(folder) for folder in others],
+            on_progress=on_progress,
+        )
         weights = network.weights or opened.sources.get("weights")
         write_run(done, folder, {"atlas": atlas, "weights": weights, "data": None, "val": data})
     print_run(done, out, as_json)
