@@ -29,7 +29,7 @@ from distillnet.job.layout import place_of
 from distillnet.job.results import finite_json
 from distillnet.missions.gathering import PER_IMAGE, Gathered
 from distillnet.missions.records import Record
-from distillnet.missions.rows import unpack_rows
+from distillnet.missions.rows import places_of, unpack_rows
 
 __all__ = [
     "EVIDENCE",
@@ -92,6 +92,8 @@ class MissionAtlas:
     samples: Mapping[int, int]
     most_samples: int
     sources: Mapping[str, str | None] = field(default_factory=dict)
+    # Looked up once; see ``_image_of``.
+    image_of: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def directory(self) -> Path:
@@ -112,14 +114,46 @@ class MissionAtlas:
         return total + total.T - torch.diag(total.diagonal())
 
     def rows(self, record: Record, classes: Sequence[int], most: int = _MOST) -> Tensor:
-        """What is recorded of samples of some classes, as many of each: (R, width) float32."""
+        """What is recorded of samples of some classes, as many of each: (R, width) float32.
+
+        Classes come one after the other, and so do the samples of an image.
+        """
         parts = []
         for index, count in zip(classes, self.counts(classes, most), strict=True):
             n = self.samples[index]
             packed = self._read(index, record.name, torch.int8, (n, record.width))
             scale = self._read(index, f"{record.name}#scale", torch.float32, (n,))
-            parts.append(unpack_rows(packed[:count], scale[:count]))
+            order = torch.argsort(self._image_of(index)[:count], stable=True)
+            parts.append(unpack_rows(packed[order], scale[order]))
         return torch.cat(parts)
+
+    def images_of_rows(self, classes: Sequence[int], most: int = _MOST) -> Tensor:
+        """Which image each of ``rows`` is of: (R,), numbered from 0, ascending."""
+        parts, so_far = [], 0
+        for index, count in zip(classes, self.counts(classes, most), strict=True):
+            image = self._image_of(index)[:count].sort().values
+            _, numbers = image.unique_consecutive(return_inverse=True)
+            parts.append(numbers + so_far)
+            so_far += int(numbers[-1]) + 1
+        return torch.cat(parts)
+
+    def _image_of(self, index: int) -> Tensor:
+        """Which of a class's images each sample is of (R,): keys follow from images (``rows``)."""
+        if index not in self.image_of:
+            digests = self._read(
+                index, "images", torch.uint8, (self.statistics.counts[index], _DIGEST)
+            )
+            keys = self._read(index, "keys", torch.int64, (self.samples[index],))
+            drawn, _ = places_of(list(map(bytes, digests.numpy())), PER_IMAGE)
+            ordered, by = drawn.flatten().sort()
+            at = torch.searchsorted(ordered, keys).clamp_max(len(ordered) - 1)
+            if not torch.equal(ordered[at], keys):
+                raise InputError(
+                    f"{self.directory / evidence_file(index)} has samples of other images than it "
+                    f"lists; {_REMEDY}"
+                )
+            self.image_of[index] = by[at] // PER_IMAGE
+        return self.image_of[index]
 
     def counts(self, classes: Sequence[int], most: int = _MOST) -> list[int]:
         """How many samples of each class are taken: those of the smallest keys."""

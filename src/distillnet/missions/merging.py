@@ -52,6 +52,7 @@ def merge(atlases: Sequence[MissionAtlas | str | Path], directory: Path) -> Miss
         ),
         classes=_all_names(parts),
         samples=samples,
+        image_of={},
     )
     write_evidence(merged)
     return merged

@@ -49,6 +49,16 @@ def retarget_command(
             rich_help_panel=IMAGES,
         ),
     ] = None,
+    with_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--with-unknown",
+            help="Also fit a rule that refuses images of none of the classes, on what ATLAS has of "
+            "its other classes; it becomes RUN/unknown.json, as `unknown` writes it.",
+            show_default="off",
+            rich_help_panel=MISSION,
+        ),
+    ] = False,
     overwrite: OverwriteOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
@@ -74,6 +84,11 @@ def retarget_command(
         done = retarget(opened, model, mission, options, images=images, on_progress=on_progress)
         weights = network.weights or opened.sources.get("weights")
         write_run(done, folder, {"atlas": atlas, "weights": weights, "data": None, "val": data})
+        if with_unknown:
+            from distillnet.missions.unknown import RULE, fit_from_atlas, write_rule
+
+            rule, told = fit_from_atlas(opened, done)
+            write_rule(rule, folder / "model.pt2", folder / RULE, told.figures)
     print_run(done, out, as_json)
 
 
