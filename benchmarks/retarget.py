@@ -1,12 +1,13 @@
 """Random missions from one atlas, beside `distill` with images at the same MAC ratio.
 
     python benchmarks/retarget.py MODEL --weights FILE --data DATA/imagenette --cache CACHE \
-        [--sets 20] [--ratio 3] [--images-too]
+        [--sets 20] [--ratio 3] [--side 176] [--images-too]
 
 Collects the atlas of all classes in DATA/train once, then retargets SETS random sets of 2 to 8 of
 them, and measures each on DATA/val; with --images-too also what `distill` gives for the same ratio.
-Every result is a line of CACHE/results.jsonl and is not measured again, so it goes on where it was
-stopped; at last it prints a table row. Seconds are those of retarget alone; no image is read then.
+With --side, retarget's networks take images of so many pixels. Every result is a line of
+CACHE/results.jsonl and is not measured again, so it goes on where it was stopped; at last it prints
+a table row. Seconds are those of retarget alone; no image is read then.
 """
 
 import argparse
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--sets", type=int, default=20)
     parser.add_argument("--ratio", type=float, default=3.0)
+    parser.add_argument("--side", type=int)
     parser.add_argument("--images-too", action="store_true")
     asked = parser.parse_args()
     asked.cache.mkdir(parents=True, exist_ok=True)
@@ -47,11 +49,11 @@ def main() -> None:
     atlas = _atlas(model, folders.train, asked.cache)
     for mission in random_missions(model, sorted(atlas.samples), asked.sets):
         key = {"model": model.name, "classes": list(mission.indices), "ratio": asked.ratio}
-        if not _known(asked.cache, key | {"by": "retarget"}):
-            _retarget(atlas, model, mission, asked.ratio, folders.val, asked.cache, key)
+        if not _known(asked.cache, key | {"by": "retarget", "side": asked.side}):
+            _retarget(atlas, model, mission, asked, folders.val, key)
         if asked.images_too and not _known(asked.cache, key | {"by": "distill"}):
             _distill(model, mission, asked.ratio, asked.data, asked.cache, key)
-    _report(asked.cache, model.name, asked.ratio)
+    _report(asked.cache, model.name, asked.ratio, asked.side)
 
 
 def random_missions(model: Model, classes: list[int], count: int) -> list[Mission]:
@@ -75,24 +77,25 @@ def _retarget(
     atlas: MissionAtlas,
     model: Model,
     mission: Mission,
-    ratio: float,
+    asked: argparse.Namespace,
     val: ImageSet,
-    cache: Path,
     key: dict[str, object],
 ) -> None:
-    options = Options(budget=Budget(target_macs=ratio), keep_input_size=True)
+    options = Options(budget=Budget(target_macs=asked.ratio), keep_input_size=True)
+    size = (asked.side, asked.side) if asked.side else None
     start, cpu = time.perf_counter(), time.process_time()
-    done = retarget(atlas, model, mission, options)
+    done = retarget(atlas, model, mission, options, size=size)
     seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu
     images = val.select(mission.indices)
     before, (after,), _ = evaluate_found(
         done.graph, [done.found.to("cpu")], model, mission, images, options, lambda *_: None
     )
     _note(
-        cache,
+        asked.cache,
         key
         | {
             "by": "retarget",
+            "side": asked.side,
             "mac_ratio": done.mac_ratio,
             "before": before.accuracy,
             "after": after.accuracy,
@@ -129,7 +132,7 @@ def _results(cache: Path) -> list[dict[str, object]]:
 
 
 def _known(cache: Path, key: dict[str, object]) -> bool:
-    return any(key.items() <= result.items() for result in _results(cache))
+    return any(key.items() <= ({"side": None} | result).items() for result in _results(cache))
 
 
 def _note(cache: Path, result: dict[str, object]) -> None:
@@ -138,12 +141,13 @@ def _note(cache: Path, result: dict[str, object]) -> None:
         file.write(json.dumps(result) + "\n")
 
 
-def _report(cache: Path, name: str, ratio: float) -> None:
+def _report(cache: Path, name: str, ratio: float, side: int | None) -> None:
     """A row for docs/results.md: losses in points of both, and of retarget beyond distill."""
     by: dict[str, dict[tuple[int, ...], float]] = {"retarget": {}, "distill": {}}
     seconds = []
     for result in _results(cache):
-        if result["model"] == name and result["ratio"] == ratio:
+        ours = result["by"] == "distill" or result.get("side") == side
+        if result["model"] == name and result["ratio"] == ratio and ours:
             loss = 100 * (float(result["before"]) - float(result["after"]))
             by[str(result["by"])][tuple(result["classes"])] = loss
             seconds += [float(result["cpu_s"])] if result["by"] == "retarget" else []

@@ -8,7 +8,9 @@ import torch
 
 from atlases import atlas_of, model, pictures
 from distillnet.classes import Mission
+from distillnet.cut.cost import cost
 from distillnet.errors import InputError
+from distillnet.graph.capture import capture_model
 from distillnet.images import open_images
 from distillnet.job.options import Options
 from distillnet.job.runs import evaluate_run, open_run, write_run
@@ -61,6 +63,39 @@ def test_images_measure_it(atlas: MissionAtlas, folder: Path) -> None:
     again = retarget(atlas, model(), MISSION, OPTIONS)
     for name, param in done.compact.params.items():  # they were for the figures only
         assert torch.equal(param, again.compact.params[name])
+
+
+def test_a_smaller_input_is_a_part_of_the_ratio(
+    atlas: MissionAtlas, folder: Path, tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, budget=Budget(target_macs=3.0))
+    images = open_images(folder, model().classes, MISSION).train
+    done = retarget(atlas, model(), MISSION, options, size=(12, 12), images=images)
+    assert done.mac_ratio >= 3.0
+    write_run(done, tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    assert run.result["distilled"]["input_size"] == [12, 12]
+    assert run.preprocessing.input_size == (12, 12)
+    told = evaluate_run(run, images)  # the compact network, at its size
+    assert told.accuracy == pytest.approx(done.distilled.accuracy, abs=1e-9)
+    # It is cut less than at the whole size, by what the smaller maps save: 144 of 256 places.
+    whole = retarget(atlas, model(), MISSION, options)
+    assert done.cost_after.params > whole.cost_after.params
+    # Its weights are those of the ratio that is left, fitted at the whole size.
+    area = done.cost_before.macs / cost(capture_model(model(), (12, 12))).macs
+    rest = replace(OPTIONS, budget=Budget(target_macs=3.0 / area))
+    same = retarget(atlas, model(), MISSION, rest)
+    assert same.compact.params.keys() == done.compact.params.keys()
+    for name, param in same.compact.params.items():
+        assert torch.equal(param, done.compact.params[name])
+
+
+@pytest.mark.parametrize("size", [(17, 17), (1, 1)])
+def test_a_size_that_the_network_does_not_take_is_refused(
+    atlas: MissionAtlas, size: tuple[int, int]
+) -> None:
+    with pytest.raises(InputError, match="takes no images of"):
+        retarget(atlas, model(), MISSION, OPTIONS, size=size)
 
 
 def test_other_networks_and_classes_are_refused(atlas: MissionAtlas) -> None:

@@ -8,12 +8,13 @@ import torch
 
 from distillnet.classes import Mission
 from distillnet.cut.cost import Cost, cost
-from distillnet.errors import InputError
+from distillnet.errors import InputError, UnsupportedError
 from distillnet.evaluate import Evaluation, Scores, closed_set, evaluation
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import Channels, analyse
 from distillnet.images import ImageSet
+from distillnet.images.preprocessing import Size
 from distillnet.job.distill import Progress, evaluate_found, pick_device
 from distillnet.job.distillation import Distillation, Options, peak_rss_mb
 from distillnet.job.partition import Images
@@ -22,6 +23,7 @@ from distillnet.missions.designing import Design
 from distillnet.missions.files import MissionAtlas
 from distillnet.missions.following import follow
 from distillnet.missions.records import Record
+from distillnet.missions.sizing import network_at, plan_at
 from distillnet.models import Model
 from distillnet.search import Budget, Found, Judge, is_within
 
@@ -40,6 +42,7 @@ def retarget(
     options: Options | None = None,
     *,
     images: ImageSet | None = None,
+    size: Size | None = None,
     on_progress: Progress = lambda stage, done, of: None,
 ) -> Distillation:
     """Cut a network down to a mission by what an atlas knows of its classes.
@@ -50,9 +53,13 @@ def retarget(
     Args:
         model: the network that the atlas is of; see ``model_of``.
         images: of the mission's classes, for the figures only.
+        size: (H, W) of the input that the new network takes; by default the original's. The atlas
+            does not tell what a smaller one costs, so that the accuracies without ``images`` are
+            those at the original's size.
 
     Raises:
-        InputError: the atlas is of another network, or lacks a class.
+        InputError: the atlas is of another network, or lacks a class; or the network has no such
+            size.
     """
     options = options or Options()
     start = time.perf_counter()
@@ -60,7 +67,8 @@ def retarget(
     graph = capture_model(model).to(device)
     channels = analyse(graph)
     atlas.check_network(graph, model.weights_sha256, model.preprocessing)
-    found, told = found_for(atlas, graph, channels, mission, options, on_progress)
+    at = _captured_at(model, graph, size)
+    found, told = found_for(atlas, graph, channels, mission, options, on_progress, at)
     searched = time.perf_counter()
     before, after = told
     unreadable: tuple[str, ...] = ()
@@ -107,10 +115,34 @@ def found_for(
     mission: Mission,
     options: Options,
     on_progress: Progress = lambda stage, done, of: None,
+    at: Graph | None = None,
 ) -> tuple[Found, tuple[Evaluation, Evaluation]]:
-    """The network for a mission, and how often both are right on the atlas's samples."""
+    """The network for a mission, and how often both are right on the atlas's samples.
+
+    Args:
+        at: the original at the input size that the network is to have, if that is another.
+    """
     design = Design.of(graph, channels, atlas, mission, options)
-    return _Workshop(atlas, design, on_progress).within(options.budget)
+    return _Workshop(atlas, design, on_progress, at).within(options.budget)
+
+
+def _captured_at(model: Model, graph: Graph, size: Size | None) -> Graph | None:
+    """The network at another input size; None where that is its own."""
+    own = graph.input.shape[1:]
+    if size is None or size == own:
+        return None
+    try:
+        if min(size) < 1 or size[0] > own[0] or size[1] > own[1]:
+            raise UnsupportedError("it is no smaller size")
+        return capture_model(model, size, like=graph.to("cpu")).to(
+            next(iter(graph.params.values())).device
+        )
+    except UnsupportedError as error:
+        raise InputError(
+            f"{model.name} takes no images of {size[0]} x {size[1]} pixels ({error}); expected at "
+            f"most its own {own[0]} x {own[1]}, and smaller for a network that ends in a global "
+            "pool. Leave --input-size out"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -124,8 +156,10 @@ class _Tried:
 class _Workshop:
     """Makes networks of a mission at ratios, and judges them by the samples."""
 
-    def __init__(self, atlas: MissionAtlas, design: Design, on_progress: Progress) -> None:
-        self.atlas, self.design, self.on_progress = atlas, design, on_progress
+    def __init__(
+        self, atlas: MissionAtlas, design: Design, on_progress: Progress, at: Graph | None
+    ) -> None:
+        self.atlas, self.design, self.on_progress, self.at = atlas, design, on_progress, at
         indices = design.mission.indices
         counts = torch.tensor(atlas.counts(indices))
         self.labels_r = torch.arange(len(indices)).repeat_interleave(counts)
@@ -174,13 +208,18 @@ class _Workshop:
         self, budget: Budget, ratio: float, of: Callable[[Cost], int] = lambda c: c.macs
     ) -> _Tried:
         design, mission = self.design, self.design.mission
+        if self.at is not None:  # a part of it is the size's
+            ratio = max(1.0, ratio * of(cost(self.at, analyse(self.at))) / of(design.uncut))
         plan = design.plan(ratio, of)
         followed = follow(design.graph, design.channels, plan, self._rows, design.evidence.needs)
         self.tried += 1
         self.on_progress("search", self.tried, self.tried)
         before, after = (scores.cpu() for scores in (followed.before_rk, followed.after_rk))
         verdict = Judge(before, self.labels_r, mission).verdict(after)
-        found = Found(plan, {}, {}, verdict, is_within(budget, verdict), followed.graph)
+        made = followed.graph
+        if self.at is not None:
+            plan, made = plan_at(plan, self.at), network_at(made, self.at)
+        found = Found(plan, {}, {}, verdict, is_within(budget, verdict), made)
         indices = torch.tensor(mission.indices)[self.labels_r]
         told = tuple(
             evaluation(closed_set(scores, mission), mission, scores)

@@ -49,6 +49,18 @@ def retarget_command(
             rich_help_panel=IMAGES,
         ),
     ] = None,
+    input_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=16_384,
+            metavar="N",
+            help="Side of the images that the new network takes, in pixels: the ratio that is to "
+            "be reached counts it. What it costs, only --data tells.",
+            show_default="the original's",
+            rich_help_panel=MISSION,
+        ),
+    ] = None,
     with_unknown: Annotated[
         bool,
         typer.Option(
@@ -81,7 +93,10 @@ def retarget_command(
     reads = [atlas, network.weights]
     with new_folder(out, RUN, reads, overwrite=overwrite) as folder, progress() as on_progress:
         model = network.load(opened)
-        done = retarget(opened, model, mission, options, images=images, on_progress=on_progress)
+        size = None if input_size is None else (input_size, input_size)
+        done = retarget(
+            opened, model, mission, options, images=images, size=size, on_progress=on_progress
+        )
         weights = network.weights or opened.sources.get("weights")
         write_run(done, folder, {"atlas": atlas, "weights": weights, "data": None, "val": data})
         if with_unknown:

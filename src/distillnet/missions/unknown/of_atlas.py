@@ -13,6 +13,7 @@ from distillnet.graph.channels import analyse
 from distillnet.job.distillation import Distillation
 from distillnet.missions.files import MissionAtlas
 from distillnet.missions.following import follow_fitted
+from distillnet.missions.sizing import network_at, plan_at
 from distillnet.missions.unknown.features import Measured, feature_of
 from distillnet.missions.unknown.fitting import Rejection, fit_unknown
 from distillnet.missions.unknown.rule import Rule
@@ -53,8 +54,8 @@ def fit_from_atlas(
     followed = follow_fitted(
         done.graph,
         analyse(done.graph),
-        done.plan,
-        done.found.to("cpu").graph,
+        plan_at(done.plan, done.graph),
+        network_at(done.found.to("cpu").graph, done.graph),
         lambda record: torch.cat([atlas.rows(record, of, n) for of, n in rows]),
     )
     images = [atlas.images_of_rows(of, n) for of, n in rows]
