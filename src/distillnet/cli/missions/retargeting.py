@@ -17,7 +17,7 @@ from distillnet.cli.missions.options import (
     mission_of,
 )
 from distillnet.cli.options import ComputeOptions, JsonOpt, OverwriteOpt
-from distillnet.cli.output import progress
+from distillnet.cli.output import progress, warn
 from distillnet.cli.search_options import BudgetOptions
 from distillnet.files import check_writable, new_folder
 from distillnet.files.results import RUN
@@ -104,6 +104,10 @@ def retarget_command(
 
             rule, told = fit_from_atlas(opened, done)
             write_rule(rule, folder / "model.pt2", folder / RULE, told.figures)
+            warn(
+                "The threshold of the rule for unknown images is one of the atlas's samples, which "
+                "vary more than images do; `unknown` puts it where some images say"
+            )
     print_run(done, out, as_json)
 
 
