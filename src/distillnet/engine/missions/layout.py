@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from distillnet.engine.steps import Program, Step
+from distillnet.engine.steps import Program, Step, Strip
 from distillnet.errors import InputError
 from distillnet.files.documents import Document, Sha256, Side, Text, read_document
 from distillnet.files.regular import read_regular
@@ -124,7 +124,7 @@ def layout_of(
     return Layout(weights, None, program.places[program.input].shape, scores, n_scores, slots)
 
 
-def _strips(step: Step) -> tuple:  # type: ignore[type-arg]
+def _strips(step: Step) -> tuple[Strip, ...]:
     return () if step.kernel == "mask" else step.strips
 
 
