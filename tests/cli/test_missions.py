@@ -51,6 +51,35 @@ def test_an_atlas_becomes_missions(cli: Cli, home: Path) -> None:
     assert json.loads(checked.out)["n_images"]["val"] > 0
 
 
+def test_inspect_tells_by_layer_and_by_filter_who_keeps_it(cli: Cli, home: Path) -> None:
+    assert cli(*COLLECT).status == 0
+    asked = ("inspect", "net.py:net", "--atlas", "atlas")
+    told = json.loads(cli(*asked, "--json").out)
+    assert set(told) == {"atlas", "model", "share", "classes", "layers"}
+    first = told["layers"][0]
+    assert first["filters"] == 6
+    assert set(first["by_class"]) == {"0", "1", "2"}
+    for number in range(6):
+        of_one = json.loads(cli(*asked, "--filter", "0:" + str(number), "--json").out)
+        assert [c["name"] for c in of_one["by"]] == ["0", "1", "2"]
+        assert all(1 <= c["rank"] <= 6 for c in of_one["by"])
+        shown = cli(*asked, "--filter", f"0:{number}").out
+        assert shown.count(" yes ") == sum(c["keeps"] for c in of_one["by"])
+        for c in of_one["by"]:
+            first["by_class"][c["name"]] -= c["keeps"]
+    assert set(first["by_class"].values()) == {0}
+    for words, why in (
+        (("--atlas", "atlas", "--filter", "0"), "a layer and a number"),
+        (("--atlas", "atlas", "--filter", "0:6"), "expected 0 to 5"),
+        (("--filter", "0:1"), "name it with --atlas"),
+        (("--atlas", "photos"), "is not an atlas"),
+    ):
+        refused = cli("inspect", "net.py:net", *words)
+        assert_refused(refused)
+        assert why in refused.err
+    assert_refused(cli("inspect"))
+
+
 def test_an_atlas_runs_no_code_that_it_names(cli: Cli, home: Path) -> None:
     assert cli(*COLLECT).status == 0
     refused = cli("retarget", "atlas", "--classes", "0,1", "--out", "run")

@@ -1,17 +1,20 @@
 """`mission`: from a run to a device, by the commands alone."""
 
+import ctypes
 import json
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import distillnet as dn
 from commands import run_command
 from distillnet.deploy import distilled_network
+from distillnet.deploy.c_folder import open_c
 from distillnet.missions.packages import Missions
-from untrained_run import images, net_of, refused
+from untrained_run import SIDE, images, net_of, refused
 
 
 def test_a_run_comes_to_a_device_and_says_there_what_it_said(
@@ -55,3 +58,63 @@ def test_a_run_comes_to_a_device_and_says_there_what_it_said(
     with torch.inference_mode():
         want = distilled_network(opened).module(x)
     torch.testing.assert_close(missions.scores("day", x), want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_compiler")
+def test_a_package_becomes_a_mission_of_code_that_was_exported_before(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = run.parent
+    for name, classes in (("early", "ant,bee"), ("late", "cat,ant")):
+        run_command(
+            monkeypatch, "distill", net_of(run), "--data", str(home / "data"), "--out", name,
+            "--classes", classes, "--class-names", str(home / "names.tsv"), "--input-size",
+            str(SIDE), "--mean", "0.5,0.4,0.3", "--std", "0.25,0.25,0.25", "--method", "paper",
+            "--max-loss", "60",
+        )  # fmt: skip
+    model = ("--model", net_of(run))
+    switchable = ("export", "early", "--format", "c", "--switchable", *model)
+    run_command(monkeypatch, *switchable, "--loadable", "--out", "c")
+    run_command(monkeypatch, *switchable, "--out", "closed")
+    run_command(monkeypatch, "mission", "keys", "--out", "k")
+    for name, source, serial in (("late", "late", "3"), ("zero", "late", "0"), ("fit", run, "1")):
+        run_command(
+            monkeypatch, "mission", "pack", str(source), "--key", "k", "--serial", serial,
+            "--base", "base", "--name", name, "--out", f"{name}.mission", *model,
+        )  # fmt: skip
+    capsys.readouterr()
+    block = ("mission", "block", "--key", "k.pub")
+    run_command(monkeypatch, *block, "late.mission", "--c", "c", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert (told["name"], told["serial"]) == ("late", 3)
+    data = Path("late.block").read_bytes()
+    assert told["bytes"] == len(data)
+    Path("work").mkdir()
+    native, _ = open_c(Path("c"), Path("work"))
+    mission, held, room = native.mission("early"), ctypes.c_uint64(2), np.empty(10**6, np.uint8)
+    load = getattr(native.library, f"{native.prefix}_load_mission")
+    words = (ctypes.byref(mission), ctypes.byref(held), ctypes.c_void_p(room.ctypes.data))
+    assert load(*words, ctypes.c_size_t(len(room)), data, ctypes.c_size_t(len(data))) == 0
+    late = dn.open_run("late")
+    x, _ = images(4, late.preprocessing)
+    with torch.inference_mode():
+        want = distilled_network(late).module(x).numpy()
+    found = native.scores(mission, x.numpy())
+    assert np.abs(found - want).max() <= 1e-4 * np.ptp(want)
+
+    Path("cut.mission").write_bytes(Path("late.mission").read_bytes()[:-9])
+    for package, code, why in (
+        ("cut.mission", "c", "no trusted key"),
+        ("zero.mission", "c", "--serial 1 or more"),
+        ("fit.mission", "c", "bitmaps alone"),
+        ("late.mission", "closed", "--loadable"),
+    ):
+        assert refused(monkeypatch, *block, package, "--c", code, "--out", "no.block") == 2
+        assert why in capsys.readouterr().err
+        assert not Path("no.block").exists()
+    assert refused(monkeypatch, "export", "early", "--format", "c", "--loadable") == 2

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from distillnet.models import Model
 
 __all__ = [
+    "MODEL_HELP",
     "BatchOpt",
     "ComputeOptions",
     "DataOpt",
@@ -65,14 +66,10 @@ ScoreName = StrEnum("ScoreName", {name: name for name in (SURGEON, *SCORE_NAMES)
 _LAYOUT = "DIR/CLASS/IMAGE, or DIR/train and DIR/val with such folders in them"
 _IMAGES = f"a folder of images: {_LAYOUT}"
 
-ModelArg = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="torchvision:NAME, timm:NAME, zoo:NAME, FILE.py:CALLABLE (this runs the file) or "
-        "FILE.pt2.",
-    ),
-]
+MODEL_HELP = (
+    "torchvision:NAME, timm:NAME, zoo:NAME, FILE.py:CALLABLE (this runs the file) or FILE.pt2."
+)
+ModelArg = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 OriginalOpt = Annotated[
     str | None,
     typer.Option(

@@ -25,6 +25,7 @@ from distillnet.deploy.c_missions import (
 )
 from distillnet.deploy.networks import Deployable, distilled_network
 from distillnet.engine import (
+    Layout,
     MissionBits,
     Native,
     Program,
@@ -119,6 +120,7 @@ def export_c(
     others: Sequence[Run] = (),
     *,
     as_missions: bool = False,
+    loadable: bool = False,
     model: str | None = None,
     with_unknown: bool = False,
     shared: Iterable[Shared] | None = None,
@@ -130,6 +132,7 @@ def export_c(
         others: runs of the same network and weights, as further missions; needs ``as_missions``.
         as_missions: keep all weights and take each run's bitmaps as a mission; else write the
             compact network.
+        loadable: with code that loads further missions, as blocks of bytes; needs ``as_missions``.
         model: the original as the user names it now, see ``original_model``.
         with_unknown: one more score, by the run's rule for images of none of its classes.
         shared: weights of a packed run, which then lie packed in the code, too.
@@ -145,10 +148,16 @@ def export_c(
             "found --with-unknown with --switchable, whose missions share one head; expected one "
             "of them. Export without --switchable"
         )
+    if loadable and not as_missions:
+        raise InputError(
+            "found --loadable without --switchable; a compact network has one mission. Add "
+            "--switchable to keep all weights"
+        )
     distilled = distilled_network(run, unknown=with_unknown)
     banner = f"Written by {distilled.provenance['producer']}: {command or 'export --format c'}"
+    layout = None
     if as_missions:
-        program, missions = switchable_program(run, others, model)
+        program, missions, layout = switchable_program(run, others, model, loadable=loadable)
     elif others:
         raise InputError(
             "found --mission without --switchable; a compact network has one mission. Add "
@@ -158,7 +167,7 @@ def export_c(
         program, mission = compact_program(distilled, mission_name(run))
         missions = [mission]
     flash = None if shared is None else _flash(program, shared)
-    _write(program, missions, folder, prefix, banner, distilled, flash)
+    _write(program, missions, folder, prefix, banner, distilled, layout, flash)
     differences = _differences(folder, missions, distilled)
     whole = computed_macs(program, {})
     ratios = [
@@ -195,6 +204,7 @@ def _write(
     prefix: str,
     banner: str,
     network: Deployable,
+    layout: Layout | None = None,
     flash: Flash | None = None,
 ) -> None:
     image = noise_batch(network).numpy()
@@ -209,6 +219,7 @@ def _write(
         preprocessing=preprocessing_in_c(network),
         scale=noise_scale(network.preprocessing),
         version=network.provenance.get("producer", "distillnet"),
+        layout=layout,
         flash=flash,
     )
     write_about(folder, prefix, [m.bits for m in missions], network)

@@ -1,7 +1,7 @@
 """Runs as missions of one network in C: their programs, and the PyTorch they have to agree with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from distillnet.cut.surgery import mask
 from distillnet.deploy.agreement import compare
 from distillnet.deploy.networks import Deployable, distilled_network, original_model
 from distillnet.engine import (
+    Layout,
     MissionBits,
     MissionPlan,
     Program,
     compile_compact,
+    compile_loadable,
     compile_switchable,
     identifier,
     noise_image,
@@ -85,11 +87,13 @@ def fused_bitmaps(run: Run) -> dict[str, Tensor]:
 
 
 def switchable_program(
-    run: Run, others: Sequence[Run], named: str | None = None
-) -> tuple[Program, list[ReferencedMission]]:
+    run: Run, others: Sequence[Run], named: str | None = None, *, loadable: bool = False
+) -> tuple[Program, list[ReferencedMission], Layout | None]:
     """One program with all weights of the original, and the runs as its missions.
 
-    ``named`` is the original as the user names it now, see ``original_model``.
+    Args:
+        named: the original as the user names it now, see ``original_model``.
+        loadable: with masks at all sites and their layout, for missions that come later.
 
     Raises:
         InputError: runs of different networks, or one that does not stand on the original weights.
@@ -102,8 +106,14 @@ def switchable_program(
         _check_weights(one, references[-1])
         name = mission_name(one, [m.name for m in wanted])
         wanted.append(MissionPlan(name, plan, one.mission.names))
-    program, bits = compile_switchable(graph, wanted)
-    return program, [ReferencedMission(b, r) for b, r in zip(bits, references, strict=True)]
+    layout = None
+    if loadable:
+        program, bits, layout = compile_loadable(graph, wanted)
+        layout = replace(layout, original_sha256=run.weights_sha256)
+    else:
+        program, bits = compile_switchable(graph, wanted)
+    referenced = [ReferencedMission(b, r) for b, r in zip(bits, references, strict=True)]
+    return program, referenced, layout
 
 
 def plans_of_runs(runs: Sequence[Run], named: str | None = None) -> tuple[Graph, list[Plan]]:

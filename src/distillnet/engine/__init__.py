@@ -9,11 +9,16 @@ lie, ``packing`` lays weights out, ``spans`` turns bitmaps into what is computed
 from distillnet.engine.emit import MissionBits
 from distillnet.engine.folder import check_prefix, identifier, noise_image, write_folder
 from distillnet.engine.missions import (
+    LAYOUT,
+    Layout,
     MissionPlan,
     compile_compact,
+    compile_loadable,
     compile_switchable,
     macs_in_c,
+    mission_block,
     prepare_compact,
+    read_layout,
 )
 from distillnet.engine.native import COMPILERS, Native, build_native, compiler
 from distillnet.engine.spans import computed_macs
@@ -21,6 +26,8 @@ from distillnet.engine.steps import Program
 
 __all__ = [
     "COMPILERS",
+    "LAYOUT",
+    "Layout",
     "MissionBits",
     "MissionPlan",
     "Native",
@@ -28,12 +35,15 @@ __all__ = [
     "build_native",
     "check_prefix",
     "compile_compact",
+    "compile_loadable",
     "compile_switchable",
     "compiler",
     "computed_macs",
     "identifier",
     "macs_in_c",
+    "mission_block",
     "noise_image",
     "prepare_compact",
+    "read_layout",
     "write_folder",
 ]

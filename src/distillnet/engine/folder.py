@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from distillnet.engine.emit import MissionBits, fill_template, mission_source, model_source
 from distillnet.engine.flash import Flash, flash_source
 from distillnet.engine.literals import byte_text, c_text
+from distillnet.engine.missions.layout import LAYOUT, Layout
+from distillnet.engine.missions.loader import loader_header, loader_source
 from distillnet.engine.platforms import platform_files
 from distillnet.engine.preprocess import preprocess_values
 from distillnet.engine.steps import Program
@@ -89,6 +91,7 @@ def write_folder(
     preprocessing: Preprocessing | None = None,
     scale: float = 1.0,
     version: str = "distillnet",
+    layout: Layout | None = None,
     source: Callable[[Program, Mapping[str, object]], dict[str, str]] = model_source,
     flash: Flash | None = None,
 ) -> None:
@@ -100,6 +103,7 @@ def write_folder(
         preprocessing: how images become the input, to be done in C as well; None leaves it out.
         scale: of the test image.
         version: of what writes this.
+        layout: of a program that missions can be loaded into later.
         source: what makes ``model.h`` and ``model.c``.
         flash: the programme's weights, packed; ``weights.c`` then holds these and their decoder.
 
@@ -111,6 +115,7 @@ def write_folder(
     whole = program.weights.dtype == np.uint8
     data = program.weights if whole else program.weights.astype("<f4")
     units = [f"missions/{m.name}" for m in missions] + ["preprocess"] * (preprocessing is not None)
+    units += ["load_mission"] * (layout is not None)
     common: dict[str, object] = {
         "NAME": prefix,
         "UPPER": prefix.upper(),
@@ -118,7 +123,7 @@ def write_folder(
         "CHANNELS": channels,
         "HEIGHT": height,
         "WIDTH": width,
-        "OUTPUTS": max(len(m.outputs) for m in missions),
+        "OUTPUTS": layout.n_scores if layout else max(len(m.outputs) for m in missions),
         "WEIGHT": "uint8_t" if whole else "float",
         "ELEMENT": "uint8_t" if whole else "float",
         "MORE_C": "",
@@ -146,7 +151,12 @@ def write_folder(
     common |= preprocess_values(preprocessing, common)
     packed = {} if flash is None else flash_source(flash)
     common |= _told_of(packed, common)
+    if layout is not None:
+        common["MORE_H"] = loader_header(layout, common)
     written = source(program, common)
+    if layout is not None:
+        written["load_mission.c"] = loader_source(program, layout, common)
+        written[LAYOUT] = layout.json().decode()
     for mission in missions:
         written[f"missions/{mission.name}.c"] = mission_source(program, mission, common)
     if preprocessing is not None:

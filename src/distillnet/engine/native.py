@@ -140,7 +140,8 @@ def build_native(
         cc or compiler(), *FLAGS, *([_native_flag()] if flags is None else flags),
         f"-D{prefix.upper()}_WEIGHTS_FROM_FILE", "-shared", "-fPIC",
         str(folder / "model.c"), *sorted(map(str, (folder / "missions").glob("*.c"))),
-        *sorted(map(str, folder.glob("preprocess.c"))),
+        *(str(folder / name) for name in ("preprocess.c", "load_mission.c")
+          if (folder / name).is_file()),
         "-lm", "-o", str(library),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -62,8 +62,11 @@ def alike_together(keep_cp: NDArray[np.bool_], size: int = _TOGETHER) -> Order:
 
 def with_like_bitmaps_together(
     graph: Graph, missions: Sequence[Keeps]
-) -> tuple[Graph, tuple[dict[str, NDArray[np.bool_]], ...]]:
-    """The graph with filters in an order that suits the missions, and their keep maps in it."""
+) -> tuple[Graph, tuple[dict[str, NDArray[np.bool_]], ...], dict[str, Order]]:
+    """The graph with filters in an order that suits the missions, and their keep maps in it.
+
+    At last the orders themselves, new position to old channel, of the nodes that have another.
+    """
     wanted = _wanted_orders(graph, missions)
     while True:
         orders, blocked = _follow(graph, wanted)
@@ -71,12 +74,12 @@ def with_like_bitmaps_together(
             break
         wanted = {name: order for name, order in wanted.items() if name not in blocked}
     if not wanted:
-        return graph, tuple(dict(keeps) for keeps in missions)
+        return graph, tuple(dict(keeps) for keeps in missions), {}
     permuted = tuple(
         {name: keep[orders[name]] if name in orders else keep for name, keep in keeps.items()}
         for keeps in missions
     )
-    return _permuted(graph, wanted, orders), permuted
+    return _permuted(graph, wanted, orders), permuted, orders
 
 
 def _wanted_orders(graph: Graph, missions: Sequence[Keeps]) -> dict[str, Order]:

@@ -21,6 +21,7 @@ __all__ = [
     "active_strips",
     "bit_words",
     "computed_macs",
+    "gap_of",
     "strip_rows",
     "strips_of_step",
 ]
@@ -115,7 +116,12 @@ def strips_of_step(step: Step, keep_chw: Keep | None) -> tuple[ActiveStrip, ...]
     """The strips of a convolution under a mission's keep map; all of it where there is none."""
     if keep_chw is None or keep_chw.all():
         return tuple(ActiveStrip(strip) for strip in step.strips)
-    return active_strips(step.strips, keep_chw, _DEPTHWISE_GAP * (step.kernel == "depthwise"))
+    return active_strips(step.strips, keep_chw, gap_of(step.kernel))
+
+
+def gap_of(kernel: str) -> int:
+    """Gaps of how many places a kernel computes rather than skips."""
+    return _DEPTHWISE_GAP * (kernel == "depthwise")
 
 
 def computed_macs(program: Program, keep: Mapping[str, Keep]) -> int:

@@ -9,8 +9,8 @@ _STATISTICS = ("atlas.json", "evidence.json", "manifest.json", f"{_NUMBER}.safet
 _NETWORK = ("result.json", "model.pt2", "bitmaps.safetensors")
 _C = (
     *("about.json", "CMakeLists.txt", "Makefile", "README.md", "missions/*.c", "model.c"),
-    *("model.h", "preprocess.c", "test_vector.c", "weights.bin", "weights.c"),
-    *("library.properties", "src/*.c", "src/*.h"),
+    *("layout.json", "load_mission.c", "model.h", "preprocess.c", "test_vector.c"),
+    *("weights.bin", "weights.c", "library.properties", "src/*.c", "src/*.h"),
     *("zephyr/CMakeLists.txt", "zephyr/Kconfig", "zephyr/module.yml"),
 )
 _BUILT = ("*.o", "lib*.a", "missions/*.o", "test_vector")  # by the Makefile

@@ -6,7 +6,6 @@ and hashes tell damage.
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -29,9 +28,10 @@ from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.documents import ClassEntry, PreprocessingDocument
 from distillnet.job.layout import place_of
 from distillnet.job.results import finite_json
+from distillnet.missions.checks import DIGEST_BYTES, fits, is_sound
 from distillnet.missions.gathering import PER_IMAGE, Gathered
 from distillnet.missions.records import Record
-from distillnet.missions.rows import unpack_rows
+from distillnet.missions.rows import places_of, unpack_rows
 
 __all__ = [
     "EVIDENCE",
@@ -40,7 +40,6 @@ __all__ = [
     "computed_from",
     "evidence_file",
     "open_mission_atlas",
-    "side_of",
     "write_class",
     "write_evidence",
 ]
@@ -48,10 +47,8 @@ __all__ = [
 EVIDENCE = "evidence.json"
 FORMAT = 1
 _REMEDY = "collect it again"
-_DIGEST = 16
 _MOST = 8000  # samples of a mission; more take time and change little
 # Of any number: its square, summed over samples and columns, is still a float32.
-_LARGEST = 1e15
 
 _Index = Annotated[int, Meta(ge=0, lt=100_000)]
 _ClassKey = Annotated[str, Meta(pattern="^(0|[1-9][0-9]{0,5})$")]
@@ -98,6 +95,8 @@ class MissionAtlas:
     samples: Mapping[int, int]
     most_samples: int
     sources: Mapping[str, str | None] = field(default_factory=dict)
+    # Looked up once; see ``_image_of``.
+    image_of: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def directory(self) -> Path:
@@ -105,7 +104,9 @@ class MissionAtlas:
 
     def images(self, index: int) -> frozenset[bytes]:
         """Digests of the images of a class by their content."""
-        rows = self._read(index, "images", torch.uint8, (self.statistics.counts[index], _DIGEST))
+        rows = self._read(
+            index, "images", torch.uint8, (self.statistics.counts[index], DIGEST_BYTES)
+        )
         return frozenset(map(bytes, rows.numpy()))
 
     def need(self, layer: str, size: int, classes: Sequence[int]) -> Tensor:
@@ -122,14 +123,46 @@ class MissionAtlas:
         return total + total.T - torch.diag(total.diagonal())
 
     def rows(self, record: Record, classes: Sequence[int], most: int = _MOST) -> Tensor:
-        """What is recorded of samples of some classes, as many of each: (R, width) float32."""
+        """What is recorded of samples of some classes, as many of each: (R, width) float32.
+
+        Classes come one after the other, and so do the samples of an image.
+        """
         parts = []
         for index, count in zip(classes, self.counts(classes, most), strict=True):
             n = self.samples[index]
             packed = self._read(index, record.name, torch.int8, (n, record.width))
             scale = self._read(index, f"{record.name}#scale", torch.float32, (n,))
-            parts.append(unpack_rows(packed[:count], scale[:count]))
+            order = torch.argsort(self._image_of(index)[:count], stable=True)
+            parts.append(unpack_rows(packed[order], scale[order]))
         return torch.cat(parts)
+
+    def images_of_rows(self, classes: Sequence[int], most: int = _MOST) -> Tensor:
+        """Which image each of ``rows`` is of: (R,), numbered from 0, ascending."""
+        parts, so_far = [], 0
+        for index, count in zip(classes, self.counts(classes, most), strict=True):
+            image = self._image_of(index)[:count].sort().values
+            _, numbers = image.unique_consecutive(return_inverse=True)
+            parts.append(numbers + so_far)
+            so_far += int(numbers[-1]) + 1
+        return torch.cat(parts)
+
+    def _image_of(self, index: int) -> Tensor:
+        """Which of a class's images each sample is of (R,): keys follow from images (``rows``)."""
+        if index not in self.image_of:
+            digests = self._read(
+                index, "images", torch.uint8, (self.statistics.counts[index], DIGEST_BYTES)
+            )
+            keys = self._read(index, "keys", torch.int64, (self.samples[index],))
+            drawn, _ = places_of(list(map(bytes, digests.numpy())), PER_IMAGE)
+            ordered, by = drawn.flatten().sort()
+            at = torch.searchsorted(ordered, keys).clamp_max(len(ordered) - 1)
+            if not torch.equal(ordered[at], keys):
+                raise InputError(
+                    f"{self.directory / evidence_file(index)} has samples of other images than it "
+                    f"lists; {_REMEDY}"
+                )
+            self.image_of[index] = by[at] // PER_IMAGE
+        return self.image_of[index]
 
     def counts(self, classes: Sequence[int], most: int = _MOST) -> list[int]:
         """How many samples of each class are taken: those of the smallest keys."""
@@ -145,7 +178,7 @@ class MissionAtlas:
             raise InputError(f"{path} cannot be read ({error}); {_REMEDY}") from error
         n, images = self.samples[index], self.statistics.counts[index]
         for name, values in found.items():
-            if not _fits(name, values, n, images, found) or not _is_sound(name, values):
+            if not fits(name, values, n, images, found) or not is_sound(name, values):
                 raise InputError(
                     f"{path} holds {values.dtype} {tuple(values.shape)} as {name!r}, which does "
                     f"not fit {n} samples of {images} images; {_REMEDY}"
@@ -192,42 +225,12 @@ class MissionAtlas:
                 f"{self.directory / file} holds {values.dtype} {there} as {name!r}; expected "
                 f"{dtype} {shape}, {_REMEDY}"
             )
-        if not _is_sound(name, values):
+        if not is_sound(name, values):
             raise InputError(
                 f"{self.directory / file} holds NaN or numbers that no network gives as {name!r}; "
                 f"{_REMEDY}"
             )
         return values
-
-
-def _fits(
-    name: str, values: Tensor, samples: int, images: int, others: Mapping[str, Tensor]
-) -> bool:
-    """Whether a tensor of a class is of the type and shape that its name tells."""
-    shape, kind = tuple(values.shape), name.partition("/")[0]
-    if name == "keys":
-        return values.dtype == torch.int64 and shape == (samples,)
-    if name == "images":
-        return values.dtype == torch.uint8 and shape == (images, _DIGEST)
-    if kind == "need":
-        return values.dtype == torch.float32 and values.ndim == 1 and side_of(len(values)) > 0
-    if kind not in ("patch", "output", "value"):
-        return False
-    if name.endswith("#scale"):
-        own = name.removesuffix("#scale") in others
-        return own and values.dtype == torch.float32 and shape == (samples,)
-    own = f"{name}#scale" in others
-    return own and values.dtype == torch.int8 and values.ndim == 2 and len(values) == samples
-
-
-def _is_sound(name: str, values: Tensor) -> bool:
-    """Whether numbers are such as a pass over images gives."""
-    if name == "keys":  # ascending
-        return bool((values[:1] >= 0).all()) and bool((values[1:] >= values[:-1]).all())
-    least = 0 if name.endswith("#scale") else -_LARGEST
-    return not values.is_floating_point() or bool(
-        ((values >= least) & (values <= _LARGEST)).all()  # of NaN neither is true
-    )
 
 
 @contextmanager
@@ -240,16 +243,6 @@ def computed_from(atlas: MissionAtlas) -> Iterator[None]:
             f"{atlas.directory} holds numbers that nothing can be fitted to "
             f"({str(error).splitlines()[0]}); {_REMEDY}"
         ) from error
-
-
-def side_of(half: int) -> int:
-    """Of a matrix with so many numbers in its upper half; 0 where there is none.
-
-    >>> side_of(6), side_of(7)
-    (3, 0)
-    """
-    side = (math.isqrt(8 * half + 1) - 1) // 2
-    return side if side * (side + 1) == 2 * half else 0
 
 
 def _names(graph: Graph) -> set[str]:
@@ -281,7 +274,7 @@ def write_class(done: Gathered, index: int, directory: Path) -> None:
         rows, columns = torch.triu_indices(len(need), len(need))
         evidence[f"need/{layer}"] = (need[rows, columns] / done.moments.n).float().cpu()
     digests = torch.tensor([list(digest) for digest in sorted(done.images)], dtype=torch.uint8)
-    evidence["images"] = digests.reshape(-1, _DIGEST)
+    evidence["images"] = digests.reshape(-1, DIGEST_BYTES)
     kept = {name: tensor.contiguous() for name, tensor in evidence.items()}
     write_tensors(kept, directory / evidence_file(index))
 

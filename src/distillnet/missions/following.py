@@ -34,7 +34,7 @@ from distillnet.refit.compensation import flat_parts, put_back, with_biases
 from distillnet.refit.regression import Thin, fit_affine, fit_thin
 from distillnet.refit.teacher import refittable
 
-__all__ = ["Followed", "follow"]
+__all__ = ["Followed", "follow", "follow_fitted"]
 
 _RIDGE = 1e-3  # of a value's mean variance, for the regression of the harm
 
@@ -46,11 +46,13 @@ class Followed:
     Attributes:
         graph: in the original shapes; ``compact`` carries the plan out on it.
         before_rk, after_rk: scores (R, classes) of the original and of the new network.
+        features_rf: what the new network's last layer reads.
     """
 
     graph: Graph
     before_rk: Tensor
     after_rk: Tensor
+    features_rf: Tensor
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,21 @@ def follow(
     return _Follower(graph, channels, plan, rows, needs).followed(on_layer)
 
 
+def follow_fitted(
+    graph: Graph,
+    channels: Channels,
+    plan: Plan,
+    fitted: Graph,
+    rows: Callable[[Record], Tensor],
+) -> Followed:
+    """What a network that ``follow`` gave says of other samples; its weights stay as they are.
+
+    Args:
+        fitted: its graph.
+    """
+    return _Follower(graph, channels, plan, rows, {}, fitted).followed(lambda done, of: None)
+
+
 class _Follower:
     def __init__(
         self,
@@ -129,8 +146,9 @@ class _Follower:
         plan: Plan,
         rows: Callable[[Record], Tensor],
         needs: Mapping[str, Tensor],
+        done: Graph | None = None,
     ) -> None:
-        self.graph, self.channels, self.needs = graph, channels, needs
+        self.graph, self.channels, self.needs, self.done = graph, channels, needs, done
         self.splits = plan.splits
         plan = Plan(plan.keep)  # all scores, so that the open set can be told, too
         self.gone = removed_classes(channels, plan)
@@ -141,7 +159,7 @@ class _Follower:
         }
         self.fitted = [layer.name for layer in refittable(graph)]
         self.whole = with_biases(graph, self.fitted)
-        self.small = with_biases(compact(graph, channels, plan), self.fitted)
+        self.small = with_biases(compact(done or graph, channels, plan), self.fitted)
         self.params = dict(self.small.params)
         self.readers = consumers(self.small)
         records = records_of(graph)
@@ -153,6 +171,7 @@ class _Follower:
         self.rows = rows
         self.latest: tuple[str, Tensor] | None = None
         self.pairs: dict[str, _Pair] = {}
+        self.features = torch.zeros(0, 0)  # of the latest layer that does not read the image
 
     def followed(self, on_layer: Callable[[int, int], None]) -> Followed:
         """Go through the network once."""
@@ -172,11 +191,13 @@ class _Follower:
                     if not unread[name] and name != self.graph.output:
                         self.pairs.pop(name, None)
         last = self.pairs[self.graph.output]
+        if self.done is not None:
+            return Followed(self.done, last.y, last.now, self.features)
         layers = [self.small[name] for name in self.fitted]
         fitted = put_back(
             self.graph, self.small, self.params, layers, self.left, self.channels, self.gone
         )
-        return Followed(fitted, last.y, last.now)
+        return Followed(fitted, last.y, last.now, self.features)
 
     def _recorded(self, record: Record) -> Tensor:
         if self.latest is None or self.latest[0] != record.name:  # branches often read the same
@@ -195,10 +216,14 @@ class _Follower:
             y = self._recorded(record)
             self._fit_outputs(node, layer, y, left, flat)
             return
+        self.features = self.pairs[node.inputs[0]].now
         x_rd = self._recorded(record)
         y = torch.addmm(bias, x_rd, weight.flatten(1).T)
         now_rd, same = self._read(node, x_rd)
         w, b = start.flatten(1), self.params[layer.params["bias"]]
+        if self.done is not None:
+            self.pairs[node.name] = _Pair(y, torch.addmm(b, now_rd, w.T), left, same=False)
+            return
         if node.name in self.splits:
             need = self.needs[node.name][left][:, left].to(y)
             thin = Thin(need, self.splits[node.name], tuple(start.shape))
@@ -225,6 +250,14 @@ class _Follower:
             self.pairs[node.name] = _Pair(y, y[:, left], left, same=True)
             return
         weight, bias = (self.params[layer.params[role]] for role in ("weight", "bias"))
+        if self.done is not None:
+            roles = self.whole[node.name].params
+            then = self.whole.params[roles["weight"]][left].flatten(1)
+            mix = weight.flatten(1) @ torch.linalg.pinv(then)
+            shift = bias - mix @ self.whole.params[roles["bias"]][left]
+            now = torch.addmm(shift, y[:, left], mix.T)
+            self.pairs[node.name] = _Pair(y, now, left, same=False)
+            return
         need = self.needs[node.name][left][:, left].to(y)
         size = len(left)
         thin = Thin(need, self.splits[node.name], (size, size))

@@ -11,10 +11,10 @@ from distillnet.atlas import Moments
 from distillnet.classes import ClassTable
 from distillnet.errors import InputError
 from distillnet.job.layout import relative_sources
+from distillnet.missions.checks import side_of
 from distillnet.missions.files import (
     MissionAtlas,
     open_mission_atlas,
-    side_of,
     write_class,
     write_evidence,
 )
@@ -62,6 +62,7 @@ def merge(atlases: Sequence[MissionAtlas | str | Path], directory: Path) -> Miss
         classes=_all_names(parts),
         samples=samples,
         sources=relative_sources(first.sources, directory),  # opened, they are whole paths
+        image_of={},
     )
     write_evidence(merged)
     return merged

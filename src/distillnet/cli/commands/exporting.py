@@ -141,6 +141,16 @@ def export_command(
             rich_help_panel=SELDOM,
         ),
     ] = False,
+    loadable: Annotated[
+        bool,
+        typer.Option(
+            "--loadable",
+            help="With --switchable: also write code that loads missions later, from what `mission "
+            "block` makes of packages (c).",
+            show_default="off",
+            rich_help_panel=SELDOM,
+        ),
+    ] = False,
     mission: Annotated[
         list[Path] | None,
         typer.Option(
@@ -190,6 +200,7 @@ def export_command(
             "--data": data is not None and not int8,
             "--max-loss": max_loss is not None and not int8,
             "--switchable": int8 and as_missions,
+            "--loadable": int8 and loadable,
             "--mission": int8 and bool(mission),
             "--target": target is not Target.vectors and not int8,
         }
@@ -203,16 +214,23 @@ def export_command(
             raise typer.BadParameter("--model without --switchable, which alone needs the original")
         others_of = tuple(mission or ())
         asked = AskedC(
-            out or run / "c", prefix, as_missions, others_of, model, with_unknown, packed
+            out or run / "c", prefix, as_missions, loadable, others_of, model, with_unknown, packed
         )
         if int8:
             _export_int8_c(run, asked, data, target.value, max_loss, as_json)
         else:
             write_c_folder(run, asked, as_json)
         return
-    if as_missions or mission or model or prefix != _PREFIX or target is not Target.vectors:
+    if (
+        as_missions
+        or loadable
+        or mission
+        or model
+        or prefix != _PREFIX
+        or target is not Target.vectors
+    ):
         raise typer.BadParameter(
-            "--prefix, --switchable, --mission, --model and --target need --format c"
+            "--prefix, --switchable, --loadable, --mission, --model and --target need --format c"
         )
     precision = "int8" if int8 else "float16" if fp16 else "float32"
     check_run(run)

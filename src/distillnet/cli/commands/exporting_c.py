@@ -28,6 +28,7 @@ class AskedC:
     out: Path
     prefix: str
     as_missions: bool
+    loadable: bool
     others: tuple[Path, ...]
     model: str | None
     with_unknown: bool
@@ -37,6 +38,7 @@ class AskedC:
         """The command line, to stand in the files."""
         words = ["export", _shown(run), "--format", "c", "--prefix", self.prefix]
         words += ["--switchable"] * self.as_missions
+        words += ["--loadable"] * self.loadable
         words += ["--with-unknown"] * self.with_unknown
         words += ["--packed"] * self.packed
         words += [word for other in self.others for word in ("--mission", _shown(other))]
@@ -64,8 +66,8 @@ def write_c_folder(run: Path, asked: AskedC, as_json: bool) -> None:
     with new_folder(asked.out, C_FOLDER) as work:
         done = export_c(
             opened, work, asked.prefix, runs,
-            as_missions=asked.as_missions, model=asked.model, with_unknown=asked.with_unknown,
-            shared=shared, command=asked.command(run),
+            as_missions=asked.as_missions, loadable=asked.loadable, model=asked.model,
+            with_unknown=asked.with_unknown, shared=shared, command=asked.command(run),
         )  # fmt: skip
     values: dict[str, Any] = {"out": str(asked.out), "format": "c", "prefix": asked.prefix}
     values["tolerance"] = TOLERANCE

@@ -1,21 +1,41 @@
 """The command that shows a network: its layers, and which of their channels go together."""
 
 from dataclasses import asdict
+from typing import Annotated
+
+import typer
 
 from distillnet.cli.groups import grouped
-from distillnet.cli.options import JsonOpt, ModelArg, NetworkOptions
+from distillnet.cli.missions.keeping import FilterOpt, InspectedAtlasOpt, ShareOpt, inspect_atlas
+from distillnet.cli.options import MODEL_HELP, JsonOpt, NetworkOptions
 from distillnet.cli.output import print_json, print_table, progress
+from distillnet.errors import InputError
 
 __all__ = ["inspect_command"]
 
 
 @grouped
 def inspect_command(
-    model: ModelArg,
     network: NetworkOptions,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)
+    ] = None,
+    atlas: InspectedAtlasOpt = None,
+    filter_: FilterOpt = None,
+    share: ShareOpt = 95.0,
     as_json: JsonOpt = False,
 ) -> None:
-    """Show a network's layers with their costs, and which channels can be removed together."""
+    """Show a network's layers with their costs, and which channels can be removed together.
+
+    With --atlas: which classes keep which filters alive.
+    """
+    if atlas is not None:
+        inspect_atlas(atlas, model, network.weights, filter_, share, as_json)
+        return
+    if model is None:
+        raise InputError("found no MODEL; name a network, or an atlas with --atlas")
+    if filter_ is not None:
+        raise InputError(f"--filter {filter_} asks an atlas; name it with --atlas")
     network.check(model)
     from distillnet.cut.cost import cost
     from distillnet.graph.capture import capture_model

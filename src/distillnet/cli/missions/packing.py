@@ -227,6 +227,59 @@ def apply_command(
     _tell(f"{device} has mission {opened.contents.name} now", opened.told | told, as_json)
 
 
+@mission_app.command("block", short_help="Make a package what C loads.", cls=GroupedCommand)
+def block_command(
+    package: _PackageArg,
+    key: _KeyOpt,
+    code: Annotated[
+        Path,
+        typer.Option(
+            "--c",
+            metavar="DIR",
+            help="The folder of C that is to load it, as `export --format c --switchable "
+            "--loadable` wrote it. Nothing in it is run.",
+            rich_help_panel=NETWORK,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The block to write.",
+            show_default="PACKAGE with the ending .block",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Check a package, and make of it the block of bytes that compiled code loads as a mission.
+
+    The code refuses a block that is damaged, older than its mission, or made for other code or
+    weights, and keeps its mission. It cannot check signatures: that is done here.
+    """
+    _check_keys(key)
+    check_file(package, "PACKAGE", "a file that `mission pack` wrote")
+    check_folder(code, "--c", "a folder that `export --format c` wrote")
+    path = out or package.with_suffix(".block")
+    check_writable(path)
+    from distillnet.engine import read_layout
+    from distillnet.missions.packages import block_of_package, open_package
+
+    opened = open_package(package, key)
+    block = block_of_package(opened, read_layout(code))
+    with new_file(path) as work:
+        work.write_bytes(block)
+    contents = opened.contents
+    told = {
+        "out": str(path),
+        "name": contents.name,
+        "serial": contents.serial,
+        "classes": [{"index": c.index, "name": c.name} for c in contents.classes],
+        "bytes": len(block),
+    }
+    _tell(f"Written to {path}", told, as_json)
+
+
 @mission_app.command("diff", short_help="Show what a package changes.", cls=GroupedCommand)
 def diff_command(
     package: _PackageArg,

@@ -18,7 +18,7 @@ from distillnet.cli.missions.options import (
     mission_of,
 )
 from distillnet.cli.options import ComputeOptions, JsonOpt, OverwriteOpt
-from distillnet.cli.output import progress
+from distillnet.cli.output import progress, warn
 from distillnet.cli.search_options import BudgetOptions
 from distillnet.files import check_writable, new_folder
 from distillnet.files.results import RUN
@@ -60,6 +60,16 @@ def retarget_command(
             rich_help_panel=MISSION,
         ),
     ] = None,
+    with_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--with-unknown",
+            help="Also fit a rule that refuses images of none of the classes, on what ATLAS has of "
+            "its other classes; it becomes RUN/unknown.json, as `unknown` writes it.",
+            show_default="off",
+            rich_help_panel=MISSION,
+        ),
+    ] = False,
     overwrite: OverwriteOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
@@ -78,7 +88,8 @@ def retarget_command(
     from distillnet.missions.files import open_mission_atlas
     from distillnet.missions.retargeting import retarget
 
-    opened = open_mission_atlas(atlas)
+    atlases = [open_mission_atlas(folder) for folder in (atlas, *others)]
+    opened = atlases[0]
     mission = mission_of(classes, opened.classes)
     images = _images(data, opened.classes, mission) if data else None
     reads = [atlas, *others, network.weights]
@@ -90,11 +101,22 @@ def retarget_command(
             mission,
             replace(options, keep_input_size=not others),
             images=images,
-            smaller=[open_mission_atlas(folder) for folder in others],
+            smaller=atlases[1:],
             on_progress=on_progress,
         )
         weights = network.weights or opened.sources.get("weights")
         write_run(done, folder, {"atlas": atlas, "weights": weights, "data": None, "val": data})
+        if with_unknown:
+            from distillnet.missions.unknown import RULE, fit_from_atlas, write_rule
+
+            size = done.preprocessing.input_size
+            of_size = next(a for a in atlases if a.preprocessing.input_size == size)
+            rule, told = fit_from_atlas(of_size, done)
+            write_rule(rule, folder / "model.pt2", folder / RULE, told.figures)
+            warn(
+                "The threshold of the rule for unknown images is one of the atlas's samples, which "
+                "vary more than images do; `unknown` puts it where some images say"
+            )
     print_run(done, out, as_json)
 
 

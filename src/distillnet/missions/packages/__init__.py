@@ -1,9 +1,10 @@
 """Missions as signed files over one set of weights, and a runtime that holds several.
 
 ``graphs`` is the shared file, ``package`` what a mission changes of it, ``signing`` Ed25519,
-``device`` what a device takes and refuses, ``runtime`` runs them.
+``device`` what a device takes and refuses, ``runtime`` runs them, ``blocks`` is for those in C.
 """
 
+from distillnet.missions.packages.blocks import block_of_package
 from distillnet.missions.packages.device import (
     WEIGHTS,
     Opened,
@@ -23,6 +24,7 @@ __all__ = [
     "Missions",
     "Opened",
     "apply_package",
+    "block_of_package",
     "diff_packages",
     "new_keys",
     "open_package",

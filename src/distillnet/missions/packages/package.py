@@ -110,7 +110,7 @@ def contents_of(
         [_Class(i, n) for i, n in zip(run.mission.indices, run.mission.names, strict=True)],
         run.preprocessing,
         {
-            layer["name"]: layer["threshold"]
+            layer["site"]: layer["threshold"]
             for layer in run.result["layers"]
             if layer["threshold"] is not None
         },

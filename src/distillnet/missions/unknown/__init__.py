@@ -2,8 +2,8 @@
 
 ``features`` reads what a network's last layer sees and adds the rule to a graph, ``regression``
 fits it, ``operating`` measures and chooses how often it may be wrong, ``rule`` is the file of it in
-a run folder, ``pictures`` finds images of other things, ``fitting`` is the whole job, and
-``of_runs`` does it for a run.
+a run folder, ``pictures`` finds images of other things, ``fitting`` is the whole job,
+``of_runs`` does it for a run and images, ``of_atlas`` for one that was made from an atlas.
 """
 
 from distillnet.missions.unknown.features import with_unknown
@@ -14,6 +14,7 @@ from distillnet.missions.unknown.fitting import (
     judged,
     simple_scores,
 )
+from distillnet.missions.unknown.of_atlas import fit_from_atlas
 from distillnet.missions.unknown.of_runs import fit_run, fitting_images
 from distillnet.missions.unknown.operating import OperatingPoint, area_under_roc
 from distillnet.missions.unknown.pictures import Strangers, open_strangers
@@ -27,6 +28,7 @@ __all__ = [
     "Strangers",
     "area_under_roc",
     "compared",
+    "fit_from_atlas",
     "fit_run",
     "fit_unknown",
     "fitting_images",

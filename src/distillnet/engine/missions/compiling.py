@@ -2,9 +2,11 @@
 
 *Compact*: what is left of a network after surgery, its own masks being the only mission.
 *Switchable*: all weights stay, and each plan becomes a mission that is chosen call by call.
+*Loadable*: switchable, and every site has a mask, so that missions that are not known yet can be
+loaded later (``blocks``).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import Tensor
 from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import insert_masks
 from distillnet.engine.emit import MissionBits
+from distillnet.engine.missions.layout import Layout, layout_of
 from distillnet.engine.need import Keeps, with_needed_masks
 from distillnet.engine.ordering import with_like_bitmaps_together
 from distillnet.engine.placing import compile_graph
@@ -22,10 +25,12 @@ from distillnet.engine.spans import computed_macs
 from distillnet.engine.steps import Program
 from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph
+from distillnet.graph.channels import analyse
 
 __all__ = [
     "MissionPlan",
     "compile_compact",
+    "compile_loadable",
     "compile_switchable",
     "macs_in_c",
     "prepare_compact",
@@ -51,14 +56,14 @@ def compile_compact(graph: Graph, name: str, classes: Sequence[str]) -> tuple[Pr
         UnsupportedError: an operator that the engine has no kernel for.
     """
     outputs = tuple(range(len(classes)))
-    program, (keeps,) = _compile(graph, [_own_masks(graph)])
+    program, (keeps,), _ = _compile(graph, [_own_masks(graph)])
     return program, MissionBits(name, keeps, outputs, tuple(classes))
 
 
 def prepare_compact(graph: Graph) -> tuple[Graph, dict[str, Keep]]:
     """A compact network as it is compiled: masks where nobody needs a neuron, keep maps by mask."""
     graph, missions = with_needed_masks(graph, [_own_masks(graph)])
-    graph, (keeps,) = with_like_bitmaps_together(graph, missions)
+    graph, (keeps,), _ = with_like_bitmaps_together(graph, missions)
     return graph, dict(keeps)
 
 
@@ -72,11 +77,39 @@ def compile_switchable(
     """
     plans = [mission.plan for mission in missions]
     sites = {s for plan in plans for s, keep in plan.keep.items() if not bool(keep.all())}
+    program, bits, _ = _switchable(graph, missions, sites)
+    return program, bits
+
+
+def compile_loadable(
+    graph: Graph, missions: Sequence[MissionPlan]
+) -> tuple[Program, tuple[MissionBits, ...], Layout]:
+    """As ``compile_switchable``, with what has to be known to make missions for it later.
+
+    Raises:
+        UnsupportedError: an operator that the engine has no kernel for, or a network with masks of
+            its own, which no later mission knows of.
+    """
+    if own := _own_masks(graph):
+        raise UnsupportedError(
+            f"found a mask in the network itself, {next(iter(own))!r}; expected a network of whole "
+            "layers, for missions that are loaded later. Export without --loadable"
+        )
+    sites = {*analyse(graph).sites} - {graph.output}
+    program, bits, orders = _switchable(graph, missions, sites)
+    site_of = {f"{site}{_SLOT}": site for site in (*sites, graph.output)}
+    scores = site_of[f"{graph.output}{_SLOT}"]
+    return program, bits, layout_of(program, site_of, orders, scores, graph[graph.output].shape[0])
+
+
+def _switchable(
+    graph: Graph, missions: Sequence[MissionPlan], sites: Collection[str]
+) -> tuple[Program, tuple[MissionBits, ...], Mapping[str, NDArray[np.int64]]]:
     n_scores = graph[graph.output].shape[0]
     own = _own_masks(graph)
     keeps: list[dict[str, Keep]] = []
     outputs: list[tuple[int, ...]] = []
-    for plan in plans:
+    for plan in (mission.plan for mission in missions):
         outputs.append(tuple(range(n_scores)) if plan.outputs is None else tuple(plan.outputs))
         chosen = {f"{s}{_SLOT}": _numpy(keep) for s, keep in plan.keep.items() if s in sites}
         if graph.output not in sites:  # a mission computes its own scores only
@@ -84,10 +117,14 @@ def compile_switchable(
             scores[list(outputs[-1])] = True
             chosen[f"{graph.output}{_SLOT}"] = scores
         keeps.append(own | chosen)
-    program, bits = _compile(_with_slots(graph, sites), keeps)
-    return program, tuple(
-        MissionBits(m.name, b, o, m.classes)
-        for m, b, o in zip(missions, bits, outputs, strict=True)
+    program, bits, orders = _compile(_with_slots(graph, sites), keeps)
+    return (
+        program,
+        tuple(
+            MissionBits(m.name, b, o, m.classes)
+            for m, b, o in zip(missions, bits, outputs, strict=True)
+        ),
+        orders,
     )
 
 
@@ -109,16 +146,17 @@ def macs_in_c(graph: Graph, plan: Plan | None = None) -> int | None:
 
 def _compile(
     graph: Graph, missions: Sequence[Keeps]
-) -> tuple[Program, tuple[dict[str, Keep], ...]]:
-    """A program for missions given by keep maps by mask node, and their keep maps by slot."""
+) -> tuple[Program, tuple[dict[str, Keep], ...], Mapping[str, NDArray[np.int64]]]:
+    """A program for missions given by keep maps by mask node, their keep maps by slot, orders."""
     graph, missions = with_needed_masks(graph, missions)
-    graph, missions = with_like_bitmaps_together(graph, missions)
+    graph, missions, orders = with_like_bitmaps_together(graph, missions)
     program = compile_graph(graph)
-    return program, tuple(
+    bits = tuple(
         {name: keep.reshape(program.slots[name].shape) for name, keep in keeps.items()
          if name in program.slots}
         for keeps in missions
     )  # fmt: skip
+    return program, bits, orders
 
 
 def _numpy(keep: Tensor) -> Keep:

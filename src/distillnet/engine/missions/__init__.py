@@ -1,0 +1,25 @@
+"""Missions of a program: with it (``compiling``), and later, as blocks of bytes (``blocks``)."""
+
+from distillnet.engine.missions.blocks import mission_block
+from distillnet.engine.missions.compiling import (
+    MissionPlan,
+    compile_compact,
+    compile_loadable,
+    compile_switchable,
+    macs_in_c,
+    prepare_compact,
+)
+from distillnet.engine.missions.layout import LAYOUT, Layout, read_layout
+
+__all__ = [
+    "LAYOUT",
+    "Layout",
+    "MissionPlan",
+    "compile_compact",
+    "compile_loadable",
+    "compile_switchable",
+    "macs_in_c",
+    "mission_block",
+    "prepare_compact",
+    "read_layout",
+]
