@@ -1,6 +1,7 @@
 """A folder to measure a device's table of times with: onnxruntime and numpy, or a C compiler."""
 
 import json
+import shutil
 from importlib.resources import files
 from pathlib import Path
 
@@ -42,7 +43,11 @@ def write_kit(folder: Path) -> None:
         code = folder / "c" / name
         write_c(network, code, banner="Written by distillnet timings --kit")
         for path in code.iterdir():  # weights, which do not change the time, and what is for users
-            if path.name not in ("model.c", "model.h", "missions"):
+            if path.name in ("model.c", "model.h", "missions"):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
                 path.unlink()
 
 
