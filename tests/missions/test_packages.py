@@ -116,7 +116,7 @@ def _pack(
     if unknown:
         n = graph.params[graph[graph.output].params["weight"]].shape[1]
         graph = with_unknown(graph, Rule(2.0, (0.1,) * n, 0.3))
-    run = _Run(classes, [{"name": "a", "threshold": 0.25}, {"name": "b", "threshold": None}])
+    run = _Run(classes, [{"site": "a", "threshold": 0.25}, {"site": "b", "threshold": None}])
     pack_mission(
         run,
         graph,
