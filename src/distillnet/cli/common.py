@@ -1,15 +1,64 @@
-"""What several commands do alike."""
+"""What several commands do and ask for alike."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from distillnet.cli.groups import MISSION, OUTPUT
 from distillnet.cli.output import print_json, print_line, print_result, warn, warn_unreadable
+from distillnet.files import new_file
 
 if TYPE_CHECKING:
     from distillnet.images import Folders, ImageSet
     from distillnet.job.distillation import Distillation
 
-__all__ = ["kept_apart", "print_run", "run_folder"]
+__all__ = [
+    "FiguresOpt",
+    "ImageClassesOpt",
+    "OpenPageOpt",
+    "kept_apart",
+    "print_run",
+    "run_folder",
+    "write_figures",
+]
+
+ImageClassesOpt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,C",
+        help="The classes to keep, as `distill` takes them.",
+        show_default="all folders in --data",
+        rich_help_panel=MISSION,
+    ),
+]
+FiguresOpt = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Also write the figures to this JSON file.",
+        show_default="none",
+        rich_help_panel=OUTPUT,
+    ),
+]
+OpenPageOpt = Annotated[
+    bool,
+    typer.Option(
+        "--open",
+        help="Open the page in the browser.",
+        show_default="off",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
+def write_figures(values: Mapping[str, Any], out: Path | None) -> None:
+    """Put figures into a JSON file, where one is asked for, in the place of an older one."""
+    if out is not None:
+        with new_file(out) as path:
+            path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def kept_apart(folders: "Folders") -> "ImageSet":

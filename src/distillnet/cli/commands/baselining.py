@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillnet.cli.checks import check_apart
-from distillnet.cli.groups import MISSION, OUTPUT, SEARCH, SELDOM, grouped
+from distillnet.cli.common import FiguresOpt, ImageClassesOpt, write_figures
+from distillnet.cli.groups import SEARCH, SELDOM, grouped
 from distillnet.cli.options import (
     ComputeOptions,
     ImageOptions,
@@ -20,7 +21,7 @@ from distillnet.cli.options import (
 from distillnet.cli.output import print_json, print_line, print_table, progress
 from distillnet.cli.search_options import BudgetOptions, SearchOptions, job_options
 from distillnet.errors import InputError
-from distillnet.files import check_writable, new_file
+from distillnet.files import check_writable
 
 if TYPE_CHECKING:
     from distillnet.reproduce.baselines import Baseline
@@ -42,15 +43,7 @@ def baselines_command(
     *,
     model: ModelArg,
     images: ImageOptions,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,C",
-            help="The classes to keep, as `distill` takes them.",
-            show_default="all folders in --data",
-            rich_help_panel=MISSION,
-        ),
-    ] = None,
+    classes: ImageClassesOpt = None,
     only: Annotated[
         list[Way] | None,
         typer.Option(
@@ -78,15 +71,7 @@ def baselines_command(
             rich_help_panel=SELDOM,
         ),
     ] = 30,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Also write the figures to this JSON file.",
-            show_default="none",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+    out: FiguresOpt = None,
     budget: BudgetOptions,
     network: NetworkOptions,
     search: SearchOptions,
@@ -148,11 +133,7 @@ def baselines_command(
             )  # fmt: skip
             rows.append(baselines.distilled_row(done))
     values = _values(model, list(mission.names), len(split.val), rows)
-    if out is not None:
-        import json
-
-        with new_file(out) as path:
-            path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_figures(values, out)
     if as_json:
         print_json(values)
     else:

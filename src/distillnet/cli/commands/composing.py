@@ -1,13 +1,13 @@
 """The command that puts distillation, pruning and quantisation in one order and in the other."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from distillnet.cli.checks import check_apart
-from distillnet.cli.groups import BUDGET, MISSION, OUTPUT, SELDOM, grouped
+from distillnet.cli.common import FiguresOpt, ImageClassesOpt, write_figures
+from distillnet.cli.groups import BUDGET, SELDOM, grouped
 from distillnet.cli.options import (
     ComputeOptions,
     ImageOptions,
@@ -17,7 +17,7 @@ from distillnet.cli.options import (
     SeedOpt,
 )
 from distillnet.cli.output import print_json, print_line, print_table, progress
-from distillnet.files import check_writable, new_file
+from distillnet.files import check_writable
 from distillnet.job.options import Options
 from distillnet.search.budget import Budget
 
@@ -29,15 +29,7 @@ def composition_command(
     *,
     model: ModelArg,
     images: ImageOptions,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,C",
-            help="The classes to keep, as `distill` takes them.",
-            show_default="all folders in --data",
-            rich_help_panel=MISSION,
-        ),
-    ] = None,
+    classes: ImageClassesOpt = None,
     target_macs: Annotated[
         float,
         typer.Option(
@@ -57,15 +49,7 @@ def composition_command(
             rich_help_panel=BUDGET,
         ),
     ] = 0.5,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Also write the figures to this JSON file.",
-            show_default="none",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+    out: FiguresOpt = None,
     keep_input_size: Annotated[
         bool,
         typer.Option(
@@ -113,11 +97,7 @@ def composition_command(
         "model": model, "classes": list(found.mission.names), "n_val": len(split.val),
         "target_macs": target_macs, "prune": prune, "rows": [asdict(row) for row in rows],
     }  # fmt: skip
-    if out is not None:
-        import json
-
-        with new_file(out) as path:
-            path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_figures(values, out)
     if as_json:
         print_json(values)
     else:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from distillnet.cli.checks import check_file, check_folder, check_run
+from distillnet.cli.common import OpenPageOpt
 from distillnet.cli.groups import IMAGES, NETWORK, OUTPUT
 from distillnet.cli.options import JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_line, progress
@@ -60,15 +61,7 @@ def report_command(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    open_page: Annotated[
-        bool,
-        typer.Option(
-            "--open",
-            help="Open the page in the browser.",
-            show_default="off",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
+    open_page: OpenPageOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Write one HTML page that shows what was removed and why, to read and to send on.

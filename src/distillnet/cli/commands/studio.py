@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distillnet.cli.checks import check_file, check_folder, check_run
-from distillnet.cli.common import run_folder
+from distillnet.cli.common import OpenPageOpt, run_folder
 from distillnet.cli.groups import IMAGES, NETWORK, OUTPUT
 from distillnet.cli.options import OriginalOpt
 from distillnet.cli.output import print_line
@@ -72,15 +72,7 @@ def studio_command(
             rich_help_panel=OUTPUT,
         ),
     ] = Path("studio"),
-    open_page: Annotated[
-        bool,
-        typer.Option(
-            "--open",
-            help="Open the page in the browser.",
-            show_default="off",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
+    open_page: OpenPageOpt = False,
 ) -> None:
     """Serve a page on this machine to try missions, budgets and images in, until Ctrl-C.
 
