@@ -1,6 +1,7 @@
 """--tune: how far the search goes, which network is returned, and that its run is what it says."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from distillnet.images import load_all
 from distillnet.job import tuning
 from distillnet.job.distill import distill
 from distillnet.job.runs import write_run
-from distillnet.job.tuning import provisional, search_and_tune, tune_found
+from distillnet.job.tuning import _promised, provisional, search_and_tune, tune_found
 from distillnet.models import Model
 from distillnet.refit.tune import TuneSettings
 from distillnet.search import Found, Verdict
@@ -145,10 +146,12 @@ def _front(graph: Graph, *losses: float) -> tuple[Found, ...]:
 @pytest.mark.parametrize(
     ("losses", "left", "tuned", "returned"),
     [
-        ((9.0, 3.0, 2.0, 0.5), 0.3, [3.0], 3.0),  # at once; smaller ones are not looked at
-        ((9.0, 3.0, 2.5, 2.0, 0.5), 0.5, [3.0, 2.0], 2.0),  # what was won before is counted on
-        ((9.0, 3.0, 2.5, 2.0, 0.5), 1.0, [3.0, 0.5], 0.5),  # nothing is won
-        ((3.0, 2.0, 1.5), 1.0, [3.0], None),  # and nothing will do
+        ((9.0, 2.4, 2.0, 0.5), 0.4, [2.4], 2.4),  # at once; what is no hope is not tried
+        ((9.0, 6.0, 3.0, 2.0, 0.5), 0.4, [2.0], 2.0),
+        ((9.0, 2.4, 1.8, 1.4, 0.5), 0.5, [2.4, 1.8], 1.8),  # what was won before is counted on
+        ((9.0, 2.4, 1.8, 1.4, 0.5), 1.0, [2.4, 0.5], 0.5),  # nothing is won
+        ((9.0, 2.4, 2.0, 1.5), 1.0, [2.4], None),  # and nothing will do
+        ((9.0, 6.0, 3.0), 0.4, [], None),
     ],
 )
 def test_the_smallest_network_that_tuning_brings_within_the_budget(
@@ -182,18 +185,45 @@ def test_the_smallest_network_that_tuning_brings_within_the_budget(
     monkeypatch.setattr(tuning, "_promised", promised)
     monkeypatch.setattr(tuning, "_School", School)
     front = _front(graph, *losses)
-    found = replace(front[losses.index(3.0)], front=front)
+    found = replace(front[1], front=front)
     result = tune_found(found, None, dn.Budget(1.0))
     assert asked == tuned
     assert result.met == (returned is not None)
-    assert [point.plan for point in trained] == [result.plan], "only what is returned"
-    assert [p.plan for p in result.front if p.tuned] == [result.plan]
+    only = [] if returned is None else [result.plan]
+    assert [point.plan for point in trained] == only, "only what is returned"
+    assert [p.plan for p in result.front if p.tuned] == only
     if returned is not None:
         assert result.plan is front[losses.index(returned)].plan
     assert [p.plan for p in result.front] == [p.plan for p in front]
     assert sum(p.plan is result.plan for p in result.front) == 1
     if len(tuned) > 1:
         assert result.stopped_by.startswith("a smaller network, tuned: a loss of")
+
+
+@pytest.mark.parametrize(
+    ("after_each_fifth", "asked"),
+    [((0.4, 0.5, 0.6), 3), ((0.9, 4.0, 0.6), 2), ((4.0, 0.5, 0.6), 1)],
+)
+def test_no_more_images_are_asked_where_tuning_will_hardly_do(
+    graph: Graph, after_each_fifth: tuple[float, ...], asked: int
+) -> None:
+    given = []
+
+    class School:
+        def cross_validate(self, point: Found) -> Iterator[tuple[Verdict, Verdict]]:
+            for loss in after_each_fifth:
+                given.append(loss)
+                known = {"estimate_uncertain_pp": 0.3, "class_estimates_pp": (loss,)}
+                alone = Verdict(loss, loss, (loss,), 0.0, estimate_pp=loss, **known)
+                change = replace(alone, estimate_pp=loss - 2.0, class_estimates_pp=(loss - 2.0,))
+                yield change, alone
+
+    (point,) = _front(graph, 2.0)
+    point = replace(point, met=False)
+    result = _promised(point, School(), dn.Budget(1.0))
+    assert given == list(after_each_fifth[:asked])
+    assert result.met == (asked == 3)
+    assert result.verdict.estimate_pp == pytest.approx(min(2.0, given[-1]))
 
 
 def test_where_nothing_was_removed_nothing_is_tuned(graph: Graph) -> None:

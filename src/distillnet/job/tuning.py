@@ -1,10 +1,10 @@
 """Tuning what a search found, and how far the search may go for that.
 
 A short distillation (``refit.tune``) wins back a part of what a cut network loses. So with --tune
-the search is given several budgets, the smallest network that it finds is tuned, and held-out
-images tell what that has changed. Where the network is within the real budget then, it is returned;
-else a larger one on the search's front is tuned, the first that seems to get there by as much as
-was won before; and at last the first that needs no tuning for it.
+the search is given several budgets, the smallest network is tuned that seems to be within the real
+one when half of its loss is won back, and held-out images tell what that has changed. Where it is
+within the real budget then, it is returned; else a larger one on the search's front is tuned, the
+first that seems to get there by as much as was won before.
 
 *The estimate* of a tuned network comes from cross-validation: for some fifths of the images the
 network is fitted and tuned without them, and they judge. It is twofold. That of the search, on all
@@ -17,7 +17,7 @@ that is returned is tuned on all images.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -28,15 +28,18 @@ from distillnet.graph.replay import masked_scores
 from distillnet.job.pictures import Pictures
 from distillnet.refit.tune import Lessons, TuneSettings, prepare, tune
 from distillnet.search import Budget, Found, Judge, Verdict, is_within
-from distillnet.search.judge import objection
+from distillnet.search.judge import likelihood, objection
 from distillnet.search.known import misled_pp
 
 __all__ = ["provisional", "search_and_tune", "tune_found"]
 
 _BUDGETS = 3.0  # that the search may spend where tuning follows
 _MOST_TUNED = 3  # networks
+# What tuning leaves of a loss, before it was tried, and how much that weighs: as much as one try
+# with a network that loses a point. GoogLeNet's and MobileNet's left 0.3 to 0.45 (docs/results.md).
+_USUALLY_LEFT, _WEIGHT_PP = 0.4, 1.0
 _FOLDS = 5
-_CROSSED_IMAGES, _MOST_CROSSED = 200, 3  # images that are enough to judge by; folds at most
+_CROSSED_IMAGES, _MOST_CROSSED = 600, 3  # images that are enough to judge by; folds at most
 _LEAST_PP = 0.01
 
 
@@ -88,7 +91,8 @@ def tune_found(
 ) -> Found:
     """The smallest network of a front that is within the budget when it is tuned.
 
-    At most three are tuned. Where none of them is within the budget, what is returned says so.
+    At most three are tuned. Where none of them is within the budget, what was found is returned as
+    it came, and is not ``met``.
 
     Args:
         found: of a search with a ``provisional`` budget; what it returned is the smallest to try.
@@ -97,26 +101,32 @@ def tune_found(
     aims = budget.target_macs or budget.target_params
     front = [replace(point, met=_is_met(budget, point)) for point in found.front]
     points = front or [found]
-    at = next(i for i, point in enumerate(points) if point.plan is found.plan)
+    at: int | None = next(i for i, point in enumerate(points) if point.plan is found.plan)
+    assert at is not None
     if not points[at].plan.keep:  # nothing was removed
         return replace(points[at], front=tuple(front), stopped_by=found.stopped_by)
+    if not aims and (at := _next(points, at, [], budget)) is None:
+        return replace(found, front=tuple(front), met=False)
     school = _School(pictures, TuneSettings(seed=seed), on_progress)
+    tried: list[tuple[Verdict, Verdict]] = []
     why = found.stopped_by
-    for attempt in range(_MOST_TUNED):
-        before = points[at]
-        points[at] = _promised(before, school, budget)
-        if aims or points[at].met:
+    while True:
+        before, after = points[at], _promised(points[at], school, budget)
+        tried.append((before.verdict, after.verdict))
+        if aims or after.met:
             break
-        if (after := _next(points, at, before, budget, last=attempt + 2 == _MOST_TUNED)) is None:
-            break
-        why = f"a smaller network, tuned: {objection(budget, points[at].verdict)}"
-        points[at] = before  # its weights are not those that the verdict was on
-        at = after
-    if points[at].verdict is not before.verdict:
-        points[at] = replace(points[at], tuned=school.tuned(points[at]))
+        larger = None
+        if len(tried) < _MOST_TUNED:
+            larger = _next(points, at + 1, tried, budget)
+        if larger is None:
+            school.finish()
+            return replace(found, front=tuple(front), met=False)
+        why = f"a smaller network, tuned: {objection(budget, after.verdict)}"
+        at = larger
+    if after.verdict is not before.verdict:
+        after = replace(after, tuned=school.tuned(after))
     school.finish()
-    met = found.met if aims else points[at].met
-    points[at] = replace(points[at], met=met, stopped_by=why)
+    points[at] = replace(after, met=found.met if aims else after.met, stopped_by=why)
     return replace(points[at], front=tuple(points) if front else ())
 
 
@@ -124,20 +134,27 @@ def _is_met(budget: Budget, point: Found) -> bool:
     return bool(point.plan.keep) and is_within(budget, point.verdict)
 
 
-def _next(points: list[Found], at: int, before: Found, budget: Budget, *, last: bool) -> int | None:
-    """The position of the next larger network to tune; None where none seems to get there.
+def _next(
+    points: Sequence[Found], at: int, tried: Sequence[tuple[Verdict, Verdict]], budget: Budget
+) -> int | None:
+    """The position, from ``at`` on, of the first network that tuning may bring within the budget.
+
+    None where there is none.
 
     Args:
-        before: the network at ``at`` before it was tuned, which tells what tuning wins.
-        last: whether there is no other try, so that it has to get there without tuning.
+        tried: verdicts on networks before and after they were tuned.
     """
-    lost, left = before.verdict, points[at].verdict
-    share = max(0.0, left.estimate_pp) / lost.estimate_pp if lost.estimate_pp > 0 else 1.0
-    for i in range(at + 1, len(points)):
-        hoped = points[i].verdict
-        if not last:
-            uncertain = max(hoped.estimate_uncertain_pp, left.estimate_uncertain_pp)
-            hoped = replace(hoped.raised(min(share, 1.0) - 1), estimate_uncertain_pp=uncertain)
+    lost, left = _WEIGHT_PP, _USUALLY_LEFT * _WEIGHT_PP
+    for before, after in tried:
+        if before.estimate_pp > 0:
+            lost += before.estimate_pp
+            left += max(0.0, after.estimate_pp)
+    for i in range(at, len(points)):
+        verdict = points[i].verdict
+        hoped = replace(
+            verdict.raised(min(1.0, left / lost) - 1),
+            estimate_uncertain_pp=verdict.estimate_uncertain_pp,
+        )
         if points[i].plan.keep and is_within(budget, hoped):
             return i
     return None
@@ -146,10 +163,13 @@ def _next(points: list[Found], at: int, before: Found, budget: Budget, *, last: 
 def _promised(point: Found, school: "_School", budget: Budget) -> Found:
     """A network with the verdict on what tuning will make of it; as it was where that is no better.
 
-    Nor where it is within the budget and, for all that is known, would not be after tuning.
+    Nor where it is within the budget and, for all that is known, would not be after tuning. No more
+    fifths are asked where those before make it unlikely: as unlikely as it has to be likely.
     """
-    change, alone = school.cross_validate(point)
-    verdict = _together(_changed(point.verdict, change), alone)
+    for change, alone in school.cross_validate(point):
+        verdict = _together(_changed(point.verdict, change), alone)
+        if likelihood(budget, verdict) < 1 - budget.confidence:
+            break
     met = is_within(budget, verdict)
     if verdict.estimate_pp >= point.verdict.estimate_pp or (point.met and not met):
         return point
@@ -173,8 +193,12 @@ class _School:
         self.crossed = min(wanted, _MOST_CROSSED, len(self.labels_n))
         self.trained, self.trainings = 0, _MOST_TUNED * self.crossed + 1
 
-    def cross_validate(self, point: Found) -> tuple[Verdict, Verdict]:
-        """What tuning changes, and what is lost beside the original, on images left out of it."""
+    def cross_validate(self, point: Found) -> Iterator[tuple[Verdict, Verdict]]:
+        """What tuning changes, and what is lost beside the original, on images left out of it.
+
+        Yields:
+            After each fifth of the images, by all that were left out so far.
+        """
         here = self.pictures.sized(self.pictures.size_of(point))
         held_out, before, after = [], [], []
         for fold in range(self.crossed):
@@ -186,14 +210,19 @@ class _School:
             before.append(masked_scores(student, here.x_nchw[images], {}).cpu())
             after.append(masked_scores(tuned, here.x_nchw[images], {}).cpu())
             held_out.append(images)
-        images, now = torch.cat(held_out), torch.cat(after)
+            yield self._verdicts(point, torch.cat(held_out), torch.cat(before), torch.cat(after))
+
+    def _verdicts(
+        self, point: Found, images: Tensor, before: Tensor, after: Tensor
+    ) -> tuple[Verdict, Verdict]:
+        """On the scores (N, classes) before tuning and after it, of images by position."""
         labels_n, mission = self.labels_n[images - self.first], self.pictures.mission
         original = masked_scores(self.own.graph, self.own.x_nchw[images], {}).cpu()
-        change = Judge(torch.cat(before), labels_n, mission).verdict(now)
-        alone = Judge(original, labels_n, mission).verdict(now)
+        change = Judge(before, labels_n, mission).verdict(after)
+        alone = Judge(original, labels_n, mission).verdict(after)
         if point.seen:  # as in the search
-            pixels = here.x_nchw[0].numel() / self.own.x_nchw[0].numel()
-            alone = alone.less_certain(misled_pp(pixels))
+            here = math.prod(self.pictures.size_of(point))
+            alone = alone.less_certain(misled_pp(here / math.prod(self.pictures.own_size)))
         return change, alone
 
     def tuned(self, point: Found) -> Graph:

@@ -38,6 +38,7 @@ __all__ = [
     "divergence",
     "estimate",
     "is_within",
+    "likelihood",
     "log_probabilities",
     "objection",
     "pooled",
@@ -259,6 +260,11 @@ def is_within(budget: Budget, verdict: Verdict) -> bool:
         _probability(budget, expected) >= budget.confidence
         and expected.worst_class_pp <= budget.class_limit_pp + _ROUNDING
     )
+
+
+def likelihood(budget: Budget, verdict: Verdict) -> float:
+    """How likely the average loss on unseen images is within the budget, from 0 to 1."""
+    return _probability(budget, estimate(verdict))
 
 
 def _probability(budget: Budget, expected: Estimate) -> float:
