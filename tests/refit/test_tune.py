@@ -1,6 +1,7 @@
 """Tuning: nearer to the original, the same structure, repeatable, and nothing for nothing."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -138,6 +139,21 @@ def test_a_cut_network_keeps_its_structure(teacher: Graph, style: str) -> None:
             changed.add(name)
     trained = {name for n in student.nodes for role, name in n.params.items() if role != "keep"}
     assert changed == trained
+
+
+def test_products_in_bfloat16_lead_to_the_same_place(
+    teacher: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Forced here, so that processors without instructions for them try it, too.
+    student, made = _network(1), {}
+    for low in (False, True):
+        how = partial(torch.autocast, "cpu", dtype=torch.bfloat16, enabled=low)
+        monkeypatch.setattr(tune_module, "_quickly", lambda device, how=how: how())
+        made[low] = _tune(student, teacher, steps=100)
+    assert all(p.dtype == torch.float32 for p in made[True].params.values())
+    assert any(not torch.equal(p, made[False].params[n]) for n, p in made[True].params.items())
+    before, exact, low = (_divergence(teacher, g) for g in (student, made[False], made[True]))
+    assert abs(low - exact) < 0.05 * before
 
 
 def test_scores_beside_the_mission_keep_their_weights(teacher: Graph) -> None:

@@ -8,6 +8,9 @@ what comes out in the end, by gradient descent on
 among the mission's classes. A view is an image as it is, mirrored, or a part of it: some for each
 image, drawn once, so that the original is asked once.
 
+*bfloat16.* A processor that multiplies it takes half the time with it. Weights, their steps and the
+divergence stay in float32.
+
 *Steps* are relative to the size of what they change: tensor by tensor the learning rate is a share
 of the root mean square of the weights. So networks that see 0 to 255 and networks that see -2 to 2
 take the same settings, and so do a layer's two thin halves.
@@ -20,6 +23,7 @@ better is told by images that it left out, and by their labels; see ``job.tuning
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -239,8 +243,16 @@ def _scores(
     graph: Graph, params: Mapping[str, Tensor], x: Tensor, outputs: Sequence[int]
 ) -> Tensor:
     """Of the mission's classes (B, K)."""
-    y = run(replace(graph, params=params), {graph.input.name: x})[graph.output]
-    return y[:, list(outputs)]
+    with _quickly(x.device):
+        y = run(replace(graph, params=params), {graph.input.name: x})[graph.output]
+    return y[:, list(outputs)].float()
+
+
+def _quickly(device: torch.device) -> AbstractContextManager[object]:
+    """Products in bfloat16 where the processor has instructions for them, else nothing."""
+    asked = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    does = device.type == "cpu" and asked is not None and bool(asked())
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=does)
 
 
 def _divergence(aim_nk: Tensor, now_nk: Tensor, temperature: float = 1.0) -> Tensor:
