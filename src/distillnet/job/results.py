@@ -118,8 +118,10 @@ def warnings_of(done: Distillation) -> tuple[str, ...]:
         )
     if done.found.seen and done.options.seen is None and done.options.method == "best":
         said.append(
-            "The original is as sure of these images as networks are of those they were trained "
-            "on, and the search allowed for that. If they are new to it, say --unseen."
+            "The network seems to have been trained on these images. It makes fewer errors there "
+            "than elsewhere, so smaller networks seem to lose more than they do, and the search "
+            "stays on the safe side. With photos that are new to it, it can remove more. If these "
+            "are new, say --unseen."
         )
     return tuple(said)
 
