@@ -16,13 +16,13 @@ from torch import Tensor
 
 from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import insert_masks
-from distillnet.engine.emit import MissionBits
 from distillnet.engine.missions.layout import Layout, layout_of
-from distillnet.engine.need import Keeps, with_needed_masks
+from distillnet.engine.need import Keeps, with_masks_behind, with_needed_masks
 from distillnet.engine.ordering import with_like_bitmaps_together
 from distillnet.engine.placing import compile_graph
 from distillnet.engine.spans import computed_macs
-from distillnet.engine.steps import Program
+from distillnet.engine.steps import MissionBits, Program
+from distillnet.engine.taps import alive_neurons, layers_with_dead_inputs, live_taps
 from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph
 from distillnet.graph.channels import analyse
@@ -56,8 +56,8 @@ def compile_compact(graph: Graph, name: str, classes: Sequence[str]) -> tuple[Pr
         UnsupportedError: an operator that the engine has no kernel for.
     """
     outputs = tuple(range(len(classes)))
-    program, (keeps,), _ = _compile(graph, [_own_masks(graph)])
-    return program, MissionBits(name, keeps, outputs, tuple(classes))
+    done = _compile(graph, [_own_masks(graph)])
+    return done.program, MissionBits(name, done.keeps[0], outputs, tuple(classes), done.lives[0])
 
 
 def prepare_compact(graph: Graph) -> tuple[Graph, dict[str, Keep]]:
@@ -117,14 +117,14 @@ def _switchable(
             scores[list(outputs[-1])] = True
             chosen[f"{graph.output}{_SLOT}"] = scores
         keeps.append(own | chosen)
-    program, bits, orders = _compile(_with_slots(graph, sites), keeps)
+    done = _compile(_with_slots(graph, sites), keeps)
     return (
-        program,
+        done.program,
         tuple(
-            MissionBits(m.name, b, o, m.classes)
-            for m, b, o in zip(missions, bits, outputs, strict=True)
+            MissionBits(m.name, done.keeps[i], outputs[i], m.classes, done.lives[i])
+            for i, m in enumerate(missions)
         ),
-        orders,
+        done.orders,
     )
 
 
@@ -141,14 +141,23 @@ def macs_in_c(graph: Graph, plan: Plan | None = None) -> int | None:
             program, (bits,) = compile_switchable(graph, [MissionPlan(_SLOT, plan, ())])
     except UnsupportedError:
         return None
-    return computed_macs(program, bits.keep)
+    return computed_macs(program, bits.keep, bits.live)
 
 
-def _compile(
-    graph: Graph, missions: Sequence[Keeps]
-) -> tuple[Program, tuple[dict[str, Keep], ...], Mapping[str, NDArray[np.int64]]]:
-    """A program for missions given by keep maps by mask node, their keep maps by slot, orders."""
+@dataclass(frozen=True, eq=False)
+class _Compiled:
+    """A program, by mission keep maps and live taps by slot, and orders by node."""
+
+    program: Program
+    keeps: tuple[dict[str, Keep], ...]
+    lives: tuple[dict[str, Keep], ...]
+    orders: Mapping[str, NDArray[np.int64]]
+
+
+def _compile(graph: Graph, missions: Sequence[Keeps]) -> _Compiled:
+    """A program for missions given by keep maps by mask node."""
     graph, missions = with_needed_masks(graph, missions)
+    graph = with_masks_behind(graph, layers_with_dead_inputs(graph, missions))
     graph, missions, orders = with_like_bitmaps_together(graph, missions)
     program = compile_graph(graph)
     bits = tuple(
@@ -156,7 +165,19 @@ def _compile(
          if name in program.slots}
         for keeps in missions
     )  # fmt: skip
-    return program, bits, orders
+    lives = tuple(_live(graph, program, keeps) for keeps in missions)
+    return _Compiled(program, bits, lives, orders)
+
+
+def _live(graph: Graph, program: Program, keeps: Keeps) -> dict[str, Keep]:
+    alive = alive_neurons(graph, keeps)
+    found = {}
+    for step in program.steps:
+        if step.kernel == "conv" and step.slot is not None:
+            live = live_taps(step, graph[step.name], alive)
+            if live is not None:
+                found[step.slot] = live
+    return found
 
 
 def _numpy(keep: Tensor) -> Keep:

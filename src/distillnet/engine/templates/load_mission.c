@@ -151,7 +151,7 @@ static int get_strips(reader *r, heap *h, const slot *s, @NAME@_strip *strips, @
 static int get_layer(reader *r, heap *h, const slot *s, @NAME@_strip *strips, @NAME@_layer *l)
 {
     const uint32_t parts = get(r, 2);
-    *l = (@NAME@_layer){s->strips, NULL, NULL, s->n_strips};
+    *l = (@NAME@_layer){.strips = s->strips, .n_strips = s->n_strips};
     if (!r->whole || parts > 1)
         return 0;
     if (parts == 0)
