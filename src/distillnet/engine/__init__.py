@@ -9,6 +9,7 @@ lie, ``packing`` lays weights out, ``spans`` turns bitmaps into what is computed
 from distillnet.engine.folder import check_prefix, identifier, noise_image, write_folder
 from distillnet.engine.missions import (
     LAYOUT,
+    LayerRefit,
     Layout,
     MissionPlan,
     compile_compact,
@@ -26,6 +27,7 @@ from distillnet.engine.steps import MissionBits, Program
 __all__ = [
     "COMPILERS",
     "LAYOUT",
+    "LayerRefit",
     "Layout",
     "MissionBits",
     "MissionPlan",

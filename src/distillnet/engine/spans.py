@@ -138,7 +138,7 @@ def computed_macs(
             continue
         source = step.settings["source"] if step.kernel == "conv" else 1
         taps = math.prod(step.settings["kernel"]) * source
-        if live is not None and step.slot in live:
+        if live is not None and step.slot is not None and step.slot in live:
             taps = int(live[step.slot].sum())
         size = math.prod(program.places[step.writes].shape[1:])
         for part in strips_of_step(step, keep.get(step.slot or "")):

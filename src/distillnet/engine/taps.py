@@ -20,7 +20,9 @@ from distillnet.graph.operators import LAYERS, Node
 __all__ = [
     "Segment",
     "alive_neurons",
+    "inputs_of_layers",
     "layers_with_dead_inputs",
+    "live_of",
     "live_segments",
     "live_taps",
     "segment_rows",
@@ -73,7 +75,8 @@ def _alive(graph: Graph, node: Node, inputs: list[Keep], keeps: Mapping[str, Kee
         return everything
     if node.op in ("add", "mul"):
         both = np.broadcast_arrays(*inputs) if len(inputs) > 1 else inputs * 2
-        return np.logical_or(*both) if node.op == "add" else np.logical_and(*both)
+        either: Keep = np.logical_or(*both) if node.op == "add" else np.logical_and(*both)
+        return either
     plain_pad = node.op == "pad" and not node.attrs["value"]
     if node.op in _THROUGH or plain_pad:
         seen = {i: torch.from_numpy(x)[None].double() for i, x in zip(node.inputs, inputs,
@@ -102,27 +105,54 @@ def layers_with_dead_inputs(graph: Graph, missions: Sequence[Mapping[str, Keep]]
     return found
 
 
+def inputs_of_layers(graph: Graph, keeps: Mapping[str, Keep]) -> dict[str, Keep]:
+    """By layer of one group, bool (C,) or (F,): which inputs are not always zero."""
+    alive = alive_neurons(graph, keeps)
+    return {
+        node.name: _inputs(node, alive)
+        for node in graph.nodes
+        if node.op in LAYERS and node.attrs.get("groups", 1) == 1
+    }
+
+
 def _inputs(node: Node, alive: Mapping[str, Keep]) -> Keep:
     """What a layer's filters see: whole channels of a map, single features."""
     if node.op not in LAYERS or node.attrs.get("groups", 1) != 1:
         return np.ones(1, bool)
     source = alive[node.inputs[0]]
-    channels: Keep = source.reshape(len(source), -1).any(1)
+    channels: Keep = np.any(source.reshape(len(source), -1), axis=1)
     return channels
 
 
 def live_taps(step: Step, node: Node, alive: Mapping[str, Keep]) -> Keep | None:
     """The taps (taps,) of a step's filters that count, by what is ``alive``; None where all do."""
-    inputs = _inputs(node, alive)
-    if step.kernel != "conv" or inputs.all():
+    if step.kernel != "conv":
         return None
-    (height, width), source = step.settings["kernel"], step.settings["source"]
-    if node.op == "linear":  # features of a map are in torch's order
-        taps = inputs.reshape(source, height, width).transpose(1, 2, 0).reshape(-1)
+    return live_of(_inputs(node, alive), step.settings["kernel"], step.settings["source"])
+
+
+def live_of(
+    inputs: Keep, size: tuple[int, int], source: int, columns: NDArray[np.int64] | None = None
+) -> Keep | None:
+    """Taps in the order of the kernels, for inputs (C,), or (F,) of a linear layer.
+
+    Args:
+        size: of the kernel; ``source`` the channels that it reads.
+        columns: their order in the program, new position to old channel.
+
+    >>> live_of(np.array([True] * 9 + [False] * 9), (1, 1), 18).sum()
+    9
+    """
+    if inputs.all():
+        return None
+    if len(inputs) != source:  # features of a map, in torch's order
+        maps_chw = inputs.reshape(source, *size)
     else:
-        taps = np.tile(inputs, height * width)
-    at = np.flatnonzero(~taps)
-    closed = taps.copy()
+        maps_chw = np.broadcast_to(inputs[:, None, None], (source, *size))
+    if columns is not None:
+        maps_chw = maps_chw[columns]
+    closed: Keep = maps_chw.transpose(1, 2, 0).reshape(-1).copy()
+    at = np.flatnonzero(~closed)
     for gap in np.split(at, np.flatnonzero(np.diff(at) > 1) + 1):
         if len(gap) <= _GAP:
             closed[gap] = True

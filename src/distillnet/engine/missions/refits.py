@@ -1,6 +1,6 @@
 """What a mission brings of its own in place of shared weights, as the kernels read it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +8,74 @@ from numpy.typing import NDArray
 
 from distillnet.engine.packing import Weights
 from distillnet.engine.spans import ActiveStrip
-from distillnet.engine.steps import BLOCK, Refit
+from distillnet.engine.steps import BLOCK, Refit, Step
+from distillnet.graph import Graph
 
-__all__ = ["OwnWeights", "own_biases", "own_weights"]
+__all__ = [
+    "LayerRefit",
+    "OwnWeights",
+    "columns_of",
+    "in_program_order",
+    "may_be_refitted",
+    "own_biases",
+    "own_weights",
+]
 
 Floats = NDArray[np.float32]
+Order = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRefit:
+    """A layer's own parameters in the shapes and the order of the original network.
+
+    Attributes:
+        bias: (M,).
+        weight: (M, C, Kh, Kw) or (M, F); None where it is the original's.
+    """
+
+    bias: Floats
+    weight: Floats | None = None
+
+
+def may_be_refitted(step: Step, graph: Graph) -> bool:
+    """Whether a mission may bring weights for a step: a layer of one group, nothing folded in."""
+    node = graph[step.name] if step.kernel == "conv" else None
+    if node is None or node.attrs.get("groups", 1) != 1:
+        return False
+    name, until = step.writes, step.name
+    while name != until:  # back from the slot to the layer
+        if graph[name].op == "affine":
+            return False
+        name = graph[name].inputs[0]
+    return True
+
+
+def columns_of(step: Step, graph: Graph, orders: Mapping[str, Order]) -> Order | None:
+    """The order in which a step's filters see channels, new position to old channel."""
+    source = graph[graph[step.name].inputs[0]]
+    if step.settings["source"] != source.shape[0]:  # a linear layer that reads a map as it lies
+        source = graph[source.inputs[0]]
+    return orders.get(source.name)
+
+
+def in_program_order(
+    refit: LayerRefit,
+    size: tuple[int, int],
+    source: int,
+    rows: Order | None,
+    columns: Order | None,
+) -> Refit:
+    """A layer's parameters as the program has them: channels in its order, taps in the kernels'."""
+    bias, weight = refit.bias, refit.weight
+    if weight is not None:
+        weight_mckk = weight.reshape(len(weight), source, *size)
+        if columns is not None:
+            weight_mckk = weight_mckk[:, columns]
+        weight = weight_mckk.transpose(0, 2, 3, 1).reshape(len(weight), -1)
+    if rows is None:
+        return Refit(bias, weight)
+    return Refit(bias[rows], None if weight is None else weight[rows])
 
 
 @dataclass(frozen=True, eq=False)

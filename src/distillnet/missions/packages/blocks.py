@@ -1,19 +1,28 @@
 """A verified package as a block of bytes for compiled code (``engine.missions.blocks``)."""
 
+from distillnet.cut.plan import Plan
+from distillnet.cut.surgery import mask
 from distillnet.engine import Layout, mission_block
+from distillnet.engine.taps import inputs_of_layers
 from distillnet.errors import InputError
+from distillnet.missions.packages.changes import changed_layers
 from distillnet.missions.packages.device import Opened
-from distillnet.missions.packages.package import keep_of
+from distillnet.missions.packages.graphs import Base
+from distillnet.missions.packages.package import graph_of, keep_of
 
 __all__ = ["block_of_package"]
 
 
-def block_of_package(package: Opened, layout: Layout) -> bytes:
+def block_of_package(package: Opened, layout: Layout, base: Base | None = None) -> bytes:
     """The block of a package whose signature holds, for code of this layout.
 
+    Args:
+        base: the shared weights. A package that changes weights is told by them; for any other,
+            they tell which inputs of layers are always zero, which the code then leaves out.
+
     Raises:
-        InputError: it is of another network or input size, changes weights, has a score for the
-            unknown, or no number that code would take.
+        InputError: it is of another network or input size, splits layers, changes weights and there
+            is no ``base``, has a score for the unknown, or no number that code would take.
     """
     contents, what = package.contents, package.path
     if contents.weights_sha256 != layout.original_sha256:
@@ -27,24 +36,39 @@ def block_of_package(package: Opened, layout: Layout) -> bytes:
             f"{what} takes images of {(len(how.mean), *how.input_size)}, this code of "
             f"{layout.input}; expected one input size for all missions. Export the folder at it"
         )
-    changed = [name for name, tensor in contents.tensors.items() if tensor.coding != "same"]
-    if changed or contents.unknown:
-        why = f"changes {len(changed)} tensors" if changed else "has a score for unknown images"
+    if contents.unknown:
         raise InputError(
-            f"{what} {why}; expected bitmaps alone, for code whose missions share all weights. "
-            "Distill with --method paper, or export the run as C of its own"
+            f"{what} has a score for unknown images; expected one for each of its classes, for "
+            "code that several missions share. Pack it without --with-unknown, or export the run "
+            "as C of its own"
+        )
+    changed = [name for name, tensor in contents.tensors.items() if tensor.coding != "same"]
+    if changed and base is None:
+        raise InputError(
+            f"{what} changes {len(changed)} tensors of the shared weights; name these with --base, "
+            "the file that `mission pack --base` wrote"
         )
     if contents.serial < 1:
         raise InputError(
             f"{what} has the number 0, and code takes larger numbers than the one that it holds; "
             "pack it with --serial 1 or more"
         )
-    keep = {site: bits.numpy() for site, bits in keep_of(contents).items()}
+    keep = keep_of(contents)
+    refits, alive = {}, None
+    if base is not None:
+        graph = graph_of(contents, base, str(what))
+        sites = {node.name for node in base.graph.nodes}
+        outputs = tuple(c.index for c in contents.classes)
+        plan = Plan({site: bits for site, bits in keep.items() if site in sites}, outputs)
+        refits = changed_layers(base.graph, plan, graph.params, str(what))
+        alive = inputs_of_layers(mask(base.graph, plan), {})
     return mission_block(
         layout,
         contents.name,
         [c.name for c in contents.classes],
         [c.index for c in contents.classes],
-        keep,
+        {site: bits.numpy() for site, bits in keep.items()},
         contents.serial,
+        refits=refits,
+        alive=alive,
     )
