@@ -66,6 +66,7 @@ def mission_block(
     *,
     refits: Mapping[str, LayerRefit] | None = None,
     alive: Mapping[str, Keep] | None = None,
+    slots: Sequence[SlotLayout] | None = None,
 ) -> bytes:
     """A mission for a program, by its layout.
 
@@ -76,6 +77,7 @@ def mission_block(
         refits: by layer, parameters that are not the shared ones.
         alive: by layer, bool (C,) or (F,), which of its inputs are not always zero; a layer without
             one reads all of them.
+        slots: those of the layout, in other orders (``arranging``).
 
     Raises:
         InputError: it masks what the program cannot, asks for scores that there are not, or has
@@ -87,21 +89,22 @@ def mission_block(
             f"found a mission {name!r} of {len(classes)} names and the scores {list(outputs)}; "
             f"expected a name for each, of {layout.n_scores} scores"
         )
-    slots = {slot.site: slot for slot in layout.slots if slot.site is not None}
+    slots = layout.slots if slots is None else slots
+    by_site = {slot.site: slot for slot in slots if slot.site is not None}
     for site, map_ in keep.items():
-        if site not in slots:
+        if site not in by_site:
             if not map_.all():
                 raise InputError(
                     f"mission {name!r} masks {site!r}, where this code has no mask; expected a "
                     "mission of its network. Export the folder from a run of it"
                 )
-        elif map_.size != np.prod(slots[site].shape):
+        elif map_.size != np.prod(by_site[site].shape):
             raise InputError(
                 f"mission {name!r} has a bitmap {map_.shape} for {site!r}, where this code has "
-                f"{slots[site].shape}; expected a mission of its network, at its input size"
+                f"{by_site[site].shape}; expected a mission of its network, at its input size"
             )
     refits = dict(refits or {})
-    known_layers = {slot.layer: slot for slot in layout.slots if slot.layer is not None}
+    known_layers = {slot.layer: slot for slot in slots if slot.layer is not None}
     for layer, refit in refits.items():
         _check_refit(name, layer, refit, known_layers.get(layer))
     scores = np.zeros(layout.n_scores, bool)
@@ -114,7 +117,7 @@ def mission_block(
             refits.get(slot.layer or ""),
             (alive or {}).get(slot.layer or ""),
         )
-        for slot in layout.slots
+        for slot in slots
     )
     text = b"".join(word.replace("\0", " ").encode() + b"\0" for word in (name, *classes))
     content = (

@@ -1,10 +1,12 @@
 """A verified package as a block of bytes for compiled code (``engine.missions.blocks``)."""
 
-from distillnet.cut.plan import Plan
+from distillnet.cut.plan import Plan, removed_classes
 from distillnet.cut.surgery import mask
 from distillnet.engine import Layout, mission_block
+from distillnet.engine.missions.arranging import arranged_slots
 from distillnet.engine.taps import inputs_of_layers
 from distillnet.errors import InputError
+from distillnet.graph.channels import analyse
 from distillnet.missions.packages.changes import changed_layers
 from distillnet.missions.packages.device import Opened
 from distillnet.missions.packages.graphs import Base
@@ -54,7 +56,7 @@ def block_of_package(package: Opened, layout: Layout, base: Base | None = None) 
             "pack it with --serial 1 or more"
         )
     keep = keep_of(contents)
-    refits, alive = {}, None
+    refits, alive, slots = {}, None, None
     if base is not None:
         graph = graph_of(contents, base, str(what))
         sites = {node.name for node in base.graph.nodes}
@@ -62,6 +64,11 @@ def block_of_package(package: Opened, layout: Layout, base: Base | None = None) 
         plan = Plan({site: bits for site, bits in keep.items() if site in sites}, outputs)
         refits = changed_layers(base.graph, plan, graph.params, str(what))
         alive = inputs_of_layers(mask(base.graph, plan), {})
+        channels = analyse(base.graph)
+        gone = removed_classes(channels, plan)
+        kept = {layer: ~gone[channels.of[layer]] for layer in refits}
+        own = {layer for layer, refit in refits.items() if refit.weight is not None}
+        slots = arranged_slots(layout, base.graph, kept, own)
     return mission_block(
         layout,
         contents.name,
@@ -71,4 +78,5 @@ def block_of_package(package: Opened, layout: Layout, base: Base | None = None) 
         contents.serial,
         refits=refits,
         alive=alive,
+        slots=slots,
     )
