@@ -111,7 +111,7 @@ def test_a_package_becomes_a_mission_of_code_that_was_exported_before(
     for package, code, why in (
         ("cut.mission", "c", "no trusted key"),
         ("zero.mission", "c", "--serial 1 or more"),
-        ("fit.mission", "c", "bitmaps alone"),
+        ("fit.mission", "c", "name these with --base"),
         ("late.mission", "closed", "--loadable"),
     ):
         assert refused(monkeypatch, *block, package, "--c", code, "--out", "no.block") == 2

@@ -66,6 +66,7 @@ def mission_block(
     *,
     refits: Mapping[str, LayerRefit] | None = None,
     alive: Mapping[str, Keep] | None = None,
+    needs: Mapping[str, Keep] | None = None,
     slots: Sequence[SlotLayout] | None = None,
 ) -> bytes:
     """A mission for a program, by its layout.
@@ -77,6 +78,8 @@ def mission_block(
         refits: by layer, parameters that are not the shared ones.
         alive: by layer, bool (C,) or (F,), which of its inputs are not always zero; a layer without
             one reads all of them.
+        needs: by layer, bool (C, H, W) or (F,), what anybody needs of its outputs, for those that
+            no site masks.
         slots: those of the layout, in other orders (``arranging``).
 
     Raises:
@@ -113,7 +116,7 @@ def mission_block(
     body = b"".join(
         _slot(
             slot,
-            known.get(slot.site) if slot.site is not None else None,
+            (needs or {}).get(slot.layer or "") if slot.site is None else known.get(slot.site),
             refits.get(slot.layer or ""),
             (alive or {}).get(slot.layer or ""),
         )
