@@ -140,7 +140,7 @@ def live_of(
         size: of the kernel; ``source`` the channels that it reads.
         columns: their order in the program, new position to old channel.
 
-    >>> live_of(np.array([True] * 9 + [False] * 9), (1, 1), 18).sum()
+    >>> int(live_of(np.array([True] * 9 + [False] * 9), (1, 1), 18).sum())
     9
     """
     if inputs.all():
