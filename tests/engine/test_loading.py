@@ -268,7 +268,9 @@ def test_what_is_refused_leaves_the_mission_as_it_was(made: tuple[Native, Layout
 
 @pytest.mark.slow
 @pytest.mark.parametrize("own", [False, True], ids=["bitmaps", "weights"])
-@pytest.mark.parametrize("name", ["concat", "depthwise", "residual through concat"])
+@pytest.mark.parametrize(
+    "name", ["concat", "depthwise", "residual through concat", "flatten to linear"]
+)
 def test_no_block_reads_or_writes_beyond_its_bounds(name: str, own: bool, tmp_path: Path) -> None:
     """Changed blocks whose CRC-32 was mended, under sanitizers: refused, or run within bounds."""
     _, graph, channels = captured(name)

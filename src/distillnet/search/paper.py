@@ -45,7 +45,7 @@ from distillnet.search.readings import READINGS, Reading
 from distillnet.search.scores import Score
 from distillnet.search.units import Cut, Unit, block_units, channel_units, neuron_units
 
-__all__ = ["search_paper"]
+__all__ = ["search_paper", "size_function"]
 
 _GAMMAS = (0.75, 0.6, 0.5, 1.0)
 _STEP = 0.01  # resolution of the saving that is searched for
@@ -129,7 +129,7 @@ def search_paper(
         units = channel_units(graph, channels, score)
     else:
         units = (block_units if in_blocks else neuron_units)(channels, score)
-    size = _size_function(budget, whole_channels, in_blocks)
+    size = size_function(budget, whole_channels, in_blocks)
     by_price = bool(target) or reading.thresholds == "price"
     steps = len(units) + _TRIALS if by_price else trials_of(reading, len(units)) + 1
 
@@ -200,12 +200,11 @@ def _explained(cut: Cut, keep: Tensor) -> Tensor:
     return cut.keep_k | (keep & ~cut.keep)
 
 
-def _size_function(
-    budget: Budget, whole_channels: bool, in_blocks: bool
-) -> Callable[[Cost], float]:
+def size_function(budget: Budget, whole_channels: bool, in_blocks: bool) -> Callable[[Cost], float]:
+    """What of a cost the search makes small; of blocks, what stands for time in the C engine."""
     if budget.target_params:
         return lambda c: c.params
-    if in_blocks and not whole_channels:  # what the C engine saves of time
+    if in_blocks and not whole_channels:
         return lambda c: c.macs_with_partial + _READ * c.params
     return (lambda c: c.macs) if whole_channels else (lambda c: c.macs_with_partial)
 
