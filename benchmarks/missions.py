@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distillnet.cli.missions.unknowns import with_weights
 from distillnet.cut.plan import Plan
 from distillnet.deploy.c_missions import plans_of_runs
 from distillnet.deploy.networks import distilled_network
@@ -80,9 +81,10 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--layers", action="store_true")
+    parser.add_argument("--weights", type=Path, help="of the original, where runs do not tell")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    runs = [open_run(run) for run in args.runs]
+    runs = [with_weights(open_run(run), args.weights) for run in args.runs]
     with tempfile.TemporaryDirectory() as name, torch.inference_mode():
         _measure(runs, Path(name), args.seconds, args.layers)
 

@@ -85,7 +85,7 @@ def test_runs_of_one_network_become_missions(
         assert values[0] == values[1]
     cases = [
         (["export", str(run), "--format", "c", "--switchable", *model, "--out", out],
-         "--method paper"),
+         "--no-split"),
         (["export", early, "--format", "c", "--mission", late, "--out", out], "--switchable"),
         (["export", early, "--switchable"], "--format c"),
         (["export", early, "--format", "c", "--int8", "--switchable"], "--format onnx"),

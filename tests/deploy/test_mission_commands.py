@@ -70,19 +70,25 @@ def test_a_package_becomes_a_mission_of_code_that_was_exported_before(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     home = run.parent
-    for name, classes in (("early", "ant,bee"), ("late", "cat,ant")):
+    best = ("--method", "best", "--no-split", "--target-macs", "1.5")
+    for name, classes, how in (
+        ("early", "ant,bee", ("--method", "paper", "--max-loss", "60")),
+        ("late", "cat,ant", ("--method", "paper", "--max-loss", "60")),
+        ("refitted", "bee,cat", best),
+    ):
         run_command(
             monkeypatch, "distill", net_of(run), "--data", str(home / "data"), "--out", name,
             "--classes", classes, "--class-names", str(home / "names.tsv"), "--input-size",
-            str(SIDE), "--mean", "0.5,0.4,0.3", "--std", "0.25,0.25,0.25", "--method", "paper",
-            "--max-loss", "60",
+            str(SIDE), "--mean", "0.5,0.4,0.3", "--std", "0.25,0.25,0.25", *how,
         )  # fmt: skip
     model = ("--model", net_of(run))
     switchable = ("export", "early", "--format", "c", "--switchable", *model)
     run_command(monkeypatch, *switchable, "--loadable", "--out", "c")
     run_command(monkeypatch, *switchable, "--out", "closed")
     run_command(monkeypatch, "mission", "keys", "--out", "k")
-    for name, source, serial in (("late", "late", "3"), ("zero", "late", "0"), ("fit", run, "1")):
+    for name, source, serial in (
+        ("late", "late", "3"), ("zero", "late", "0"), ("fit", run, "1"), ("own", "refitted", "4"),
+    ):  # fmt: skip
         run_command(
             monkeypatch, "mission", "pack", str(source), "--key", "k", "--serial", serial,
             "--base", "base", "--name", name, "--out", f"{name}.mission", *model,
@@ -99,19 +105,29 @@ def test_a_package_becomes_a_mission_of_code_that_was_exported_before(
     mission, held, room = native.mission("early"), ctypes.c_uint64(2), np.empty(10**6, np.uint8)
     load = getattr(native.library, f"{native.prefix}_load_mission")
     words = (ctypes.byref(mission), ctypes.byref(held), ctypes.c_void_p(room.ctypes.data))
-    assert load(*words, ctypes.c_size_t(len(room)), data, ctypes.c_size_t(len(data))) == 0
-    late = dn.open_run("late")
-    x, _ = images(4, late.preprocessing)
-    with torch.inference_mode():
-        want = distilled_network(late).module(x).numpy()
-    found = native.scores(mission, x.numpy())
-    assert np.abs(found - want).max() <= 1e-4 * np.ptp(want)
+    run_command(monkeypatch, *block, "own.mission", "--c", "c", "--base", "base")
+    for name, file in (("late", "late.block"), ("refitted", "own.block")):
+        data = Path(file).read_bytes()
+        assert load(*words, ctypes.c_size_t(len(room)), data, ctypes.c_size_t(len(data))) == 0
+        later = dn.open_run(name)
+        x, _ = images(4, later.preprocessing)
+        with torch.inference_mode():
+            want = distilled_network(later).module(x).numpy()
+        found = native.scores(mission, x.numpy())
+        assert np.abs(found - want).max() <= 1e-4 * np.ptp(want)
+    capsys.readouterr()
+    both = ("export", "refitted", "--mission", "early", *switchable[2:])  # compiled in, too
+    run_command(monkeypatch, *both, "--out", "both", "--json")
+    assert [m["name"] for m in json.loads(capsys.readouterr().out)["missions"]] == [
+        "refitted", "early",
+    ]  # fmt: skip
 
     Path("cut.mission").write_bytes(Path("late.mission").read_bytes()[:-9])
     for package, code, why in (
         ("cut.mission", "c", "no trusted key"),
         ("zero.mission", "c", "--serial 1 or more"),
-        ("fit.mission", "c", "bitmaps alone"),
+        ("fit.mission", "c", "name these with --base"),
+        ("own.mission", "c", "name these with --base"),
         ("late.mission", "closed", "--loadable"),
     ):
         assert refused(monkeypatch, *block, package, "--c", code, "--out", "no.block") == 2

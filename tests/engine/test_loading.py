@@ -6,26 +6,38 @@ import shutil
 import struct
 import subprocess
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from architectures import SIDE, captured
-from compiling import compiled, difference, export, masked_scores, names
-from distillnet.cut.plan import Plan
+from compiling import check, compiled, difference, export, masked_scores, names
+from distillnet.cut.plan import Plan, removed_classes
+from distillnet.cut.surgery import mask
 from distillnet.engine import (
+    LayerRefit,
     Layout,
     MissionPlan,
     Native,
     compile_loadable,
+    compile_switchable,
     mission_block,
     noise_image,
     read_layout,
 )
+from distillnet.engine.missions.arranging import arranged_slots
+from distillnet.engine.taps import inputs_of_layers
 from distillnet.errors import InputError
+from distillnet.graph import Graph
+from distillnet.graph.capture import capture
+from distillnet.graph.channels import Channels, analyse
+from distillnet.graph.operators import LAYERS
+from distillnet.refit.compensation import with_biases
 from plans import random_plan
 from targets import STRICT, vector_flags
 
@@ -43,10 +55,52 @@ def _folder(name: str, path: Path, first: Plan) -> tuple[Native, Layout]:
     return compiled(program, path, *vector_flags(name)), read_layout(path)
 
 
-def _block(layout: Layout, plan: Plan, serial: int = 1) -> bytes:
+def _block(layout: Layout, plan: Plan, serial: int = 1, **more: object) -> bytes:
     outputs = range(layout.n_scores) if plan.outputs is None else plan.outputs
     keep = {site: bits.numpy() for site, bits in plan.keep.items()}
-    return mission_block(layout, "later", names(len(outputs)), tuple(outputs), keep, serial)
+    return mission_block(  # type: ignore[arg-type]
+        layout, "later", names(len(outputs)), tuple(outputs), keep, serial, **more
+    )
+
+
+def _refitted(
+    graph: Graph, layers: Collection[str], seed: int
+) -> tuple[Graph, dict[str, LayerRefit]]:
+    """The network with other biases, and other weights where ``seed`` says, and these by layer.
+
+    Of three layers one keeps what it had, one gets biases, and one weights, too; with seed 0 all
+    get weights.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    whole = with_biases(graph)
+    params, refits = dict(whole.params), {}
+    for i, node in enumerate(n for n in whole.nodes if n.name in layers):
+        kind = (i + seed) % 3 if seed else 2
+        if kind == 0:
+            continue
+        for role, name in node.params.items():
+            if role == "bias" or kind == 2:
+                noise = torch.randn(params[name].shape, generator=draw, dtype=torch.float64)
+                params[name] = params[name] + 0.3 * noise * (1 + params[name].abs().mean())
+        arrays = {role: params[name].numpy() for role, name in node.params.items()}
+        refits[node.name] = LayerRefit(arrays["bias"], arrays["weight"] if kind == 2 else None)
+    return replace(whole, params=params), refits
+
+
+def _of_its_own(
+    layout: Layout, graph: Graph, channels: Channels, plan: Plan, seed: int
+) -> tuple[Graph, dict[str, object]]:
+    """A network with parameters of its own under a plan, and what a block needs for it."""
+    layers = {slot.layer for slot in layout.slots if slot.layer is not None}
+    changed, refits = _refitted(graph, layers, seed)
+    gone = removed_classes(channels, plan)
+    kept = {name: ~gone[channels.of[name]] for name in refits}
+    own = {name for name, refit in refits.items() if refit.weight is not None}
+    return changed, {
+        "refits": refits,
+        "alive": inputs_of_layers(mask(graph, plan), {}),
+        "slots": arranged_slots(layout, graph, kept, own),
+    }
 
 
 class _Device:
@@ -87,6 +141,83 @@ def test_a_later_mission_is_as_right_as_one_compiled_in(name: str, tmp_path: Pat
         count = device.mission.n_outputs
         assert [device.mission.classes[i].decode() for i in range(count)] == [*names(count)]
         assert device.serial.value == serial
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*NETWORKS, "chain", "flatten to linear"])
+def test_a_later_mission_may_have_weights_of_its_own(name: str, tmp_path: Path) -> None:
+    """Biases alone, whole layers, or all of them, beside missions that keep the shared ones."""
+    _, graph, channels = captured(name)
+    native, layout = _folder(name, tmp_path / "c", random_plan(graph, channels, "partial", 1))
+    device = _Device(native)
+    styles = ("channels", "partial", "everything", "channels")
+    for serial, (style, seed) in enumerate(zip(styles, (0, 1, 2, 3), strict=True), 1):
+        plan = random_plan(graph, channels, style, seed)
+        changed, more = _of_its_own(layout, graph, channels, plan, seed)
+        assert device.load(_block(layout, plan, serial, **more)) == 0
+        assert difference(device.scores(), masked_scores(changed, plan, IMAGE)) <= 1e-4
+    assert device.load(_block(layout, Plan(), 9)) == 0
+    assert difference(device.scores(), masked_scores(graph, Plan(), IMAGE)) <= 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["concat", "flatten to linear"])
+def test_a_mission_that_is_compiled_in_may_have_weights_of_its_own(
+    name: str, tmp_path: Path
+) -> None:
+    _, graph, channels = captured(name)
+    plans = [random_plan(graph, channels, "channels", seed) for seed in (5, 6)]
+    layers = {n.name for n in graph.nodes if n.op in LAYERS and n.attrs.get("groups", 1) == 1}
+    made = [_refitted(graph, layers, seed) for seed in (0, 1)]
+    wanted = [
+        masked_scores(changed, plan, IMAGE) for (changed, _), plan in zip(made, plans, strict=True)
+    ]
+    program, missions = compile_switchable(
+        graph,
+        [MissionPlan(f"m{i}", plan, names(len(want)), refits)
+         for i, ((_, refits), plan, want) in enumerate(zip(made, plans, wanted, strict=True))],
+    )  # fmt: skip
+    export(program, missions, wanted, tmp_path / "c")
+    native = compiled(program, tmp_path / "c", *vector_flags(name))
+    for mission, want in zip(missions, wanted, strict=True):
+        check(native, mission, IMAGE, want)
+
+
+def test_a_block_holds_no_more_than_what_the_mission_computes() -> None:
+    """Biases cost 4 bytes each, whole layers what is left of them, wherever that stood."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 7),
+        )  # fmt: skip
+    graph = capture(net.double().eval(), (SIDE, SIDE))
+    channels = analyse(graph)
+    _, _, layout = compile_loadable(graph, [MissionPlan("first", Plan(), names(7))])
+    site = next(node.name for node in graph.nodes if node.op == "act")
+    keep = torch.zeros(64, SIDE, SIDE, dtype=torch.bool)
+    keep[::2] = True  # which no order of the code's had in view
+    plan = Plan({site: keep})
+    _, more = _of_its_own(layout, graph, channels, plan, 0)
+    refits: dict[str, LayerRefit] = more["refits"]  # type: ignore[assignment]
+    biases = {name: LayerRefit(refit.bias) for name, refit in refits.items()}
+    plain = len(_block(layout, plan))
+    assert len(_block(layout, plan, refits=biases)) == plain + 4 * (64 + 64 + 16)
+    weights = 32 * (3 * 9 + 1) + 64 * (32 * 9 + 1) + 16 * (64 + 1)
+    assert 0 <= len(_block(layout, plan, **more)) - 4 * weights < 1000
+
+
+def test_weights_of_another_network_are_no_block(made: tuple[Native, Layout, Plan]) -> None:
+    _, layout, _ = made
+    slot = next(s for s in layout.slots if s.layer is not None)
+    bias, weight = np.zeros(slot.shape[0]), np.zeros((slot.shape[0], slot.taps + 1))
+    for refits, words in (
+        ({"elsewhere": LayerRefit(bias)}, "none that missions may replace"),
+        ({slot.layer: LayerRefit(bias[1:])}, "expected a mission of its network"),
+        ({slot.layer: LayerRefit(bias, weight)}, "expected a mission of its network"),
+    ):
+        with pytest.raises(InputError, match=words):
+            _block(layout, Plan(), refits=refits)
 
 
 @pytest.fixture(scope="module")
@@ -136,13 +267,18 @@ def test_what_is_refused_leaves_the_mission_as_it_was(made: tuple[Native, Layout
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["concat", "depthwise", "residual through concat"])
-def test_no_block_reads_or_writes_beyond_its_bounds(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", [False, True], ids=["bitmaps", "weights"])
+@pytest.mark.parametrize(
+    "name", ["concat", "depthwise", "residual through concat", "flatten to linear"]
+)
+def test_no_block_reads_or_writes_beyond_its_bounds(name: str, own: bool, tmp_path: Path) -> None:
     """Changed blocks whose CRC-32 was mended, under sanitizers: refused, or run within bounds."""
     _, graph, channels = captured(name)
     folder = tmp_path / "c"
     _, layout = _folder(name, folder, Plan())
-    (folder / "later").write_bytes(_block(layout, random_plan(graph, channels, "partial", 2)))
+    plan = random_plan(graph, channels, "channels" if own else "partial", 2)
+    more = _of_its_own(layout, graph, channels, plan, 1)[1] if own else {}
+    (folder / "later").write_bytes(_block(layout, plan, **more))
     shutil.copy(Path(__file__).parent / "load_blocks.c", folder)
     sources = ["load_blocks.c", "model.c", "load_mission.c", "missions/first.c", "weights.c"]
     flags = ["-std=c11", *STRICT, "-g", "-O1", "-fsanitize=address,undefined",
@@ -181,7 +317,7 @@ def test_a_layout_that_was_changed_is_refused(
     _, layout, _ = made
     whole = json.loads(layout.json())
     for change in (
-        {"format": 2}, {"n_scores": 0}, {"more": 1}, {"input": [3, 0, 8]},
+        {"format": 1}, {"n_scores": 0}, {"more": 1}, {"input": [3, 0, 8]},
         {"slots": [{**whole["slots"][0], "order": [0, 0]}]},
         {"slots": [{**whole["slots"][0], "strips": [[10**6, 9]]}]},
     ):  # fmt: skip

@@ -35,6 +35,30 @@ def test_whole_blocks_count_at_all_places_that_one_of_their_channels_needs() -> 
     assert macs_in_c(graph, Plan({site: keep})) == first * (2 * _SIDE + 3) + second
 
 
+def test_inputs_that_are_always_zero_are_not_multiplied() -> None:
+    """Channels that are gone cost their reader nothing; nor does what a linear layer reads of a
+    map where nothing is computed."""
+    graph = _chain(40, 16)
+    site = next(n.name for n in graph.nodes if n.op == "act")
+    keep = torch.ones(40, _SIDE, _SIDE, dtype=torch.bool)
+    keep[8:24] = False
+    places = _SIDE * _SIDE
+    expected = 48 * 27 * places + 16 * (40 - 16) * 9 * places  # one strip holds all of the first
+    assert macs_in_c(graph, Plan({site: keep})) == expected
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+            nn.Linear(16 * 4 * 4, 7),
+        )  # fmt: skip
+    graph = capture(net.eval(), (_SIDE, _SIDE))
+    site = next(n.name for n in graph.nodes if n.op == "act")
+    keep = torch.ones(16, _SIDE, _SIDE, dtype=torch.bool)
+    keep[:, :4] = False  # two of the pool's four rows see nothing else
+    assert macs_in_c(graph, Plan({site: keep})) == 16 * 27 * 32 + 16 * 16 * 4 * 2
+
+
 def test_scores_that_a_mission_lacks_are_not_computed_before_the_pool_either() -> None:
     graph = _chain(16, 64)
     whole, mission = macs_in_c(graph), macs_in_c(graph, Plan(outputs=(1, 5)))

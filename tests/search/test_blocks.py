@@ -12,6 +12,8 @@ from distillnet.engine import macs_in_c
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
+from distillnet.search.budget import Budget
+from distillnet.search.paper import size_function
 from distillnet.search.units import block_units, neuron_units
 
 _SIDE = 8
@@ -56,3 +58,26 @@ def test_what_is_removed_in_blocks_is_skipped_in_both_forms(widths: tuple[int, .
                 assert asked > 0.1
             else:
                 assert 1 - found / dense < 0.5 * asked
+
+
+def test_blocks_are_priced_by_the_weights_that_need_not_be_read_too() -> None:
+    """A linear layer's channel saves as many weights as MACs, a convolution's far fewer."""
+    graph = capture(
+        nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 16),
+            nn.ReLU(), nn.Linear(16, 4),
+        ).eval(),
+        (6, 6),
+    )  # fmt: skip
+    channels = analyse(graph)
+    conv, linear = (n.name for n in graph.nodes if n.op == "act")
+    costs = []
+    for site in (conv, linear):
+        keep = torch.ones(graph[site].shape, dtype=torch.bool)
+        keep[:8] = False
+        costs.append(cost(graph, channels, Plan({site: keep})))
+    neurons, blocks = (size_function(Budget(), False, in_blocks) for in_blocks in (False, True))
+    assert neurons(costs[0]) - neurons(costs[1]) != blocks(costs[0]) - blocks(costs[1])
+    for one in costs:
+        assert neurons(one) == one.macs_with_partial
+        assert blocks(one) - neurons(one) == pytest.approx(3.5 * one.params)

@@ -171,7 +171,9 @@ def export_c(
     differences = _differences(folder, missions, distilled)
     whole = computed_macs(program, {})
     ratios = [
-        whole / computed_macs(program, m.bits.keep) if as_missions else run.result["mac_ratio_c"]
+        whole / computed_macs(program, m.bits.keep, m.bits.live)
+        if as_missions
+        else run.result["mac_ratio_c"]
         for m in missions
     ]
     return CFolder(

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from distillnet.cut.bitmaps import unpack
 from distillnet.cut.plan import Plan
-from distillnet.cut.surgery import mask
-from distillnet.deploy.agreement import compare
 from distillnet.deploy.networks import Deployable, distilled_network, original_model
 from distillnet.engine import (
     Layout,
@@ -28,11 +26,13 @@ from distillnet.engine import (
 )
 from distillnet.errors import InputError
 from distillnet.files.tensors import read_tensors
-from distillnet.graph import Graph, GraphModule
+from distillnet.graph import Graph
 from distillnet.graph.capture import capture, capture_model
 from distillnet.graph.channels import analyse
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.runs import Run
+from distillnet.missions.packages.changes import changed_layers
+from distillnet.missions.packages.graphs import named_as
 
 __all__ = [
     "ReferencedMission",
@@ -91,21 +91,27 @@ def switchable_program(
 ) -> tuple[Program, list[ReferencedMission], Layout | None]:
     """One program with all weights of the original, and the runs as its missions.
 
+    What a run refitted is its mission's own, beside the shared weights.
+
     Args:
         named: the original as the user names it now, see ``original_model``.
         loadable: with masks at all sites and their layout, for missions that come later.
 
     Raises:
-        InputError: runs of different networks, or one that does not stand on the original weights.
+        InputError: runs of different networks, or one that splits layers of the original.
     """
     graph, plans = plans_of_runs((run, *others), named)
     wanted: list[MissionPlan] = []
     references: list[nn.Module] = []
     for one, plan in zip((run, *others), plans, strict=True):
-        references.append(_Outputs(GraphModule(mask(graph, plan)).eval(), one.mission.indices))
-        _check_weights(one, references[-1])
+        network = distilled_network(one)
+        references.append(network.module)
+        small = named_as(
+            capture(network.module, network.shape[1:], channels=network.shape[0]), network.module
+        )
+        refits = changed_layers(graph, plan, small.params, str(one.directory))
         name = mission_name(one, [m.name for m in wanted])
-        wanted.append(MissionPlan(name, plan, one.mission.names))
+        wanted.append(MissionPlan(name, plan, one.mission.names, refits))
     layout = None
     if loadable:
         program, bits, layout = compile_loadable(graph, wanted)
@@ -152,18 +158,6 @@ def plans_of_runs(runs: Sequence[Run], named: str | None = None) -> tuple[Graph,
     return graph, plans
 
 
-class _Outputs(nn.Module):
-    """Some of a network's scores."""
-
-    def __init__(self, module: nn.Module, outputs: Sequence[int]) -> None:
-        super().__init__()
-        self.module, self.outputs = module, list(outputs)
-
-    def forward(self, x_nchw: Tensor) -> Tensor:
-        y: Tensor = self.module(x_nchw)[:, self.outputs]
-        return y
-
-
 def _check_bitmaps(graph: Graph, runs: Sequence[Run], plans: Sequence[Plan]) -> None:
     sites = {site: graph[site].shape for site in analyse(graph).sites}
     for run, plan in zip(runs, plans, strict=True):
@@ -174,19 +168,6 @@ def _check_bitmaps(graph: Graph, runs: Sequence[Run], plans: Sequence[Plan]) -> 
                     f"network has {sites.get(site)}; expected bitmaps of this network. Distill "
                     "again"
                 )
-
-
-def _check_weights(run: Run, reference: nn.Module) -> None:
-    """The bitmaps on the original weights must say what the run's own network says."""
-    network = distilled_network(run)
-    found = compare(network.module, lambda x: torch_scores(reference, x), noise_batch(network))
-    if not found.holds:
-        raise InputError(
-            f"the weights of {run.directory} were changed after its channels were cut "
-            f"(method {run.result['method']}: scores differ by {found.largest:.1e} of their "
-            "range); expected a run whose bitmaps stand on the original weights, which missions "
-            "share. Distill with --method paper, or export without --switchable"
-        )
 
 
 def torch_scores(module: nn.Module, x_nchw: NDArray[Any]) -> NDArray[np.float32]:

@@ -6,10 +6,10 @@ lie, ``packing`` lays weights out, ``spans`` turns bitmaps into what is computed
 ``folder`` write C around the kernels in ``kernels/``, ``native`` compiles and calls it.
 """
 
-from distillnet.engine.emit import MissionBits
 from distillnet.engine.folder import check_prefix, identifier, noise_image, write_folder
 from distillnet.engine.missions import (
     LAYOUT,
+    LayerRefit,
     Layout,
     MissionPlan,
     compile_compact,
@@ -22,11 +22,12 @@ from distillnet.engine.missions import (
 )
 from distillnet.engine.native import COMPILERS, Native, build_native, compiler
 from distillnet.engine.spans import computed_macs
-from distillnet.engine.steps import Program
+from distillnet.engine.steps import MissionBits, Program
 
 __all__ = [
     "COMPILERS",
     "LAYOUT",
+    "LayerRefit",
     "Layout",
     "MissionBits",
     "MissionPlan",

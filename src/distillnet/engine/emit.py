@@ -3,22 +3,18 @@
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 
-import numpy as np
-from numpy.typing import NDArray
-
-from distillnet.engine.literals import c_array, c_comment, c_float, c_text
-from distillnet.engine.spans import ActiveStrip, bit_words, strip_rows, strips_of_step
+from distillnet.engine.literals import c_array, c_comment, c_float
+from distillnet.engine.spans import ActiveStrip, strip_rows
 from distillnet.engine.steps import Place, Program, Step
+from distillnet.engine.taps import Segment, segment_rows, whole_segments
 
 __all__ = [
-    "MissionBits",
+    "NO_MISSION",
     "Tables",
     "fill_template",
     "kernels_source",
-    "mission_source",
     "model_source",
     "steps_source",
 ]
@@ -52,25 +48,11 @@ _FILES = {
 }
 
 
+# Of a layer in C: spans, bits, weights, biases, segments, their number and taps.
+NO_MISSION = "NULL, NULL, NULL, NULL, NULL, 0, 0"
 _WEIGHTED = {
     "conv", "depthwise", "affine", "lrn", "layer_norm", "group_norm", "channel_conv",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class MissionBits:
-    """A mission as the engine sees it.
-
-    Attributes:
-        keep: by slot, bool (C, H, W); a slot without one is computed whole.
-        outputs: positions of its scores among those of the program.
-        classes: their names.
-    """
-
-    name: str
-    keep: Mapping[str, NDArray[np.bool_]]
-    outputs: tuple[int, ...]
-    classes: tuple[str, ...]
 
 
 def fill_template(name: str, values: Mapping[str, object]) -> str:
@@ -106,7 +88,9 @@ class Tables:
 
     def more(self, step: Step, label: str) -> list[str]:
         """Tables of a step beside its places."""
-        return []
+        if step.kernel != "conv":
+            return []
+        return [c_array("segment", f"segments_{label}", segment_rows(self.segments(step)), 4)]
 
     def at(self, place: Place) -> int:
         buffer = self.program.buffers[place.buffer]
@@ -152,13 +136,21 @@ class Tables:
                 rows, row_step, run = 1, 0, kh * run
         return rows, row_step, segments, segment_step, run
 
-    def window(self, step: Step) -> str:
-        """What a convolution writes, and where the numbers lie that it reads."""
+    def segments(self, step: Step) -> tuple[Segment, ...]:
+        """All taps of a convolution, as runs of numbers that lie side by side."""
+        return whole_segments(*self.runs(step))
+
+    def start(self, step: Step) -> str:
+        """What a convolution writes, and where the first tap of its outputs lies."""
         s, x = step.settings, self.program.places[step.reads[0]]
         row, pixel = self.row_pixel(x)
         start = self.at(x) - s["padding"][0] * row - s["padding"][1] * pixel
-        numbers = (start, s["stride"][0] * row, s["stride"][1] * pixel, *self.runs(step))
+        numbers = (start, s["stride"][0] * row, s["stride"][1] * pixel)
         return f"{self.tensor(step.writes)}, {', '.join(map(str, numbers))}"
+
+    def window(self, step: Step) -> str:
+        """What a convolution writes, and where the numbers lie that it reads."""
+        return f"{self.start(step)}, {', '.join(map(str, self.runs(step)))}"
 
     def taps(self, step: Step) -> str:
         """The same for a depthwise convolution, whose taps are one number each."""
@@ -198,7 +190,9 @@ class Tables:
         match step.kernel:
             case "conv":
                 bounds = f"{c_float(s['lo'])}, {c_float(s['hi'])}"
-                return "conv", f"{{{self.window(step)}, {bounds}}}"
+                parts = self.segments(step)
+                taps = f"segments_{label}, {len(parts)}, {sum(p.n for p in parts)}"
+                return "conv", f"{{{self.start(step)}, {taps}, {bounds}}}"
             case "depthwise":
                 bounds = f"{c_float(s['lo'])}, {c_float(s['hi'])}"
                 return "depthwise", f"{{{self.taps(step)}, {bounds}}}"
@@ -271,7 +265,7 @@ def steps_source(program: Program, writer: Tables) -> tuple[str, str]:
             rows, _, _ = strip_rows([ActiveStrip(strip) for strip in step.strips], size)
             tables.append(c_array("strip", f"strips_{i}", rows, 1))
             tables.append(
-                f"static const layer layer_{i} = {{strips_{i}, NULL, NULL, {len(rows)}}};\n"
+                f"static const layer layer_{i} = {{strips_{i}, {len(rows)}, {NO_MISSION}}};\n"
             )
             arguments.append(f"&layer_{i}")
         arguments.append("arena")
@@ -298,43 +292,3 @@ def model_source(program: Program, common: Mapping[str, object]) -> dict[str, st
         "ARENA_SHARE": f"{program.arena_floats / program.least_floats:.3f}",
     }
     return {name: fill_template(name, values) for name in ("model.h", "model.c")}
-
-
-def mission_source(program: Program, mission: MissionBits, common: Mapping[str, object]) -> str:
-    """The C source of one mission."""
-    parts, layers = [], []
-    for i, (name, slot) in enumerate(program.slots.items()):
-        step = program.steps[slot.step]
-        keep = mission.keep.get(name)
-        whole = keep is None or bool(keep.all())
-        if step.kernel == "mask":
-            if whole:
-                layers.append("{NULL, NULL, NULL, 0}")
-                continue
-            assert keep is not None
-            parts.append(c_array("uint16_t", f"bits_{i}", bit_words(keep).reshape(-1).tolist()))
-            layers.append(f"{{NULL, NULL, bits_{i}, 0}}")
-            continue
-        active = strips_of_step(step, keep)
-        strips, spans, bits = strip_rows(active, math.prod(slot.shape[1:]))
-        parts.append(c_array("@NAME@_strip", f"strips_{i}", strips, 1))
-        if spans:
-            parts.append(c_array("@NAME@_span", f"spans_{i}", spans, 6))
-        if bits:
-            parts.append(c_array("uint16_t", f"bits_{i}", bits))
-        where = f"spans_{i}" if spans else "NULL", f"bits_{i}" if bits else "NULL"
-        layers.append(f"{{strips_{i}, {', '.join(where)}, {len(strips)}}}")
-    parts.append(c_array("char *const", "classes", [c_text(name) for name in mission.classes], 1))
-    parts.append(c_array("uint16_t", "outputs", mission.outputs))
-    if layers:
-        parts.append(c_array("@NAME@_layer", "layers", layers, 1))
-    tables = "".join(parts).replace("@NAME@", str(common["NAME"]))
-    values = dict(common) | {
-        "MISSION": mission.name,
-        "CLASSES_SHOWN": c_comment(", ".join(mission.classes)),
-        "TABLES": tables,
-        "N_OUTPUTS": len(mission.outputs),
-        "N_SLOTS": len(program.slots),
-        "LAYERS": "layers" if layers else "NULL",
-    }
-    return fill_template("mission.c", values)

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillnet.engine.emit import MissionBits, fill_template, mission_source, model_source
+from distillnet.engine.emit import fill_template, model_source
 from distillnet.engine.flash import Flash, flash_source
 from distillnet.engine.literals import byte_text, c_text
 from distillnet.engine.missions.layout import LAYOUT, Layout
 from distillnet.engine.missions.loader import loader_header, loader_source
+from distillnet.engine.missions.source import mission_source
 from distillnet.engine.platforms import platform_files
 from distillnet.engine.preprocess import preprocess_values
-from distillnet.engine.steps import Program
+from distillnet.engine.steps import MissionBits, Program
 from distillnet.errors import InputError
 from distillnet.images.preprocessing import Preprocessing
 

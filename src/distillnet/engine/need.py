@@ -4,7 +4,7 @@ A mask after a residual add also spares the convolution before the add the neuro
 drops. A mask put there changes nothing, and the layer skips them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from distillnet.cut.surgery import insert_masks
 from distillnet.graph import Graph, consumers
 from distillnet.graph.operators import LAYERS, Node, clamp_of
 
-__all__ = ["Keeps", "needed_neurons", "with_needed_masks"]
+__all__ = ["Keeps", "needed_neurons", "with_masks_behind", "with_needed_masks"]
 
 Keep = NDArray[np.bool_]
 Keeps = Mapping[str, Keep]  # by mask node, (C, H, W) or (F,)
@@ -64,6 +64,20 @@ def with_needed_masks(
     )
     masks = {end: (name, torch.from_numpy(either[end])) for end, name in ends.items()}
     return insert_masks(graph, masks), more
+
+
+def with_masks_behind(graph: Graph, layers: Collection[str]) -> Graph:
+    """The graph with a mask that keeps all behind those of the layers that have none."""
+    readers = consumers(graph)
+    ends = (_end_of_layer(graph, graph[name], readers) for name in layers)
+    return insert_masks(
+        graph,
+        {
+            end: (f"{end}{_SUFFIX}", torch.ones(graph[end].shape, dtype=torch.bool))
+            for end, masked in ends
+            if not masked
+        },
+    )
 
 
 def _end_of_layer(graph: Graph, layer: Node, readers: Mapping[str, list[Node]]) -> tuple[str, bool]:

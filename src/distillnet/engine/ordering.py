@@ -6,7 +6,7 @@ normalisation, which looks at neighbours, picks its channels from where they are
 cannot follow (an add wants both sides alike, scores have their order), filters stay as they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from distillnet.engine.steps import BLOCK
 from distillnet.graph import Graph
 from distillnet.graph.operators import LAYERS, Node
 
-__all__ = ["alike_together", "with_like_bitmaps_together"]
+__all__ = ["alike_together", "orders_of_mission", "with_like_bitmaps_together"]
 
 Order = NDArray[np.int64]  # new position -> old channel
 _TOGETHER = 2 * BLOCK  # channels that share spans; packing.py makes strips of two blocks
@@ -106,8 +106,36 @@ def _wanted_orders(graph: Graph, missions: Sequence[Keeps]) -> dict[str, Order]:
     return wanted
 
 
-def _follow(graph: Graph, wanted: Mapping[str, Order]) -> tuple[dict[str, Order], frozenset[str]]:
-    """The order of every node's channels, and the layers whose order something cannot follow."""
+def orders_of_mission(
+    graph: Graph, code: Mapping[str, Order], wanted: Mapping[str, Order], own: Collection[str]
+) -> dict[str, Order]:
+    """The order of every node's channels where a mission has one of its own, as far as it may.
+
+    Only the mission's own weights can follow it: what else is there for each channel, the constants
+    of a batch norm for instance, stands in the code's order.
+
+    Args:
+        code: by layer, the orders that code was compiled with; ``wanted`` those of the mission.
+        own: the layers whose weights are the mission's own.
+    """
+    while True:
+        orders, blocked = _follow(graph, {**code, **wanted}, frozenset(wanted), own)
+        if not blocked or not wanted:
+            return orders
+        left = {name: order for name, order in wanted.items() if name not in blocked}
+        wanted = left if len(left) < len(wanted) else {}
+
+
+def _follow(
+    graph: Graph,
+    wanted: Mapping[str, Order],
+    of_mission: frozenset[str] = frozenset(),
+    own: Collection[str] = (),
+) -> tuple[dict[str, Order], frozenset[str]]:
+    """The order of every node's channels, and the layers whose order something cannot follow.
+
+    Orders of the layers ``of_mission`` are followed by the layers that are its ``own`` alone.
+    """
     orders: dict[str, Order] = {}
     causes: dict[str, frozenset[str]] = {}
     blocked: set[str] = set()
@@ -120,7 +148,11 @@ def _follow(graph: Graph, wanted: Mapping[str, Order]) -> tuple[dict[str, Order]
         why = frozenset().union(*(causes.get(i, frozenset()) for i in node.inputs))
         shared = any(uses[p] > 1 for p in node.params.values())
         result: Order | None = None
-        if node.op in LAYERS and node.attrs.get("groups", 1) == 1:
+        is_layer = node.op in LAYERS and node.attrs.get("groups", 1) == 1
+        fixed = node.name not in own if is_layer else node.params or node.op in ("gather", "lrn")
+        if fixed:
+            blocked |= why & of_mission
+        if is_layer:
             if inputs and shared:
                 blocked |= why
             result, why = wanted.get(node.name), frozenset({node.name} & set(wanted))

@@ -124,10 +124,13 @@ def gap_of(kernel: str) -> int:
     return _DEPTHWISE_GAP * (kernel == "depthwise")
 
 
-def computed_macs(program: Program, keep: Mapping[str, Keep]) -> int:
+def computed_macs(
+    program: Program, keep: Mapping[str, Keep], live: Mapping[str, Keep] | None = None
+) -> int:
     """Multiply-adds that the C code carries out for a mission, by slot its keep map (C, H, W).
 
-    Whole blocks of channels at all places that any channel of a strip needs: what its time follows.
+    Whole blocks of channels at all places that any channel of a strip needs, and of each the taps
+    that are ``live``: what its time follows.
     """
     total = 0
     for step in program.steps:
@@ -135,6 +138,8 @@ def computed_macs(program: Program, keep: Mapping[str, Keep]) -> int:
             continue
         source = step.settings["source"] if step.kernel == "conv" else 1
         taps = math.prod(step.settings["kernel"]) * source
+        if live is not None and step.slot is not None and step.slot in live:
+            taps = int(live[step.slot].sum())
         size = math.prod(program.places[step.writes].shape[1:])
         for part in strips_of_step(step, keep.get(step.slot or "")):
             blocks = -(-len(part.strip.channels) // BLOCK)
@@ -142,12 +147,17 @@ def computed_macs(program: Program, keep: Mapping[str, Keep]) -> int:
     return total
 
 
-def strip_rows(active: Sequence[ActiveStrip], size: int) -> tuple[list[str], list[str], list[int]]:
-    """Rows of a layer's strips, of its spans, and the words of its bits; ``size`` places in all."""
+def strip_rows(
+    active: Sequence[ActiveStrip], size: int, own: Sequence[int] | None = None
+) -> tuple[list[str], list[str], list[int]]:
+    """Rows of a layer's strips, of its spans, and the words of its bits; ``size`` places in all.
+
+    ``own`` tells where each strip's weights begin that are not the shared ones.
+    """
     strips: list[str] = []
     spans: list[str] = []
     bits: list[int] = []
-    for part in active:
+    for i, part in enumerate(active):
         s = part.strip
         first, count, words = -1, 0, -1
         if part.spans is not None:
@@ -157,8 +167,7 @@ def strip_rows(active: Sequence[ActiveStrip], size: int) -> tuple[list[str], lis
                 words = len(bits)
                 bits += part.bits.tolist()
         strips.append(
-            f"{{{s.weights}, {s.source}, {s.channels.start}, {len(s.channels)}, "
-            f"{part.places(size)}, {first}, {count}, "
-            f"{words}}}"
+            f"{{{s.weights if own is None else own[i]}, {s.source}, {s.channels.start}, "
+            f"{len(s.channels)}, {part.places(size)}, {first}, {count}, {words}}}"
         )
     return strips, spans, bits

@@ -11,7 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "Buffer", "Halo", "Place", "Program", "Slot", "Step", "Strip"]
+__all__ = [
+    "BLOCK",
+    "Buffer",
+    "Halo",
+    "MissionBits",
+    "Place",
+    "Program",
+    "Refit",
+    "Slot",
+    "Step",
+    "Strip",
+]
 
 BLOCK = 16  # output channels in a block of weights; base.h has the same
 
@@ -98,6 +109,40 @@ class Slot:
     name: str
     step: int
     shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Refit:
+    """What a mission computes a layer with in place of the shared weights, in the program's order.
+
+    Attributes:
+        bias: (M,).
+        weight: (M, taps), taps as the kernels read them, columns of dead inputs included; None
+            where the shared weights stay.
+    """
+
+    bias: Floats
+    weight: Floats | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MissionBits:
+    """A mission as the engine sees it.
+
+    Attributes:
+        keep: by slot, bool (C, H, W); a slot without one is computed whole.
+        outputs: positions of its scores among those of the program.
+        classes: their names.
+        live: by slot of a convolution, bool (taps,): which of its inputs are not always zero.
+        refits: by slot, what is not of the shared weights.
+    """
+
+    name: str
+    keep: Mapping[str, NDArray[np.bool_]]
+    outputs: tuple[int, ...]
+    classes: tuple[str, ...]
+    live: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    refits: Mapping[str, Refit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def measure(
     mission: Mission,
     units: Sequence[Unit],
     x_nchw: Tensor,
-    size: Callable[[Cost], int],
+    size: Callable[[Cost], float],
     on_unit: Callable[[int], None],
 ) -> list[Curve]:
     """The curve of every unit, each cut alone, on ``x_nchw``.

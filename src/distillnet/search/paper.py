@@ -45,10 +45,14 @@ from distillnet.search.readings import READINGS, Reading
 from distillnet.search.scores import Score
 from distillnet.search.units import Cut, Unit, block_units, channel_units, neuron_units
 
-__all__ = ["search_paper"]
+__all__ = ["search_paper", "size_function"]
 
 _GAMMAS = (0.75, 0.6, 0.5, 1.0)
 _STEP = 0.01  # resolution of the saving that is searched for
+# How many multiply-adds take as long as reading a weight from memory: TF-MNIST's linear layer of
+# 12.8 MB takes 0.113 ms, 10 million multiply-adds of its convolution 0.077 (benchmarks/missions.py
+# RUN --layers).
+_READ = 3.5
 _TRIALS = 15  # about as many whole networks are tried; for progress only
 
 Shares = tuple[float, ...]  # by unit
@@ -116,7 +120,7 @@ def search_paper(
         x_nchw: search images; no statistics were made of them and no figure is reported on them.
         labels_n: positions in the mission.
         in_blocks: remove places for as many channels as the C engine computes together, instead of
-            single neurons.
+            single neurons. Weights that need not be read then count as a saving, too.
         reading: how thresholds are found; a target takes those of one price.
     """
     target = budget.target_macs or budget.target_params
@@ -125,7 +129,7 @@ def search_paper(
         units = channel_units(graph, channels, score)
     else:
         units = (block_units if in_blocks else neuron_units)(channels, score)
-    size = _size_function(budget, whole_channels)
+    size = size_function(budget, whole_channels, in_blocks)
     by_price = bool(target) or reading.thresholds == "price"
     steps = len(units) + _TRIALS if by_price else trials_of(reading, len(units)) + 1
 
@@ -196,9 +200,12 @@ def _explained(cut: Cut, keep: Tensor) -> Tensor:
     return cut.keep_k | (keep & ~cut.keep)
 
 
-def _size_function(budget: Budget, whole_channels: bool) -> Callable[[Cost], int]:
+def size_function(budget: Budget, whole_channels: bool, in_blocks: bool) -> Callable[[Cost], float]:
+    """What of a cost the search makes small; of blocks, what stands for time in the C engine."""
     if budget.target_params:
         return lambda c: c.params
+    if in_blocks and not whole_channels:
+        return lambda c: c.macs_with_partial + _READ * c.params
     return (lambda c: c.macs) if whole_channels else (lambda c: c.macs_with_partial)
 
 

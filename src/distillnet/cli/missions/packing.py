@@ -241,6 +241,16 @@ def block_command(
             rich_help_panel=NETWORK,
         ),
     ],
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The weights that all missions share: needed where the package changes some; "
+            "otherwise it tells what the code may leave out besides.",
+            show_default="none",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -260,13 +270,15 @@ def block_command(
     _check_keys(key)
     check_file(package, "PACKAGE", "a file that `mission pack` wrote")
     check_folder(code, "--c", "a folder that `export --format c` wrote")
+    check_file(base, "--base", "the file of weights that `mission pack --base` wrote")
     path = out or package.with_suffix(".block")
     check_writable(path)
     from distillnet.engine import read_layout
-    from distillnet.missions.packages import block_of_package, open_package
+    from distillnet.missions.packages import block_of_package, open_package, read_base
 
     opened = open_package(package, key)
-    block = block_of_package(opened, read_layout(code))
+    shared = None if base is None else read_base(base)
+    block = block_of_package(opened, read_layout(code), shared)
     with new_file(path) as work:
         work.write_bytes(block)
     contents = opened.contents

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distillnet.engine.emit import MissionBits
 from distillnet.engine.folder import write_folder
 from distillnet.engine.int8.emit import source_of
 from distillnet.engine.int8.packing import Pixels, pack
 from distillnet.engine.int8.quantise import Quantised
-from distillnet.engine.steps import Program
+from distillnet.engine.steps import MissionBits, Program
 from distillnet.images.preprocessing import Preprocessing
 
 __all__ = ["write_int8_folder"]

@@ -34,16 +34,19 @@ typedef struct {
     tensor y;
     int32_t x;                      /* of the first tap of the first output, in the arena */
     int32_t y_step, x_step;         /* from one output to the next, in floats of the input */
-    int32_t rows, row_step;         /* taps: rows of the kernel, */
-    int32_t segments, segment_step; /* in each so many, */
-    int32_t run;                    /* of so many floats side by side */
+    const segment *segments;        /* all taps */
+    int32_t n_segments, taps;
     float lo, hi;
 } conv;
 
 typedef struct {
     const conv *layer;
-    const float *w;
+    const segment *segments;
+    ptrdiff_t n_segments;
+    const float *w;     /* of the first tap */
     ptrdiff_t block;    /* floats from one block of weights to the next */
+    const float *bias;
+    ptrdiff_t bias_block;
     ptrdiff_t channels; /* to write */
     const uint16_t *bits; /* of the first place; NULL: no channel is switched off anywhere */
     ptrdiff_t words;      /* from one place to the next */
@@ -57,31 +60,29 @@ typedef struct {
         vec sum[P][(G) * VECTORS];                                                             \
         const float *x[P];                                                                     \
         const conv *const layer = t->layer;                                                    \
-        const ptrdiff_t run = layer->run, block = t->block;                                    \
-        const float *w = t->w;                                                                 \
+        const ptrdiff_t block = t->block;                                                      \
         UNROLL for (int p = 0; p < (P); p++) x[p] = t->x[p];                                   \
         UNROLL for (int g = 0; g < (G); g++)                                                   \
             UNROLL for (int v = 0; v < VECTORS; v++) {                                         \
-                const vec bias = load(w + g * block + v * LANES);                              \
+                const vec bias = load(t->bias + g * t->bias_block + v * LANES);                \
                 UNROLL for (int p = 0; p < (P); p++) sum[p][g * VECTORS + v] = bias;           \
             }                                                                                  \
-        w += BLOCK;                                                                            \
-        for (int32_t r = 0; r < layer->rows; r++)                                              \
-            for (int32_t s = 0; s < layer->segments; s++) {                                    \
-                const ptrdiff_t first = (ptrdiff_t)r * layer->row_step +                       \
-                                        (ptrdiff_t)s * layer->segment_step;                    \
-                for (ptrdiff_t k = first; k < first + run; k++, w += BLOCK) {                  \
-                    vec weight[(G) * VECTORS];                                                 \
-                    UNROLL for (int g = 0; g < (G); g++)                                       \
-                        UNROLL for (int v = 0; v < VECTORS; v++)                               \
-                            weight[g * VECTORS + v] = load(w + g * block + v * LANES);         \
-                    UNROLL for (int p = 0; p < (P); p++) {                                     \
-                        const float value = x[p][k];                                           \
-                        UNROLL for (int v = 0; v < (G) * VECTORS; v++)                         \
-                            sum[p][v] += value * weight[v];                                    \
-                    }                                                                          \
+        for (ptrdiff_t s = 0; s < t->n_segments; s++) {                                        \
+            const segment part = t->segments[s];                                               \
+            const float *w = t->w + (ptrdiff_t)part.w * BLOCK;                                 \
+            const ptrdiff_t end = (ptrdiff_t)part.x + part.n;                                  \
+            for (ptrdiff_t k = part.x; k < end; k++, w += BLOCK) {                             \
+                vec weight[(G) * VECTORS];                                                     \
+                UNROLL for (int g = 0; g < (G); g++)                                           \
+                    UNROLL for (int v = 0; v < VECTORS; v++)                                   \
+                        weight[g * VECTORS + v] = load(w + g * block + v * LANES);             \
+                UNROLL for (int p = 0; p < (P); p++) {                                         \
+                    const float value = x[p][k];                                               \
+                    UNROLL for (int v = 0; v < (G) * VECTORS; v++)                             \
+                        sum[p][v] += value * weight[v];                                        \
                 }                                                                              \
             }                                                                                  \
+        }                                                                                      \
         const ptrdiff_t channels = t->channels;                                                \
         const float lo = layer->lo, hi = layer->hi;                                            \
         UNROLL for (int p = 0; p < (P); p++)                                                   \
@@ -137,21 +138,31 @@ static void conv_blocks(const conv *s, const strip *part, const span *spans, flo
 
 static void run_conv(const conv *s, const layer *l, float *arena, const float *weights)
 {
-    tile t = {.layer = s};
-    t.block = (ptrdiff_t)(s->rows * s->segments * s->run + 1) * BLOCK;
+    const int own = l->weights != NULL;
+    tile t = {.layer = s, .segments = s->segments, .n_segments = s->n_segments};
+    if (l->segments != NULL) {
+        t.segments = l->segments;
+        t.n_segments = l->n_segments;
+    }
+    t.block = (ptrdiff_t)((own ? l->taps : s->taps) + 1) * BLOCK;
+    t.bias_block = l->biases != NULL ? BLOCK : t.block;
+    const float *biases = l->biases;
     for (int32_t i = 0; i < l->n_strips; i++) {
         const strip *part = l->strips + i;
         const span *spans = part->spans < 0 ? NULL : l->spans + part->spans;
         const int32_t n_blocks = (part->channels + BLOCK - 1) / BLOCK;
-        for (int32_t b = 0; b < n_blocks; b += GROUPS) {
+        const float *const w = (own ? l->weights : weights) + part->weights;
+        for (int32_t b = 0; b < n_blocks && part->places > 0; b += GROUPS) {
             const int32_t group = n_blocks - b < GROUPS ? n_blocks - b : GROUPS;
             const int32_t left = part->channels - b * BLOCK;
             t.channels = left < group * BLOCK ? left : group * BLOCK;
-            t.w = weights + part->weights + b * t.block;
+            t.bias = biases != NULL ? biases + b * BLOCK : w + b * t.block;
+            t.w = w + b * t.block + BLOCK;
             t.words = n_blocks;
             t.bits = part->bits < 0 ? NULL : l->bits + part->bits + b;
             conv_blocks(s, part, spans, arena, &t, (ptrdiff_t)b * BLOCK, group);
         }
+        biases = biases == NULL ? NULL : biases + (ptrdiff_t)n_blocks * BLOCK;
         clear_strip(l, part, &s->y, arena);
     }
 }

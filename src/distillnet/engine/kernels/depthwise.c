@@ -13,13 +13,12 @@ typedef struct {
 } depthwise;
 
 #define DEPTHWISE_TILE(P)                                                                      \
-    static void depthwise_##P(const depthwise *s, const float *x, const float *w, float *y,    \
-                              ptrdiff_t channels, const uint16_t *bits, ptrdiff_t words,       \
-                              int lane)                                                        \
+    static void depthwise_##P(const depthwise *s, const float *x, const float *bias,           \
+                              const float *w, float *y, ptrdiff_t channels,                    \
+                              const uint16_t *bits, ptrdiff_t words, int lane)                 \
     {                                                                                          \
         vec sum[P];                                                                            \
-        UNROLL for (int p = 0; p < (P); p++) sum[p] = load(w);                                 \
-        w += BLOCK;                                                                            \
+        UNROLL for (int p = 0; p < (P); p++) sum[p] = load(bias);                              \
         for (int32_t r = 0; r < s->rows; r++)                                                  \
             for (int32_t c = 0; c < s->columns; c++, w += BLOCK) {                             \
                 const float *tap = x + (ptrdiff_t)r * s->row_step +                            \
@@ -40,28 +39,31 @@ DEPTHWISE_TILE(1)
 DEPTHWISE_TILE(4)
 #undef DEPTHWISE_TILE
 
-/* Places x0 to x1 of a row; `bits` are the words of the first of them, NULL where all is needed. */
+/* Places x0 to x1 of a row; `bits` are the words of the first of them, NULL where all is needed.
+ * `weights` are of the strip, `biases`, too, where they are a mission's own. */
 static void depthwise_row(const depthwise *s, const strip *part, float *arena,
-                          const float *weights, int32_t row, int32_t x0, int32_t x1,
-                          const uint16_t *bits)
+                          const float *weights, const float *biases, int32_t row, int32_t x0,
+                          int32_t x1, const uint16_t *bits)
 {
     const ptrdiff_t block = (ptrdiff_t)(s->rows * s->columns + 1) * BLOCK;
     const ptrdiff_t words = (part->channels + BLOCK - 1) / BLOCK;
     const float *x_row = arena + s->x + part->in + (ptrdiff_t)row * s->y_step;
     float *y_row = arena + s->y.at + part->out + (ptrdiff_t)row * s->y.row;
     for (ptrdiff_t c = 0; c < part->channels; c += LANES) {
-        const float *w = weights + part->weights + c / BLOCK * block + c % BLOCK;
+        const float *w = weights + c / BLOCK * block + c % BLOCK;
+        const float *const bias = biases == NULL ? w : biases + c;
         const ptrdiff_t left = part->channels - c;
         const uint16_t *keep = bits == NULL ? NULL : bits + c / BLOCK;
         const int lane = (int)(c % BLOCK);
         int32_t at = x0;
+        w += BLOCK;
         for (; at + DEPTHWISE_PIXELS <= x1; at += DEPTHWISE_PIXELS) {
-            depthwise_4(s, x_row + c + (ptrdiff_t)at * s->x_step, w,
+            depthwise_4(s, x_row + c + (ptrdiff_t)at * s->x_step, bias, w,
                         y_row + c + (ptrdiff_t)at * s->y.pixel, left, keep, words, lane);
             keep = keep == NULL ? NULL : keep + DEPTHWISE_PIXELS * words;
         }
         for (; at < x1; at++) {
-            depthwise_1(s, x_row + c + (ptrdiff_t)at * s->x_step, w,
+            depthwise_1(s, x_row + c + (ptrdiff_t)at * s->x_step, bias, w,
                         y_row + c + (ptrdiff_t)at * s->y.pixel, left, keep, words, lane);
             keep = keep == NULL ? NULL : keep + words;
         }
@@ -70,17 +72,20 @@ static void depthwise_row(const depthwise *s, const strip *part, float *arena,
 
 static void run_depthwise(const depthwise *s, const layer *l, float *arena, const float *weights)
 {
+    const float *biases = l->biases;
     for (int32_t i = 0; i < l->n_strips; i++) {
         const strip *part = l->strips + i;
+        const float *const w = (l->weights != NULL ? l->weights : weights) + part->weights;
         const ptrdiff_t words = (part->channels + BLOCK - 1) / BLOCK;
         const uint16_t *bits = part->bits < 0 ? NULL : l->bits + part->bits;
         const span *spans = part->spans < 0 ? NULL : l->spans + part->spans;
         const int32_t n = spans == NULL ? s->y.h : part->n_spans; /* without spans: all rows */
         for (int32_t j = 0; j < n; j++) {
             const span at = spans == NULL ? (span){(uint16_t)j, 0, (uint16_t)s->y.w} : spans[j];
-            depthwise_row(s, part, arena, weights, at.y, at.x0, at.x1, bits);
+            depthwise_row(s, part, arena, w, biases, at.y, at.x0, at.x1, bits);
             bits = bits == NULL ? NULL : bits + (at.x1 - at.x0) * words;
         }
+        biases = biases == NULL ? NULL : biases + words * BLOCK;
         clear_strip(l, part, &s->y, arena);
     }
 }

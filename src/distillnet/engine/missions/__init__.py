@@ -10,9 +10,11 @@ from distillnet.engine.missions.compiling import (
     prepare_compact,
 )
 from distillnet.engine.missions.layout import LAYOUT, Layout, read_layout
+from distillnet.engine.missions.refits import LayerRefit
 
 __all__ = [
     "LAYOUT",
+    "LayerRefit",
     "Layout",
     "MissionPlan",
     "compile_compact",

@@ -7,7 +7,7 @@ loaded later (``blocks``).
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,16 +16,23 @@ from torch import Tensor
 
 from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import insert_masks
-from distillnet.engine.emit import MissionBits
 from distillnet.engine.missions.layout import Layout, layout_of
-from distillnet.engine.need import Keeps, with_needed_masks
+from distillnet.engine.missions.refits import (
+    LayerRefit,
+    columns_of,
+    in_program_order,
+    may_be_refitted,
+)
+from distillnet.engine.need import Keeps, with_masks_behind, with_needed_masks
 from distillnet.engine.ordering import with_like_bitmaps_together
 from distillnet.engine.placing import compile_graph
 from distillnet.engine.spans import computed_macs
-from distillnet.engine.steps import Program
+from distillnet.engine.steps import MissionBits, Program, Refit
+from distillnet.engine.taps import alive_neurons, layers_with_dead_inputs, live_taps
 from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph
 from distillnet.graph.channels import analyse
+from distillnet.graph.operators import LAYERS
 
 __all__ = [
     "MissionPlan",
@@ -40,13 +47,18 @@ Keep = NDArray[np.bool_]
 _SLOT = ":mission"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MissionPlan:
-    """A mission: its name in C, its plan, and the names of the plan's outputs."""
+    """A mission: its name in C, its plan, and the names of the plan's outputs.
+
+    Attributes:
+        refits: by layer, parameters that are the mission's own; all others are shared.
+    """
 
     name: str
     plan: Plan
     classes: tuple[str, ...]
+    refits: Mapping[str, LayerRefit] = field(default_factory=dict)
 
 
 def compile_compact(graph: Graph, name: str, classes: Sequence[str]) -> tuple[Program, MissionBits]:
@@ -56,8 +68,8 @@ def compile_compact(graph: Graph, name: str, classes: Sequence[str]) -> tuple[Pr
         UnsupportedError: an operator that the engine has no kernel for.
     """
     outputs = tuple(range(len(classes)))
-    program, (keeps,), _ = _compile(graph, [_own_masks(graph)])
-    return program, MissionBits(name, keeps, outputs, tuple(classes))
+    done = _compile(graph, [_own_masks(graph)])
+    return done.program, MissionBits(name, done.keeps[0], outputs, tuple(classes), done.lives[0])
 
 
 def prepare_compact(graph: Graph) -> tuple[Graph, dict[str, Keep]]:
@@ -77,8 +89,9 @@ def compile_switchable(
     """
     plans = [mission.plan for mission in missions]
     sites = {s for plan in plans for s, keep in plan.keep.items() if not bool(keep.all())}
-    program, bits, _ = _switchable(graph, missions, sites)
-    return program, bits
+    layers = {name for mission in missions for name in mission.refits}
+    done, bits = _switchable(graph, missions, sites, layers)
+    return done.program, bits
 
 
 def compile_loadable(
@@ -96,15 +109,20 @@ def compile_loadable(
             "layers, for missions that are loaded later. Export without --loadable"
         )
     sites = {*analyse(graph).sites} - {graph.output}
-    program, bits, orders = _switchable(graph, missions, sites)
+    layers = {node.name for node in graph.nodes if node.op in LAYERS}
+    done, bits = _switchable(graph, missions, sites, layers)
     site_of = {f"{site}{_SLOT}": site for site in (*sites, graph.output)}
-    scores = site_of[f"{graph.output}{_SLOT}"]
-    return program, bits, layout_of(program, site_of, orders, scores, graph[graph.output].shape[0])
+    scores, n_scores = site_of[f"{graph.output}{_SLOT}"], graph[graph.output].shape[0]
+    layout = layout_of(done.program, done.graph, site_of, done.orders, scores, n_scores)
+    return done.program, bits, layout
 
 
 def _switchable(
-    graph: Graph, missions: Sequence[MissionPlan], sites: Collection[str]
-) -> tuple[Program, tuple[MissionBits, ...], Mapping[str, NDArray[np.int64]]]:
+    graph: Graph,
+    missions: Sequence[MissionPlan],
+    sites: Collection[str],
+    layers: Collection[str] = (),
+) -> tuple["_Compiled", tuple[MissionBits, ...]]:
     n_scores = graph[graph.output].shape[0]
     own = _own_masks(graph)
     keeps: list[dict[str, Keep]] = []
@@ -117,15 +135,30 @@ def _switchable(
             scores[list(outputs[-1])] = True
             chosen[f"{graph.output}{_SLOT}"] = scores
         keeps.append(own | chosen)
-    program, bits, orders = _compile(_with_slots(graph, sites), keeps)
-    return (
-        program,
-        tuple(
-            MissionBits(m.name, b, o, m.classes)
-            for m, b, o in zip(missions, bits, outputs, strict=True)
-        ),
-        orders,
-    )
+    done = _compile(_with_slots(graph, sites), keeps, layers)
+    return done, tuple(
+        MissionBits(m.name, done.keeps[i], outputs[i], m.classes, done.lives[i],
+                    _refits(done, m.refits))
+        for i, m in enumerate(missions)
+    )  # fmt: skip
+
+
+def _refits(done: "_Compiled", refits: Mapping[str, LayerRefit]) -> dict[str, Refit]:
+    """By slot; UnsupportedError where the layer is one whose weights are the same for all."""
+    steps = {step.name: step for step in done.program.steps}
+    found = {}
+    for name, refit in refits.items():
+        step = steps.get(name)
+        if step is None or step.slot is None or not may_be_refitted(step, done.graph):
+            raise UnsupportedError(
+                f"a mission has weights of its own for {name!r}, where code for several missions "
+                "cannot have them; expected a convolution of one group or a linear layer. Export "
+                "the mission as C of its own"
+            )
+        size, source = step.settings["kernel"], step.settings["source"]
+        columns = columns_of(step, done.graph, done.orders)
+        found[step.slot] = in_program_order(refit, size, source, done.orders.get(name), columns)
+    return found
 
 
 def macs_in_c(graph: Graph, plan: Plan | None = None) -> int | None:
@@ -141,14 +174,24 @@ def macs_in_c(graph: Graph, plan: Plan | None = None) -> int | None:
             program, (bits,) = compile_switchable(graph, [MissionPlan(_SLOT, plan, ())])
     except UnsupportedError:
         return None
-    return computed_macs(program, bits.keep)
+    return computed_macs(program, bits.keep, bits.live)
 
 
-def _compile(
-    graph: Graph, missions: Sequence[Keeps]
-) -> tuple[Program, tuple[dict[str, Keep], ...], Mapping[str, NDArray[np.int64]]]:
-    """A program for missions given by keep maps by mask node, their keep maps by slot, orders."""
+@dataclass(frozen=True, eq=False)
+class _Compiled:
+    """A program and its graph, by mission keep maps and live taps by slot, and orders by node."""
+
+    program: Program
+    graph: Graph
+    keeps: tuple[dict[str, Keep], ...]
+    lives: tuple[dict[str, Keep], ...]
+    orders: Mapping[str, NDArray[np.int64]]
+
+
+def _compile(graph: Graph, missions: Sequence[Keeps], layers: Collection[str] = ()) -> _Compiled:
+    """A program for missions given by keep maps by mask node, with slots behind ``layers``."""
     graph, missions = with_needed_masks(graph, missions)
+    graph = with_masks_behind(graph, {*layers, *layers_with_dead_inputs(graph, missions)})
     graph, missions, orders = with_like_bitmaps_together(graph, missions)
     program = compile_graph(graph)
     bits = tuple(
@@ -156,7 +199,19 @@ def _compile(
          if name in program.slots}
         for keeps in missions
     )  # fmt: skip
-    return program, bits, orders
+    lives = tuple(_live(graph, program, keeps) for keeps in missions)
+    return _Compiled(program, graph, bits, lives, orders)
+
+
+def _live(graph: Graph, program: Program, keeps: Keeps) -> dict[str, Keep]:
+    alive = alive_neurons(graph, keeps)
+    found = {}
+    for step in program.steps:
+        if step.kernel == "conv" and step.slot is not None:
+            live = live_taps(step, graph[step.name], alive)
+            if live is not None:
+                found[step.slot] = live
+    return found
 
 
 def _numpy(keep: Tensor) -> Keep:

@@ -15,15 +15,18 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from distillnet.engine.emit import Tables
+from distillnet.engine.missions.refits import columns_of, may_be_refitted
 from distillnet.engine.steps import Program, Step, Strip
 from distillnet.errors import InputError
 from distillnet.files.documents import Document, Sha256, Side, Text, read_document
 from distillnet.files.regular import read_regular
+from distillnet.graph import Graph
 
 __all__ = ["LAYOUT", "Layout", "SlotLayout", "layout_of", "read_layout"]
 
 LAYOUT = "layout.json"
-_FORMAT = 1
+_FORMAT = 2
 _AT_MOST = 64 * 2**20
 _REMEDY = "export it again with --loadable"
 
@@ -38,6 +41,10 @@ class SlotLayout(Document, frozen=True):
     Attributes:
         site: whose keep map it takes; None where nothing but a mission at hand asked for it.
         order: new position to channel; None where they stand as in the network.
+        layer: whose output it is, where missions may bring weights of their own.
+        size: of the layer's kernel; that of a linear layer is the size of the map that it reads.
+        source: channels that a filter reads; ``columns`` their order, as ``order``.
+        run: how many taps lie side by side.
     """
 
     site: Text | None
@@ -45,6 +52,11 @@ class SlotLayout(Document, frozen=True):
     shape: tuple[Annotated[int, Meta(ge=1, le=2**24)], Side, Side]
     strips: list[_Strip]
     order: list[_Channel] | None
+    layer: Text | None
+    size: tuple[Side, Side]
+    source: Annotated[int, Meta(ge=0, le=2**20)]
+    columns: list[_Channel] | None
+    run: Annotated[int, Meta(ge=0, le=2**24)]
 
     def __post_init__(self) -> None:
         channels = self.shape[0]
@@ -52,8 +64,17 @@ class SlotLayout(Document, frozen=True):
             raise ValueError(f"an order that is none of {channels} channels")
         if any(first + n > channels for first, n in self.strips):
             raise ValueError(f"a strip beyond {channels} channels")
+        if self.columns is not None and sorted(self.columns) != list(range(self.source)):
+            raise ValueError(f"an order that is none of {self.source} channels")
+        if self.layer is not None and (not self.run or self.taps % self.run):
+            raise ValueError(f"runs of {self.run} of {self.taps} taps")
         if (self.kernel == "mask") == bool(self.strips):
             raise ValueError(f"{len(self.strips)} strips of a {self.kernel}")
+
+    @property
+    def taps(self) -> int:
+        """Of a filter."""
+        return self.size[0] * self.size[1] * self.source
 
 
 class _Document(Document, frozen=True):
@@ -99,6 +120,7 @@ class Layout:
 
 def layout_of(
     program: Program,
+    graph: Graph,
     site_of: Mapping[str, str],
     orders: Mapping[str, NDArray[np.int64]],
     scores: str,
@@ -108,7 +130,7 @@ def layout_of(
 
     Args:
         site_of: by slot; those without are of missions at hand.
-        orders: by slot, of those whose channels stand in another order.
+        graph: what was compiled; ``orders`` by node, of those whose channels have another order.
     """
     slots = tuple(
         SlotLayout(
@@ -117,11 +139,26 @@ def layout_of(
             slot.shape,
             [(s.channels.start, len(s.channels)) for s in _strips(program.steps[slot.step])],
             orders[name].tolist() if name in orders else None,
+            *_layer(program, program.steps[slot.step], graph, orders),
         )
         for name, slot in program.slots.items()
     )
     weights = zlib.crc32(program.weights.astype("<f4").tobytes())
     return Layout(weights, None, program.places[program.input].shape, scores, n_scores, slots)
+
+
+def _layer(
+    program: Program, step: Step, graph: Graph, orders: Mapping[str, NDArray[np.int64]]
+) -> tuple[str | None, tuple[int, int], int, list[int] | None, int]:
+    """Of a slot: layer, size, source, columns and run; None and nothing where weights stay."""
+    if not may_be_refitted(step, graph):
+        return None, (1, 1), 0, None, 0
+    columns = columns_of(step, graph, orders)
+    *_, run = Tables(program).runs(step)
+    return (
+        step.name, tuple(step.settings["kernel"]), step.settings["source"],
+        None if columns is None else columns.tolist(), run,
+    )  # fmt: skip
 
 
 def _strips(step: Step) -> tuple[Strip, ...]:

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Mapping
 
-from distillnet.engine.emit import fill_template
+from distillnet.engine.emit import Tables, fill_template
 from distillnet.engine.literals import c_array
+from distillnet.engine.missions.blocks import FORMAT
 from distillnet.engine.missions.layout import Layout
 from distillnet.engine.spans import ActiveStrip, strip_rows
 from distillnet.engine.steps import BLOCK, Program
+from distillnet.engine.taps import segment_rows
 
 __all__ = ["loader_header", "loader_source"]
 
@@ -48,17 +50,24 @@ def loader_header(layout: Layout, common: Mapping[str, object]) -> str:
 def loader_source(program: Program, layout: Layout, common: Mapping[str, object]) -> str:
     """``load_mission.c``."""
     parts, rows = [], []
+    writer, name = Tables(program), str(common["NAME"])
     for i, slot in enumerate(program.slots.values()):
         step, (channels, height, width) = program.steps[slot.step], slot.shape
         if step.kernel == "mask":
-            rows.append(f"{{NULL, 0, {height}, {width}, {-(-channels // BLOCK)}u}}")
+            rows.append(f"{{NULL, 0, {height}, {width}, {-(-channels // BLOCK)}u, NULL, 0u, 0u}}")
             continue
         strips, _, _ = strip_rows([ActiveStrip(s) for s in step.strips], math.prod(slot.shape[1:]))
-        parts.append(c_array(f"{common['NAME']}_strip", f"strips_{i}", strips, 1))
-        rows.append(f"{{strips_{i}, {len(strips)}, {height}, {width}, 0u}}")
+        parts.append(c_array(f"{name}_strip", f"strips_{i}", strips, 1))
+        taps = "NULL, 0u, 0u"
+        if layout.slots[i].layer is not None:
+            whole = writer.segments(step)
+            parts.append(c_array(f"{name}_segment", f"segments_{i}", segment_rows(whole), 4))
+            taps = f"segments_{i}, {len(whole)}u, {sum(s.n for s in whole)}u"
+        rows.append(f"{{strips_{i}, {len(strips)}, {height}, {width}, 0u, {taps}}}")
     parts.append(c_array("slot", "slots", rows, 1))
     values = dict(common) | {
         "TABLES": "".join(parts),
+        "FORMAT": FORMAT,
         "N_SLOTS": len(layout.slots),
         "N_SCORES": layout.n_scores,
         "LAYOUT_ID": f"0x{layout.identity:08x}",

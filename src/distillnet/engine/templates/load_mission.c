@@ -10,13 +10,17 @@
 #define N_SLOTS @N_SLOTS@
 #define N_SCORES @N_SCORES@u
 #define HEADER 16u
-#define GROUP 16 /* channels of a word */
+#define GROUP 16 /* channels of a word, and of a block of weights */
+
+enum { SPANS = 1, SEGMENTS = 2, WEIGHTS = 4, BIASES = 8 }; /* what a block has of a slot */
 
 typedef struct {
     const @NAME@_strip *strips; /* all of each is computed */
     int32_t n_strips;
     uint16_t h, w;
     uint32_t words; /* of a place, of a mask; 0: a convolution */
+    const @NAME@_segment *segments; /* all taps; NULL: weights are the same for all missions */
+    uint32_t n_segments, taps;
 } slot;
 
 @TABLES@
@@ -87,6 +91,89 @@ static uint16_t *get_words(reader *r, heap *h, size_t count)
     return words;
 }
 
+/* `count` floats; NULL where the block or the room has fewer. */
+static const float *get_floats(reader *r, heap *h, size_t count)
+{
+    if (r->left / 4 < count)
+        return NULL;
+    float *const values = give(h, count, sizeof *values, _Alignof(float));
+    if (values == NULL)
+        return NULL;
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t bits = get(r, 4);
+        memcpy(values + i, &bits, sizeof bits);
+    }
+    return values;
+}
+
+/* The taps that count: each run within one of the layer's own, in their order, apart. */
+static int get_segments(reader *r, heap *h, const slot *s, @NAME@_layer *l, int packed)
+{
+    const uint32_t count = get(r, 4);
+    if (!r->whole || count == 0 || count > r->left / 12)
+        return 0;
+    @NAME@_segment *const segments = give(h, count, sizeof *segments, _Alignof(@NAME@_segment));
+    if (segments == NULL)
+        return 0;
+    uint32_t own = 0, from = 0, taps = 0; /* `from`: taps before it were read */
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t tap = get(r, 4), n = get(r, 4), w = get(r, 4);
+        if (!r->whole || tap < from || tap > s->taps || n > s->taps - tap ||
+            w != (packed ? taps : tap))
+            return 0;
+        from = tap + n;
+        taps += n;
+        while (own < s->n_segments &&
+               tap >= (uint32_t)s->segments[own].w + (uint32_t)s->segments[own].n)
+            own++;
+        if (n == 0) { /* no input counts */
+            if (count != 1)
+                return 0;
+            segments[i] = (@NAME@_segment){0, 0, 0};
+            continue;
+        }
+        const @NAME@_segment *const whole = s->segments + own;
+        if (own == s->n_segments || n > (uint32_t)whole->n - (tap - (uint32_t)whole->w))
+            return 0;
+        segments[i].x = whole->x + (int32_t)(tap - (uint32_t)whole->w);
+        segments[i].w = (int32_t)w;
+        segments[i].n = (int32_t)n;
+    }
+    l->segments = segments;
+    l->n_segments = (int32_t)count;
+    l->taps = (int32_t)taps;
+    return 1;
+}
+
+/* Weights of the mission's own, of the strips that compute anything, one behind the other. */
+static int get_weights(reader *r, heap *h, const slot *s, @NAME@_strip *strips, @NAME@_layer *l)
+{
+    const size_t block = ((size_t)l->taps + 1u) * GROUP;
+    size_t floats = 0;
+    for (int32_t i = 0; i < s->n_strips; i++) {
+        strips[i].weights = (int32_t)floats;
+        if (strips[i].places == 0)
+            continue;
+        const size_t groups = (size_t)(strips[i].channels + GROUP - 1) / GROUP;
+        if (groups > (r->left / 4 - floats) / block)
+            return 0;
+        floats += groups * block;
+    }
+    if (floats > INT32_MAX)
+        return 0;
+    l->weights = get_floats(r, h, floats);
+    return l->weights != NULL;
+}
+
+static int get_biases(reader *r, heap *h, const slot *s, @NAME@_layer *l)
+{
+    size_t floats = 0;
+    for (int32_t i = 0; i < s->n_strips; i++)
+        floats += (size_t)(s->strips[i].channels + GROUP - 1) / GROUP * GROUP;
+    l->biases = get_floats(r, h, floats);
+    return l->biases != NULL;
+}
+
 /* The spans of a strip: within the map, in their order, apart. How many places, or -1. */
 static int32_t get_spans(reader *r, const slot *s, @NAME@_span *spans, size_t count)
 {
@@ -116,7 +203,6 @@ static int get_strips(reader *r, heap *h, const slot *s, @NAME@_strip *strips, @
         return 0;
     uint32_t span = 0, word = 0;
     for (int32_t i = 0; i < s->n_strips; i++) {
-        strips[i] = s->strips[i];
         const uint32_t parts = get(r, 2);
         if (!r->whole || parts > 1)
             return 0;
@@ -141,25 +227,35 @@ static int get_strips(reader *r, heap *h, const slot *s, @NAME@_strip *strips, @
                 words[word++] = (uint16_t)get(r, 2);
         }
     }
-    l->strips = strips;
     l->spans = spans;
     l->bits = words;
-    l->n_strips = s->n_strips;
     return r->whole && span == n_spans && word == n_words;
 }
 
 static int get_layer(reader *r, heap *h, const slot *s, @NAME@_strip *strips, @NAME@_layer *l)
 {
     const uint32_t parts = get(r, 2);
-    *l = (@NAME@_layer){s->strips, NULL, NULL, s->n_strips};
-    if (!r->whole || parts > 1)
+    *l = (@NAME@_layer){.strips = s->strips, .n_strips = s->n_strips, .taps = (int32_t)s->taps};
+    if (!r->whole || parts > (SPANS | SEGMENTS | WEIGHTS | BIASES))
         return 0;
-    if (parts == 0)
-        return 1;
-    if (s->words == 0)
-        return get_strips(r, h, s, strips, l);
-    l->bits = get_words(r, h, (size_t)s->h * s->w * s->words);
-    return l->bits != NULL;
+    if (s->words != 0) {
+        if (parts == SPANS)
+            l->bits = get_words(r, h, (size_t)s->h * s->w * s->words);
+        return parts == 0 || l->bits != NULL;
+    }
+    if (s->segments == NULL && parts > SPANS)
+        return 0;
+    if (parts & (SPANS | WEIGHTS)) {
+        memcpy(strips, s->strips, (size_t)s->n_strips * sizeof *strips);
+        l->strips = strips;
+    }
+    if ((parts & SPANS) && !get_strips(r, h, s, strips, l))
+        return 0;
+    if ((parts & SEGMENTS) && !get_segments(r, h, s, l, (parts & WEIGHTS) != 0))
+        return 0;
+    if (parts & WEIGHTS)
+        return !(parts & BIASES) && get_weights(r, h, s, strips, l);
+    return !(parts & BIASES) || get_biases(r, h, s, l);
 }
 
 /* Name and classes: so many strings, each with a zero behind it, and nothing else. */
@@ -192,7 +288,7 @@ int @NAME@_load_mission(@NAME@_mission *mission, uint64_t *serial, void *room, s
     if (bytes < HEADER || memcmp(block, "DNMB", 4) != 0)
         return @UPPER@_ERROR_BLOCK;
     get(&r, 4);
-    if (get(&r, 4) != 1 || get(&r, 4) != bytes || get(&r, 4) != crc_of(r.at, r.left))
+    if (get(&r, 4) != @FORMAT@u || get(&r, 4) != bytes || get(&r, 4) != crc_of(r.at, r.left))
         return @UPPER@_ERROR_BLOCK;
     const uint32_t layout = get(&r, 4), weights = get(&r, 4);
     if (!r.whole || layout != @LAYOUT_ID@u || weights != @UPPER@_WEIGHTS_ID ||

@@ -10,6 +10,7 @@
 
 typedef @NAME@_span span;
 typedef @NAME@_strip strip;
+typedef @NAME@_segment segment;
 typedef @NAME@_layer layer;
 
 @KERNELS@

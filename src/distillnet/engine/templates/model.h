@@ -46,11 +46,23 @@ typedef struct {
     int32_t bits;           /* where its words begin; negative: all channels at these places */
 } @NAME@_strip;
 
+/* Taps of a filter that lie side by side: n numbers, the first of them x numbers from the first tap
+ * of an output, and the w-th of the filter. */
+typedef struct {
+    int32_t x, w, n;
+} @NAME@_segment;
+
+/* A layer under a mission. What is NULL is the same for all missions. */
 typedef struct {
     const @NAME@_strip *strips;
+    int32_t n_strips;
     const @NAME@_span *spans;
     const uint16_t *bits;
-    int32_t n_strips;
+    const @WEIGHT@ *weights; /* of the mission's own, strip by strip */
+    const float *biases;     /* of the mission's own, for all blocks of all strips */
+    const @NAME@_segment *segments; /* the taps whose inputs are not always zero */
+    int32_t n_segments;
+    int32_t taps; /* that own weights have */
 } @NAME@_layer;
 
 typedef struct {
