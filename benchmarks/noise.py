@@ -7,10 +7,10 @@ Looks at each image of DATA/train once, as `collect --noise` does, and keeps its
 Then, for numbers of images and epsilons, draws that many of each class, writes the atlas that
 `collect --noise` would, lets SHARE of all channels of each site go by the paper's scores (heat,
 Eq. 12 to 14), and measures the masked network on DATA/val: no refit, no search, so that scores
-alone make the difference. Beside it the same sums without noise, heatmaps of every neuron without
-noise, and channels at random. What is printed is the mean over SEEDS of draws, noise and chance;
-in brackets what channels agree with those that go by all sums without noise. More images than there
-are would have the same signal and less noise for each: a row says how many that stands for.
+alone make the difference. Beside it the same sums without noise, and channels at random. What is
+printed is the mean over SEEDS of draws, noise and chance, and the share of channels that go by all
+sums without noise, too. More images than there are have the same signal and less noise for each: a
+row says how many that stands for.
 """
 
 import argparse
@@ -37,6 +37,7 @@ from distillnet.search.scores import SCORES, Findings
 from distillnet.search.units import channel_units
 
 _DELTA = 1e-6
+_WITHOUT = 1e9  # epsilon of sums without noise
 _EPSILONS = (1.0, 2.0, 4.0, 8.0, 16.0)
 _TIMES = (1, 10)  # as many images as there are, and so many times as many
 
@@ -58,8 +59,8 @@ def main() -> None:
     bench = _Bench(model, mission, folders, asked.cache, asked.share)
     most = min(len(rows) for rows in bench.vectors.values())
     print(f"original {100 * bench.accuracy(Plan()):.1f} %, {len(bench.labels_n)} val images")
+    print(_row(f"{most} images, no noise", [bench.of(bench.sums(most, 0), 0, _WITHOUT)]))
     print(_row("channels at random", [bench.of(None, seed) for seed in range(asked.seeds)]))
-    print(_row(f"sums of {most}, no noise", [bench.of(bench.sums(most, 0), 0, 1e9)]))
     for count in (most // 4, most):
         for times in _TIMES if count == most else (1,):
             for epsilon in _EPSILONS:
@@ -72,7 +73,7 @@ def main() -> None:
 
 def _row(name: str, told: list[tuple[float, float]]) -> str:
     accuracy, alike = (100 * fmean(values) for values in zip(*told, strict=True))
-    return f"| {name} | {accuracy:.1f} % ({alike:.0f} %) |"
+    return f"| {name} | {accuracy:.1f} % | {alike:.0f} % |"
 
 
 class _Bench:
@@ -122,13 +123,11 @@ class _Bench:
         else:
             with tempfile.TemporaryDirectory() as folder:
                 many = {index: times * total for index, total in sums.items()}
-                below = Random(seed).randrange if epsilon < 1e9 else lambda n: 0
-                if epsilon >= 1e9:  # no chance, no noise
+                if epsilon >= _WITHOUT:  # what noise there is is lost beside so many images
                     many = {index: 10**6 * total for index, total in many.items()}
-                    below, epsilon = Random(seed).randrange, 1000.0
                 atlas = noisy_atlas(
-                    self.model, self.graph, self.channels, many, Path(folder), epsilon, _DELTA,
-                    below=below,
+                    self.model, self.graph, self.channels, many, Path(folder),
+                    min(epsilon, 1000.0), _DELTA, below=Random(seed).randrange,
                 )  # fmt: skip
                 plan = self._plan(atlas, seed)
         if self.exact is None and sums is not None:
@@ -151,7 +150,7 @@ class _Bench:
     def _alike(self, plan: Plan) -> float:
         exact = self.exact
         if exact is None:
-            return float("nan")
+            return 1.0
         gone = {site: ~keep.flatten(1)[:, 0] for site, keep in plan.keep.items() if keep.ndim > 1}
         both = sum(
             int((g & ~exact.keep[site].flatten(1)[:, 0]).sum())
