@@ -37,7 +37,6 @@ from distillnet.refit.teacher import refittable
 __all__ = ["Followed", "follow", "follow_fitted"]
 
 _RIDGE = 1e-3  # of a value's mean variance, for the regression of the harm
-_HARM_ROWS = 4000  # that it is of, or four for each column
 
 
 @dataclass(frozen=True)
@@ -73,17 +72,15 @@ class _Pair:
     @cached_property
     def harm(self) -> tuple[Tensor, Tensor]:
         """T (C', C) and t (C',): see the module. r is what they leave of ``now``."""
-        rows = slice(None, None, max(1, len(self.y) // max(_HARM_ROWS, 4 * self.y.shape[1])))
-        y, now = self.y[rows], self.now[rows]
-        mean, away = y.mean(0), now - y[:, self.left]
-        centred = y - mean
+        mean, away = self.y.mean(0), self.now - self.y[:, self.left]
+        centred = self.y - mean
         matrix = gram(centred).double()
         matrix.diagonal().add_(_RIDGE * matrix.diagonal().mean().clamp_min(1e-30))
         cross = (centred.T @ (away - away.mean(0))).double()
-        slope = torch.cholesky_solve(cross, torch.linalg.cholesky(matrix)).to(y.dtype).T
+        slope = torch.cholesky_solve(cross, torch.linalg.cholesky(matrix)).to(self.y.dtype).T
         slope = slope.contiguous()
         slope[torch.arange(len(self.left)), self.left] += 1
-        return slope, now.mean(0) - slope @ mean
+        return slope, self.now.mean(0) - slope @ mean
 
     def around(self, x_rcj: Tensor, middle: int | None, share: float = 1.0) -> Tensor:
         """What the cut network has (R, C', J) where the original has ``x_rcj``, around the samples.
