@@ -98,6 +98,8 @@ class Atlas:
                 f"{site!r} ({error}); collect it again"
             ) from error
         shape = self.shapes[site]
+        if tuple(values.shape) == (shape[0], *[1] * (len(shape) - 1)):  # the same all over the map
+            values = values.expand(shape)
         found = None
         if values.dtype != torch.float32 or values.shape != shape:
             found = f"{values.dtype} {tuple(values.shape)}"

@@ -110,3 +110,18 @@ def test_an_atlas_of_the_mission_alone_is_refused(folder: Path, tmp_path: Path) 
     with pytest.raises(InputError, match="the mission's classes alone"):
         fit_from_atlas(alone, done)
     assert N_CLASSES == 4
+
+
+def test_a_network_that_is_to_tell_strangers_keeps_what_they_feel(atlas: MissionAtlas) -> None:
+    """It says more of them what the original says, whose samples it was fitted to, too."""
+    strangers, made = [1, 3], {}
+    for name, told in (("blind", ()), ("wary", strangers)):
+        done = retarget(atlas, model(), MISSION, OPTIONS, strangers=told)
+        assert done.found.verdict.n_images == sum(atlas.counts(MISSION.indices))
+        followed = follow_fitted(
+            done.graph, analyse(done.graph), done.plan, done.found.graph,
+            lambda record: atlas.rows(record, strangers),
+        )  # fmt: skip
+        both = followed.before_rk.log_softmax(1), followed.after_rk.log_softmax(1)
+        made[name] = float((both[0] - both[1]).square().mean())
+    assert made["wary"] < made["blind"]

@@ -1,6 +1,6 @@
 """One pass over images, class by class: an atlas that any mission of these classes is made from.
 
-Several processes share the work (``sharing``): the images of a class are cut into parts, each done
+Several processes share the work (``parts``): the images of a class are cut into parts, each done
 by one of them and kept in ``OUT/unfinished`` at once. What was kept is not done again, whoever did
 it, so whatever ends a pass, the same command with ``--resume`` goes on, and no image counts twice.
 """
@@ -29,12 +29,12 @@ from distillnet.missions.files import MissionAtlas, write_class, write_evidence
 from distillnet.missions.gathering import Gathered, Gatherer
 from distillnet.missions.parts import (
     INDEX,
+    gather,
     parts_kept,
     read_part,
     write_part,
     write_parts_index,
 )
-from distillnet.missions.sharing import gather
 from distillnet.models import Model
 from distillnet.models.ranks import ALONE, Ranks
 

@@ -27,6 +27,7 @@ __all__ = ["Design", "check_classes", "evidence_of"]
 
 _ROWS_PER_COLUMN = 2  # of samples that covariances are of, where there are as many
 _LEAST_ROWS = 4000
+_OF_STRANGERS = 0.1  # what is felt of them, beside what is felt of the mission
 
 
 def check_classes(atlas: MissionAtlas, mission: Mission) -> None:
@@ -40,9 +41,18 @@ def check_classes(atlas: MissionAtlas, mission: Mission) -> None:
             )
 
 
-def evidence_of(graph: Graph, atlas: MissionAtlas, classes: Sequence[int]) -> Evidence:
-    """What a search measures on a mission's images, from an atlas."""
-    needs = {n.name: atlas.need(n.name, n.shape[0], classes).float() for n in refittable(graph)}
+def evidence_of(
+    graph: Graph, atlas: MissionAtlas, classes: Sequence[int], strangers: Sequence[int] = ()
+) -> Evidence:
+    """What a search measures on a mission's images, from an atlas.
+
+    Args:
+        strangers: classes that are to be told from the mission's; what they feel counts, too.
+    """
+    needs = {n.name: atlas.need(n.name, n.shape[0], classes) for n in refittable(graph)}
+    for name, need in needs.items() if strangers else ():
+        need += _OF_STRANGERS * atlas.need(name, len(need), strangers)
+    needs = {name: need.float() for name, need in needs.items()}
     views, spreads = [], {}
     for record in records_of(graph):
         if not record.layers:
@@ -90,6 +100,7 @@ class Design:
 
     Attributes:
         evidence: of the mission.
+        strangers: classes that networks are to tell from the mission's as well.
     """
 
     graph: Graph
@@ -99,6 +110,7 @@ class Design:
     ledger: Ledger
     round_to: int
     uncut: Cost
+    strangers: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -108,14 +120,18 @@ class Design:
         atlas: MissionAtlas,
         mission: Mission,
         options: Options,
+        strangers: Sequence[int] = (),
     ) -> "Design":
         """The design of a mission's networks from an atlas.
+
+        Args:
+            strangers: see ``Design``.
 
         Raises:
             InputError: the atlas lacks a class.
         """
         check_classes(atlas, mission)
-        evidence = evidence_of(graph, atlas, mission.indices)
+        evidence = evidence_of(graph, atlas, mission.indices, strangers)
         orders = elimination_orders(graph, channels, evidence)
         known = spectra(graph, channels, evidence) if options.split else ()
         widths = [node.shape[0] for node in graph.nodes if node.op in LAYERS]
@@ -129,7 +145,8 @@ class Design:
             options.element_cost,
         )
         multiple = options.multiple_for(widths)
-        return cls(graph, channels, mission, evidence, ledger, multiple, cost(graph, channels))
+        uncut = cost(graph, channels)
+        return cls(graph, channels, mission, evidence, ledger, multiple, uncut, tuple(strangers))
 
     def plan(self, ratio: float, of: Callable[[Cost], int] = lambda c: c.macs) -> Plan:
         """The plan of least damage that divides the MACs, or what ``of`` tells, by a ratio."""

@@ -30,6 +30,7 @@ from distillnet.job.layout import place_of
 from distillnet.job.results import finite_json
 from distillnet.missions.checks import DIGEST_BYTES, fits, is_sound
 from distillnet.missions.gathering import PER_IMAGE, Gathered
+from distillnet.missions.noise.notes import read_noise
 from distillnet.missions.records import Record
 from distillnet.missions.rows import places_of, unpack_rows
 
@@ -305,6 +306,12 @@ def open_mission_atlas(directory: str | Path) -> MissionAtlas:
     """An atlas of ``collect``; InputError where there is none, a damaged or an older one."""
     directory = as_path(directory, "the atlas")
     statistics = open_atlas(directory)
+    if (noise := read_noise(directory)) is not None:
+        raise InputError(
+            f"{directory} holds sums with {noise}, and no samples, which a refit needs; expected "
+            "an atlas that was collected without --noise. With images to search on, `distill "
+            "--method paper --atlas` takes it"
+        )
     if not (directory / EVIDENCE).is_file():
         raise InputError(
             f"{directory} holds heatmaps alone (it has no {EVIDENCE}): a run's own statistics, or "

@@ -31,7 +31,7 @@ from distillnet.graph.channels import Channels
 from distillnet.graph.operators import APPLY, LAYERS
 from distillnet.missions.records import Record, is_aligned, is_told, nodes_of_image, records_of
 from distillnet.refit.compensation import flat_parts, put_back, with_biases
-from distillnet.refit.regression import Thin, fit_affine, fit_thin
+from distillnet.refit.regression import Thin, fit_affine, fit_thin, gram
 from distillnet.refit.teacher import refittable
 
 __all__ = ["Followed", "follow", "follow_fitted"]
@@ -70,19 +70,17 @@ class _Pair:
     same: bool
 
     @cached_property
-    def harm(self) -> tuple[Tensor, Tensor, Tensor]:
-        """T (C', C), t (C',) and r (R, C'): see the module."""
-        centred = self.y - self.y.mean(0)
-        away = self.now - self.y[:, self.left]
-        gram = (centred.T @ centred).double()
-        gram.diagonal().add_(_RIDGE * gram.diagonal().mean().clamp_min(1e-30))
+    def harm(self) -> tuple[Tensor, Tensor]:
+        """T (C', C) and t (C',): see the module. r is what they leave of ``now``."""
+        mean, away = self.y.mean(0), self.now - self.y[:, self.left]
+        centred = self.y - mean
+        matrix = gram(centred).double()
+        matrix.diagonal().add_(_RIDGE * matrix.diagonal().mean().clamp_min(1e-30))
         cross = (centred.T @ (away - away.mean(0))).double()
-        slope = torch.cholesky_solve(cross, torch.linalg.cholesky(gram)).to(self.y.dtype)
-        rest = away - away.mean(0) - centred @ slope
-        matrix = slope.T.contiguous()
-        matrix[torch.arange(len(self.left)), self.left] += 1
-        shift = self.now.mean(0) - matrix @ self.y.mean(0)
-        return matrix, shift, rest
+        slope = torch.cholesky_solve(cross, torch.linalg.cholesky(matrix)).to(self.y.dtype).T
+        slope = slope.contiguous()
+        slope[torch.arange(len(self.left)), self.left] += 1
+        return slope, self.now.mean(0) - slope @ mean
 
     def around(self, x_rcj: Tensor, middle: int | None, share: float = 1.0) -> Tensor:
         """What the cut network has (R, C', J) where the original has ``x_rcj``, around the samples.
@@ -93,15 +91,27 @@ class _Pair:
         """
         if self.same:
             return x_rcj[:, self.left]
-        matrix, shift, rest = self.harm
-        made = torch.einsum("dc,rcj->rdj", matrix, x_rcj)
-        made += (shift + share * rest)[:, :, None]
-        if not bool((self.y < 0).any()):
-            made.clamp_min_(0)
-        if x_rcj.shape[2] > 1:
-            made *= (x_rcj != 0).any(1, keepdim=True)
-        if middle is not None:
-            made[:, :, middle] = self.now
+        if middle is not None and x_rcj.shape[2] == 1:  # there is nothing around
+            return self.now[:, :, None]
+        matrix, shift = self.harm
+        # With r = now - T y - t,  T x + t + share r = T x + share (now - T y) + (1 - share) t.
+        own = torch.add((1 - share) * shift, self.now, alpha=share)
+        if x_rcj.shape[2] == 1:
+            x_rcj = torch.sub(x_rcj[:, :, 0], self.y, alpha=share)[:, :, None]
+        else:
+            own.addmm_(self.y, matrix.T, alpha=-share)
+        positive = not bool((self.y < 0).any())
+        made = x_rcj.new_empty(len(own), own.shape[1], x_rcj.shape[2])
+        for j in range(x_rcj.shape[2]):
+            if j == middle:
+                made[:, :, j] = self.now
+                continue
+            here = torch.addmm(own, x_rcj[:, :, j], matrix.T)
+            if positive:
+                here.clamp_min_(0)
+            if x_rcj.shape[2] > 1:  # beyond the border all is zero
+                here *= (x_rcj[:, :, j] != 0).any(1, keepdim=True)
+            made[:, :, j] = here
         return made
 
 
@@ -327,5 +337,5 @@ class _Follower:
 
 def _share(before: Tensor, after: Tensor) -> float:
     """How much of the harm at a place is left behind a pool: as of what varies at all."""
-    ratio = float(after.std(0).mean() / before.std(0).mean().clamp_min(1e-30))
-    return min(1.0, ratio)
+    deviations = [(x - x.mean(0)).square_().mean(0).sqrt_().mean() for x in (after, before)]
+    return min(1.0, float(deviations[0] / deviations[1].clamp_min(1e-30)))

@@ -1,7 +1,8 @@
 """What some images of a class gave, as tensors in a file: kept until the class is whole.
 
 Sums are float64, so that parts add up to what all images together give, to rounding. A part that
-was damaged, or does not fit the network, is none: its images are looked at again.
+was damaged, or does not fit the network, is none: its images are looked at again. Processes that
+share a pass send each other the same tensors.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+import torch.distributed as dist
 from msgspec import Meta
 from safetensors import SafetensorError
 from torch import Tensor
@@ -23,11 +25,13 @@ from distillnet.files.writing import replace_file
 from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
 from distillnet.missions.gathering import PER_IMAGE, Gathered, Gatherer
+from distillnet.models.ranks import Ranks
 
 __all__ = [
     "DIGEST",
     "INDEX",
     "digest_of",
+    "gather",
     "gathered_from",
     "parts_kept",
     "read_part",
@@ -155,3 +159,23 @@ def _fits(tensors: Mapping[str, Tensor], graph: Graph, channels: Channels) -> bo
         if found.is_floating_point() and not bool(torch.isfinite(found).all()):
             return False
     return images == int(tensors["n"]) and samples <= images * PER_IMAGE
+
+
+def gather(
+    ranks: Ranks, mine: Gathered | None, graph: Graph, channels: Channels, samples: int
+) -> Gathered | None:
+    """What all processes have gathered together, in the first; None in others."""
+    if ranks.count == 1:
+        return mine
+    sent = None if mine is None else tensors_of(mine)
+    boxes: list[dict[str, Tensor] | None] = [None] * ranks.count
+    dist.gather_object(sent, boxes if ranks.first else None)
+    total = None
+    for box in boxes:
+        if box is not None:
+            more = gathered_from(box, graph, channels)
+            if total is None:
+                total = more
+            else:
+                total.add(more, samples)
+    return total

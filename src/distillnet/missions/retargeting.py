@@ -46,6 +46,7 @@ def retarget(
     *,
     images: ImageSet | None = None,
     smaller: Sequence[MissionAtlas] = (),
+    strangers: Sequence[int] = (),
     made: Made | None = None,
     on_progress: Progress = lambda stage, done, of: None,
 ) -> Distillation:
@@ -59,6 +60,8 @@ def retarget(
         images: of the mission's classes, for the figures only.
         smaller: atlases of the same images at smaller input sizes; the size that serves the budget
             best is taken.
+        strangers: classes of the atlas that the network is to tell from the mission's, where a rule
+            for unknown images is to be fitted to it.
         made: what ``found_for`` gave for these very options, where it was asked before.
 
     Raises:
@@ -71,9 +74,9 @@ def retarget(
     channels = analyse(graph)
     atlas.check_network(graph, model.weights_sha256, model.preprocessing)
     if made is None and smaller:
-        made = _at_best_size(atlas, smaller, model, graph, mission, options, on_progress)
+        made = _at_best_size(atlas, smaller, model, graph, mission, options, strangers, on_progress)
     found, (before, after) = made or found_for(
-        atlas, graph, channels, mission, options, on_progress
+        atlas, graph, channels, mission, options, on_progress, strangers=strangers
     )
     searched = time.perf_counter()
     unreadable: tuple[str, ...] = ()
@@ -121,16 +124,18 @@ def found_for(
     options: Options,
     on_progress: Progress = lambda stage, done, of: None,
     design: Design | None = None,
+    strangers: Sequence[int] = (),
 ) -> Made:
     """The network for a mission, and how often both are right on the atlas's samples.
 
     Args:
         on_progress: called as ("fit", layer, layers) and ("search", network, networks so far).
         design: the mission's, where it was opened before.
+        strangers: see ``retarget``.
     """
     budget = options.budget
     with computed_from(atlas):
-        design = design or Design.of(graph, channels, atlas, mission, options)
+        design = design or Design.of(graph, channels, atlas, mission, options, strangers)
         tried = _Workshop(atlas, design, on_progress).within(budget)
     if not tried.found.met and budget.target_macs is None and budget.target_params is None:
         raise _nothing_within(budget)
@@ -144,6 +149,7 @@ def _at_best_size(
     graph: Graph,
     mission: Mission,
     options: Options,
+    strangers: Sequence[int],
     on_progress: Progress,
 ) -> Made:
     """As ``found_for``, at the input size of the original or one of the smaller ones.
@@ -154,7 +160,7 @@ def _at_best_size(
     """
     budget, device = options.budget, next(iter(graph.params.values())).device
     with computed_from(atlas):
-        design = Design.of(graph, analyse(graph), atlas, mission, options)
+        design = Design.of(graph, analyse(graph), atlas, mission, options, strangers)
         own = _Workshop(atlas, design, on_progress)
         tried = [own.within(budget)]
     for one in smaller if budget.target_params is None else ():
@@ -163,7 +169,7 @@ def _at_best_size(
         here = capture_model(model, size, like=graph).to(device)
         one.check_network(here, model.weights_sha256, model.preprocessing.with_input_size(size))
         with computed_from(one):
-            design = Design.of(here, analyse(here), one, mission, options)
+            design = Design.of(here, analyse(here), one, mission, options, strangers)
             tried.append(_Workshop(one, design, on_progress, beside=own).within(budget))
 
     def harm(one: _Tried) -> tuple[bool, float]:
@@ -282,9 +288,10 @@ class _Workshop:
         )
         self.tried += 1
         self.on_progress("search", self.tried, self.tried)
+        n = len(self.labels_r)  # behind them are strangers' samples
         if self.own is self:
-            self.reference_rk = followed.before_rk.cpu()
-        before, after = self.own.reference_rk, followed.after_rk.cpu()
+            self.reference_rk = followed.before_rk[:n].cpu()
+        before, after = self.own.reference_rk, followed.after_rk[:n].cpu()
         judge = Judge(before, self.labels_r, mission)
         verdict = judge.verdict(after)
         if judge.seen:  # as in a search with images
@@ -302,4 +309,6 @@ class _Workshop:
 
     def _rows(self, record: Record) -> torch.Tensor:
         rows = self.atlas.rows(record, self.design.mission.indices)
+        if strangers := self.design.strangers:
+            rows = torch.cat([rows, self.atlas.rows(record, strangers, len(rows) // 2)])
         return rows.to(next(iter(self.design.graph.params.values())).device)

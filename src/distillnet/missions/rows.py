@@ -57,5 +57,5 @@ def pack_rows(rows_rd: Tensor) -> tuple[Tensor, Tensor]:
 
 def unpack_rows(packed_rd: Tensor, largest_r: Tensor) -> Tensor:
     """Rows (R, D) float32 that ``pack_rows`` packed."""
-    root = packed_rd.float() / _LEVELS
-    return root * root.abs() * largest_r[:, None]
+    rows = packed_rd.float()
+    return rows.mul_(rows.abs()).mul_((largest_r / _LEVELS**2)[:, None])

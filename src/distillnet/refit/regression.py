@@ -26,7 +26,7 @@ from torch import Tensor
 from distillnet.cut.thin import Split, matrix
 from distillnet.refit.basis import column_covariance, column_filters, output_basis
 
-__all__ = ["Thin", "fit_affine", "fit_thin"]
+__all__ = ["Thin", "fit_affine", "fit_thin", "gram"]
 
 Solve = Callable[[Tensor, int], Tensor]
 
@@ -190,19 +190,33 @@ class _Ridge:
         self.fit_r, self.hold_r = ~hold_r.to(x_rd.device), hold_r.to(x_rd.device)
         self.by_rows = len(x_rd) < x_rd.shape[1]
         if self.by_rows:
-            self.gram = _gram(x_rd.T).double()
+            self.gram = gram(x_rd.T).double()
         else:
-            x_fit, x_hold = x_rd[self.fit_r], x_rd[self.hold_r]
-            self.gram_fit = _gram(x_fit).double()
-            self.gram_hold = _gram(x_hold).double()
-            self.gram = self.gram_fit + self.gram_hold
+            self.gram_hold = gram(self._held_out(x_rd)).double()
+            self.gram = gram(x_rd).double()
+            self.gram_fit = self.gram - self.gram_hold
         self.unit = self.gram.diagonal().sum().clamp_min(1e-30) / x_rd.shape[1]
+
+    def _held_out(self, values_r: Tensor) -> Tensor:
+        """Rows that choose the ridge; a view where they are every so many."""
+        at = self.hold_at
+        return values_r[at] if isinstance(at, slice) else values_r[self.hold_r]
+
+    @cached_property
+    def hold_at(self) -> slice | None:
+        """Where held-out rows are, if they are evenly spaced: no rows are copied then."""
+        first, second = ([*self.hold_r.nonzero()[:2, 0].tolist(), 0, 0])[:2]
+        if second <= first:
+            return None
+        even = torch.zeros_like(self.hold_r)
+        even[first :: second - first] = True
+        return slice(first, None, second - first) if torch.equal(even, self.hold_r) else None
 
     @cached_property
     def covariance(self) -> Tensor:
         """Of the inputs (D, D), float64."""
-        gram = _gram(self.x_rd).double() if self.by_rows else self.gram
-        return gram / len(self.x_rd)
+        square = gram(self.x_rd).double() if self.by_rows else self.gram
+        return square / len(self.x_rd)
 
     def spread(self, weight_md: Tensor) -> Tensor:
         """Covariance (M, M) of a weight's outputs, float64, without a D x D matrix if D > R."""
@@ -223,7 +237,7 @@ class _Ridge:
         factor = next((found for found in larger if found is not None), None)
         if least == math.inf or factor is None:
             raise torch.linalg.LinAlgError("no ridge solves the fit: values that are not finite")
-        if not least < e_rm[self.hold_r].double().square().sum():
+        if not least < self._held_out(e_rm).double().square().sum():
             return None
         if self.by_rows:
             return lambda e, _: self.x_rd.T @ torch.cholesky_solve(e.double(), factor).to(e.dtype)
@@ -236,9 +250,9 @@ class _Ridge:
 
     def _error_by_columns(self, e_rm: Tensor) -> Callable[[float], float]:
         """Held-out error |x w - e|^2 of a ridge, from the Gram matrices alone."""
-        e_fit, e_hold = e_rm[self.fit_r], e_rm[self.hold_r]
-        cross_fit = (self.x_rd[self.fit_r].T @ e_fit).double()
-        cross_hold = (self.x_rd[self.hold_r].T @ e_hold).double()
+        e_hold = self._held_out(e_rm)
+        cross_hold = (self._held_out(self.x_rd).T @ e_hold).double()
+        cross_fit = (self.x_rd.T @ e_rm).double() - cross_hold
         unit = float(self.fit_r.double().mean()) * self.unit
 
         def error(ridge: float) -> float:
@@ -278,7 +292,7 @@ def _lowest(error: Callable[[float], float], ridges: Sequence[float]) -> tuple[f
     return known[at], ridges[at]
 
 
-def _gram(x_rd: Tensor) -> Tensor:
+def gram(x_rd: Tensor) -> Tensor:
     """x^T x by blocks, those below the diagonal mirrored: two thirds of the time of all of them."""
     if x_rd.shape[1] < _GRAM_BLOCKED:
         return x_rd.T @ x_rd

@@ -131,30 +131,36 @@ class _Patient:
         covariance = view.covariance.clone()
         ridge = _RIDGE * float(covariance.diagonal().mean().clamp_min(1e-30))
         covariance.diagonal().add_(ridge)
-        self.p = torch.linalg.inv(covariance)
+        lower, failed = torch.linalg.cholesky_ex(covariance)  # half the time of the inverse alone
+        # Where nothing varies, rounding is all that there is of it.
+        self.p = torch.linalg.inv(covariance) if failed else torch.cholesky_inverse(lower)
         self.a = torch.zeros_like(covariance)
         for name in view.layers:
             weight = graph.params[graph[name].params["weight"]].flatten(1).double()
             self.a += weight.T @ evidence.needs[name].double() @ weight
         of_column = columns_of(channels.of[view.source], len(covariance))
         self.columns = _columns_by_class(of_column, classes, covariance.device)
+        self.sizes = np.zeros(len(classes), dtype=np.int64)
+        for size, (which, _) in self.columns.items():
+            self.sizes[which] = size
         stays = np.flatnonzero(~np.isin(of_column, classes))
         self.pinned = torch.from_numpy(stays).to(covariance.device)  # columns that never go
-        self.alive = np.array([len(columns) > 0 for columns in self.columns])
+        self.alive = self.sizes > 0
         self.known: NDArray[np.float64] | None = None
 
     def damages(self) -> NDArray[np.float64]:
         """By class, what its going would add (classes,); zero where this view does not read it."""
         if self.known is None:
-            self.known = np.zeros(len(self.columns))
-            sizes = np.array([len(columns) for columns in self.columns])
-            for size in np.unique(sizes[self.alive]):
-                which = np.flatnonzero(self.alive & (sizes == size))
-                block = torch.stack([self.columns[i] for i in which])
+            self.known = np.zeros(len(self.sizes))
+            for members, columns in self.columns.values():
+                there = self.alive[members]
+                if not there.any():
+                    continue
+                block = columns[torch.from_numpy(there).to(columns.device)]
                 rows, columns = block[:, :, None], block[:, None, :]
                 quotient = torch.linalg.solve(self.p[rows, columns], self.a[rows, columns])
                 harm = quotient.diagonal(dim1=1, dim2=2).sum(1).clamp_min(0)
-                self.known[which] = harm.cpu().numpy()
+                self.known[members[there]] = harm.cpu().numpy()
         return self.known
 
     def remove(self, which: NDArray[np.int64]) -> float:
@@ -162,32 +168,42 @@ class _Patient:
         which = which[self.alive[which]]
         if len(which) == 0:
             return 0.0
-        b = torch.cat([self.columns[i] for i in which])
+        b = self._columns_of(which)
         p_b, a_b = self.p[b], self.a[b]
         refit = torch.linalg.solve(p_b[:, b], p_b)
         damage = float(torch.linalg.solve(p_b[:, b], a_b[:, b]).diagonal().sum().clamp_min(0))
-        # a + refit^T a_bb refit - a_b^T refit - refit^T a_b, as half of it and its transpose.
-        half = refit.T @ (a_b[:, b] @ refit / 2 - a_b)
-        self.a += half
-        self.a += half.T
+        # a + refit^T a_bb refit - a_b^T refit - refit^T a_b, with half of it and that transposed.
+        half = a_b[:, b] @ refit / 2 - a_b
+        self.a.addmm_(torch.cat([refit, half]).T, torch.cat([half, refit]))
         self.p.addmm_(p_b.T, refit, alpha=-1)
         self.alive[which] = False
         self.known = None
         self._bury()
         return damage
 
+    def _columns_of(self, which: NDArray[np.int64]) -> Tensor:
+        """The columns of some classes."""
+        parts = []
+        for members, columns in self.columns.values():
+            wanted = np.isin(members, which)
+            parts.append(columns[torch.from_numpy(wanted).to(columns.device)].flatten())
+        return torch.cat(parts)
+
     def _bury(self) -> None:
         """Leave out the columns of what is gone once they are many: updates cost their square."""
         alive = np.flatnonzero(self.alive)
-        parts = [self.pinned, *(self.columns[i] for i in alive)]
-        sizes = [len(part) for part in parts]
-        if len(alive) == 0 or sum(sizes) > _BURY * len(self.p):
+        left = len(self.pinned) + int(self.sizes[alive].sum())
+        if len(alive) == 0 or left > _BURY * len(self.p):
             return
-        kept = torch.cat(parts)
+        kept = torch.cat([self.pinned, self._columns_of(alive)])
         self.p, self.a = self.p[kept][:, kept], self.a[kept][:, kept]
-        self.pinned, *rest = torch.arange(len(kept), device=kept.device).split(sizes)
-        for i, columns in zip(alive, rest, strict=True):
-            self.columns[i] = columns
+        now_at = kept.new_zeros(int(kept.max()) + 1)
+        now_at[kept] = torch.arange(left, device=kept.device)
+        self.pinned = now_at[self.pinned]
+        for size, (members, columns) in self.columns.items():
+            there = self.alive[members]
+            columns = columns[torch.from_numpy(there).to(columns.device)]
+            self.columns[size] = members[there], now_at[columns]
 
 
 class _Independent:
@@ -224,11 +240,14 @@ class _Independent:
 
 def _columns_by_class(
     of_column: NDArray[np.int64], classes: NDArray[np.int64], device: torch.device
-) -> list[Tensor]:
+) -> dict[int, tuple[NDArray[np.int64], Tensor]]:
+    """By how many columns a class has: positions of such classes (n,), and their columns (n, c)."""
     order = np.argsort(of_column, kind="stable")
     starts = np.searchsorted(of_column[order], classes, side="left")
-    stops = np.searchsorted(of_column[order], classes, side="right")
-    return [
-        torch.from_numpy(order[start:stop]).to(device)
-        for start, stop in zip(starts, stops, strict=True)
-    ]
+    sizes = np.searchsorted(of_column[order], classes, side="right") - starts
+    found = {}
+    for size in np.unique(sizes[sizes > 0]).tolist():
+        members = np.flatnonzero(sizes == size)
+        columns = order[starts[members, None] + np.arange(size)]
+        found[size] = members, torch.from_numpy(columns).to(device)
+    return found

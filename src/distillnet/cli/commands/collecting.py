@@ -10,6 +10,12 @@ import typer
 from distillnet.classes import ClassTable
 from distillnet.cli.checks import asked_mission, check_apart, check_folder
 from distillnet.cli.groups import IMAGES, OUTPUT, SELDOM, grouped
+from distillnet.cli.missions.noise import (
+    DeltaOpt,
+    NoiseOpt,
+    check_noise,
+    collect_with_noise,
+)
 from distillnet.cli.options import (
     ComputeOptions,
     DataOpt,
@@ -56,15 +62,16 @@ def collect_command(
         ),
     ] = None,
     samples: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
             metavar="N",
             help="Places of images that are kept of each class, as every layer sees them, for "
             "`retarget` to fit weights on.",
+            show_default="2000",
             rich_help_panel=SELDOM,
         ),
-    ] = 2000,
+    ] = None,
     min_images: Annotated[
         int,
         typer.Option(
@@ -83,6 +90,8 @@ def collect_command(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    noise: NoiseOpt = None,
+    delta: DeltaOpt = None,
     max_pixels: PixelsOpt = MAX_PIXELS,
     as_json: JsonOpt = False,
 ) -> None:
@@ -91,6 +100,7 @@ def collect_command(
     What it writes is an atlas, which `retarget` makes any mission of these classes from, without
     images. Under `torchrun -m distillnet collect ...` several processes share the images.
     """
+    check_noise(noise, delta, samples, resume=resume)
     device = compute.device.value
     options = Options(
         batch_size=compute.batch_size,
@@ -104,12 +114,20 @@ def collect_command(
     check_apart(out, [data])
     table = network.check(model)
     known = None if table is None else _find(classes, data, table, max_pixels)
+    if noise is not None:
+        loaded = network.load(model)
+        names, folders = known or _find(classes, data, loaded.classes, max_pixels)
+        warn_left_out(folders.left_out)
+        loaded = replace(loaded, classes=names)
+        collect_with_noise(loaded, folders.train, out, reads, noise, delta, options, min_images,
+                           as_json=as_json)  # fmt: skip
+        return
     from distillnet.job.layout import file_of, relative_sources
-    from distillnet.missions.collecting import Pass, collect_model
+    from distillnet.missions.collecting import SAMPLES, Pass, collect_model
     from distillnet.models.ranks import joined_ranks
 
     with joined_ranks() as ranks:
-        how = Pass(samples, min_images, resume, ranks)
+        how = Pass(samples or SAMPLES, min_images, resume, ranks)
         with (
             new_folder(out, ATLAS, reads) if ranks.first else nullcontext(out) as folder,
             progress() if ranks.first else nullcontext(_silent) as on_progress,

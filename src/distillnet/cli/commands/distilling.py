@@ -9,6 +9,7 @@ import typer
 from distillnet.cli.checks import check_apart, check_run
 from distillnet.cli.common import print_run
 from distillnet.cli.groups import MISSION, OUTPUT, grouped
+from distillnet.cli.missions.noise import warn_noise
 from distillnet.cli.options import (
     ComputeOptions,
     ImageOptions,
@@ -99,6 +100,7 @@ def distill_command(
     from distillnet.job.distill import distill
     from distillnet.job.resuming import search_store
     from distillnet.job.runs import write_run
+    from distillnet.missions.noise.notes import read_noise
 
     sources = asdict(images) | {"weights": network.weights, "class_names": network.class_names}
     del sources["max_pixels"]  # no place
@@ -112,6 +114,8 @@ def distill_command(
         if found is None:
             found = images.find(classes, loaded.classes)
         statistics = open_atlas(images.atlas) if images.atlas else None
+        if images.atlas and (noise := read_noise(images.atlas)):
+            warn_noise(images.atlas, noise, options.score)
         split = images.split(found, search.seed)
         if statistics is None:
             (folder / "atlas").mkdir()

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from distillnet.cli.groups import OUTPUT
+from distillnet.cli.missions.noise import print_noisy
 from distillnet.cli.missions.options import check_atlas_folder
 from distillnet.cli.options import JsonOpt
 from distillnet.cli.output import print_json, print_table
@@ -30,7 +31,14 @@ def merge_command(
     for path in atlases:
         check_atlas_folder(path)
     from distillnet.missions.merging import merge
+    from distillnet.missions.noise import add_noisy, read_noise
 
+    if any(read_noise(path) for path in atlases):
+        with new_folder(out, ATLAS, atlases) as folder:
+            added = add_noisy(atlases, folder)
+            noise = read_noise(folder)
+        print_noisy(out, {str(c): n for c, n in added.counts.items()}, noise, as_json)
+        return
     with new_folder(out, ATLAS, atlases) as folder:
         merged = merge(atlases, folder)
     names, counts = merged.classes.names, merged.statistics.counts

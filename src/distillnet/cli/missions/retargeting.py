@@ -102,6 +102,7 @@ def retarget_command(
             replace(options, keep_input_size=not others),
             images=images,
             smaller=atlases[1:],
+            strangers=sorted(set(opened.samples) - set(mission.indices)) if with_unknown else (),
             on_progress=on_progress,
         )
         weights = network.weights or opened.sources.get("weights")

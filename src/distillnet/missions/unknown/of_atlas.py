@@ -52,7 +52,9 @@ def fit_from_atlas(
     half = _MOST // 2
     rows = (mine, half), (others, half)
     _, height, width = done.found.graph.input.shape
-    original = capture_model(done.model, (height, width), like=done.graph)
+    original = done.graph  # of the input size that the original has
+    if original.input.shape[1:] != (height, width):
+        original = capture_model(done.model, (height, width), like=original)
     followed = follow_fitted(
         original,
         analyse(original),
