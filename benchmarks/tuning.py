@@ -55,18 +55,26 @@ def main() -> None:
     workshop.choose_teacher()
     own_x, report_labels = load_report(model, images.val, mission, pictures.own_size)
     here_x, _ = load_report(model, images.val, mission, size)
-    judge = Judge(masked_scores(graph, own_x, {}), report_labels, mission)
+    reported = Judge(masked_scores(graph, own_x, {}), report_labels, mission)
+    whole_x, original = workshop.here.x_nchw, workshop.original
+    held_out_n = torch.arange(len(whole_x)) % HELD_OUT == 0
+    left_out = Judge(
+        masked_scores(original.graph, original.x_nchw[held_out_n], {}),
+        labels_n[held_out_n],
+        mission,
+    )
 
     def say(name: str, network: Graph) -> None:
-        verdict = judge.verdict(masked_scores(network, here_x, {}))
-        print(f"{name}: {verdict.expected_loss_pp:+.2f} / {verdict.loss_pp:+.2f}", flush=True)
+        by = []
+        for judge, x_nchw in ((reported, here_x), (left_out, whole_x[held_out_n])):
+            verdict = judge.verdict(masked_scores(network, x_nchw, {}))
+            by.append(f"{verdict.expected_loss_pp:+.2f} / {verdict.loss_pp:+.2f}")
+        print(f"{name}: {by[0]}, by those held out {by[1]}", flush=True)
 
     candidate = workshop.make(lambda cut: workshop.work_left(cut) <= workshop.work / args.ratio)
     if candidate is None or candidate.graph is None:
         parser.error(f"found no network of {args.ratio}x at {args.side}; choose a smaller --ratio")
     whole = replace(candidate.plan, outputs=None)
-    x_nchw = workshop.here.x_nchw
-    held_out_n = torch.arange(len(x_nchw)) % HELD_OUT == 0
     without = workshop.refit_without(candidate, held_out_n)
     student = compact(without, analyse(without), whole)
     say("refitted on all images", compact(candidate.graph, analyse(candidate.graph), whole))
@@ -75,9 +83,8 @@ def main() -> None:
     settings = TuneSettings(
         steps=args.steps, step=args.step, temperature=args.temperature, crops=args.crops
     )
-    original = workshop.original
     lessons = prepare(original.graph, original.x_nchw, mission.indices, settings)
-    done = tune(student, lessons, x_nchw, torch.nonzero(~held_out_n)[:, 0])
+    done = tune(student, lessons, whole_x, torch.nonzero(~held_out_n)[:, 0])
     say(f"tuned without those held out, {time.perf_counter() - start:.0f} s", done)
 
 
