@@ -21,13 +21,16 @@ from distillnet.reproduce import (
 from distillnet.reproduce.paper import MODULES
 from distillnet.reproduce.pictures import draw_table
 
+BESTS: tuple[dict[str, Any], ...] = ({"param_weight": 3.0},)
+PAPERS: tuple[dict[str, Any], ...] = ({"readings": ("output",)}, {"partial": "blocks"})
 NAMES = [f"n{i}" for i in range(12)]
 
 
 def _row(job: Job, **figures: Any) -> Row:
     known = {
         "mac_ratio": 2.0, "param_ratio": 2.0, "loss_pp": 0.5, "worst_class_loss_pp": 1.5,
-        "loss_ci95_pp": [-0.5, 1.5], "seconds": {"total": 3.0}, **figures,
+        "loss_ci95_pp": [-0.5, 1.5], "seconds": {"total": 3.0},
+        "n_images": {"statistics": 20, "search": 20, "val": 10, "unreadable": 0}, **figures,
     }  # fmt: skip
     return Row(job, known, "0" * 64)
 
@@ -39,6 +42,15 @@ def test_sets_of_classes_are_drawn_once_and_alike_for_a_seed() -> None:
     assert jobs == jobs_of(Asked("table2", repeat=5), NAMES)
     assert jobs != jobs_of(Asked("table2", repeat=5, seed=1), NAMES)
     assert len(jobs_of(Asked("table2", repeat=9, sizes=(10,)), NAMES[:10])) == 1
+
+
+def test_options_of_the_other_method_make_no_other_job() -> None:
+    both = [Asked("table3", method, removed=(1,)) for method in ("best", "paper")]
+    for asked, other, own in zip(both, (PAPERS, BESTS), (BESTS, PAPERS), strict=True):
+        for option in other:
+            assert jobs_of(replace(asked, **option), ()) == jobs_of(asked, ())
+        for option in own:
+            assert jobs_of(replace(asked, **option), ()) != jobs_of(asked, ())
 
 
 def test_the_first_classes_are_removed() -> None:

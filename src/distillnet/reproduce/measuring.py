@@ -3,18 +3,19 @@
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distillnet.classes import numbered_table
+from distillnet.classes import numbered_table, parse_mission
 from distillnet.deploy.bench import Settings, time_networks
 from distillnet.deploy.networks import distilled_network, original_network
 from distillnet.errors import InputError
 from distillnet.files import new_file
-from distillnet.images import open_images
+from distillnet.images import limit, open_images
 from distillnet.job.calls import distill
 from distillnet.job.distillation import Distillation, Options
+from distillnet.job.partition import split_images
 from distillnet.job.results import finite_json, result_json
 from distillnet.job.runs import write_run
 from distillnet.models import Model, load_model
@@ -90,9 +91,19 @@ def measure(
         param_weight=job.param_weight,
         partial=job.partial,
         reading=job.reading,
+        seed=job.seed,
     )
     folder = data / _FOLDERS[job.network] if job.network in _FOLDERS else images
-    done = distill(model, list(job.classes), folder, options=options, on_progress=on_progress)
+    mission = parse_mission(list(job.classes), model.classes)
+    parts = split_images(open_images(folder, model.classes, mission), seed=job.seed)
+    if job.per_class is not None:  # half of them for each, and the same ones to report on
+        half = job.per_class // 2
+        parts = replace(
+            parts,
+            statistics=limit(parts.statistics, job.per_class - half, job.seed),
+            search=limit(parts.search, half, job.seed),
+        )
+    done = distill(model, mission, parts, options=options, on_progress=on_progress)
     figures = _figures(done)
     if job.timed:
         with tempfile.TemporaryDirectory() as name:
