@@ -9,7 +9,9 @@ import pytest
 
 from colours import MISSION, colours
 from distillnet.models import Model
-from distillnet.reproduce import Asked, Line, reproduce_table, running
+from distillnet.models.load import random_model
+from distillnet.models.train import save_weights
+from distillnet.reproduce import Asked, Line, network_at_hand, reproduce_table, running
 
 ASKED = Asked("table1", "paper", networks=("squeezenet",), classes=MISSION.names, per_class=5)
 
@@ -46,7 +48,7 @@ def test_a_row_says_of_how_many_images_it_is(tmp_path: Path, measured: list[str]
     """Of 20 images of each class four are held out, however few are looked at."""
     line, _ = _table(ASKED, tmp_path)
     assert line.n_images == {"statistics": 9, "search": 6, "val": 12}
-    (row,) = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
+    (row,) = json.loads((tmp_path / "out" / "paper.json").read_text())["rows"]
     assert row["n_images"] == line.n_images
     everything, _ = _table(replace(ASKED, per_class=None), tmp_path)
     assert everything.n_images == {"statistics": 24, "search": 24, "val": 12}
@@ -61,3 +63,13 @@ def test_a_row_is_measured_once(tmp_path: Path, measured: list[str]) -> None:
     assert measured == ["squeezenet"]
     for asked in (replace(ASKED, seed=1), replace(ASKED, max_loss_pp=2.0)):
         assert _table(asked, tmp_path)[1] == [False]
+
+
+@pytest.mark.parametrize("folder", ["data/weights", "out"])
+def test_what_was_trained_once_is_not_trained_again(folder: str, tmp_path: Path) -> None:
+    """There are no images to train on."""
+    (tmp_path / folder).mkdir(parents=True)
+    weights = random_model("zoo:tf_cifar").module.state_dict()
+    save_weights(tmp_path / folder / "tf_cifar.safetensors", weights)
+    found = network_at_hand("cifar", tmp_path / "data", tmp_path / "out").module.state_dict()
+    assert all(found[name].equal(tensor) for name, tensor in weights.items())

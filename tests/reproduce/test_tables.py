@@ -1,5 +1,6 @@
 """Which jobs a table has, and what is said of their figures; measuring itself is `distill`."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ def _row(job: Job, **figures: Any) -> Row:
     known = {
         "mac_ratio": 2.0, "param_ratio": 2.0, "loss_pp": 0.5, "worst_class_loss_pp": 1.5,
         "loss_ci95_pp": [-0.5, 1.5], "seconds": {"total": 3.0},
-        "n_images": {"statistics": 20, "search": 20, "val": 10, "unreadable": 0}, **figures,
+        "n_images": {"statistics": 20, "search": 20, "val": 10, "unreadable": 0},
+        "mac_ratio_with_partial": 2.0, "inception_mac_ratio": None, "peak_rss_mb": 100.0, **figures,
     }  # fmt: skip
     return Row(job, known, "0" * 64)
 
@@ -94,9 +96,12 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     rows = [_row(job, param_ratio=2.0) for job in jobs_of(Asked("table3", removed=(1, 2)), ())]
     write_rows(rows, path)
     assert read_rows(path) == rows
-    path.write_text('{"job": {}}\n')
-    with pytest.raises(InputError, match="no measured row"):
-        read_rows(path)
+    earlier = json.loads(path.read_text().splitlines()[0])
+    del earlier["figures"]["n_images"]
+    for line, said in (('{"job": {}}', "no measured row"), (json.dumps(earlier), "n_images")):
+        path.write_text(line + "\n")
+        with pytest.raises(InputError, match=said):
+            read_rows(path)
 
 
 def test_related_classes_are_those_of_least_angle() -> None:

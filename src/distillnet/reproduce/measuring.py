@@ -58,13 +58,17 @@ def network_at_hand(
     epochs: int | None = None,
     on_progress: Progress = lambda stage, done, of: None,
 ) -> Model:
-    """A network that jobs cut down; one of TensorFlow's is trained where ``out`` has none yet."""
+    """A network that jobs cut down, its weights from ``data/weights``.
+
+    One of TensorFlow's is trained where neither that folder nor ``out`` has any.
+    """
     spec = _MODELS[name]
-    if name not in _FOLDERS:
-        return load_model(spec, weights=data / "weights" / f"{spec.partition(':')[2]}.safetensors")
-    weights = out / f"{spec.removeprefix('zoo:')}.safetensors"
-    known = ZOO_CLASSES[spec.removeprefix("zoo:")] or ()
-    if not weights.exists():
+    file = f"{spec.partition(':')[2]}.safetensors"
+    weights = data / "weights" / file
+    if name in _FOLDERS and not weights.exists():
+        weights = out / file
+    if name in _FOLDERS and not weights.exists():
+        known = ZOO_CLASSES[spec.removeprefix("zoo:")] or ()
         folders = open_images(data / _FOLDERS[name], numbered_table(len(known), known))
         if folders.val is None:
             raise InputError(f"{data / _FOLDERS[name]} has no test images; expected them")
@@ -133,6 +137,9 @@ def read_rows(path: Path) -> list[Row]:
         try:
             value = json.loads(line)
             job = {**value["job"], "classes": tuple(value["job"]["classes"])}
+            missing = set(_KEPT) - set(value["figures"])
+            if missing:
+                raise KeyError(min(missing))  # of an earlier version
             rows.append(Row(Job(**job), value["figures"], value["weights_sha256"]))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(

@@ -35,7 +35,8 @@ def reproduce_table(
 ) -> tuple[Line, ...]:
     """Measure a table, each job kept in ``out/rows.jsonl`` as it is done.
 
-    ``table.json`` and, where matplotlib is installed, ``table.png`` have the lines.
+    ``best.json`` or ``paper.json``, after the method, and, where matplotlib is installed, a picture
+    beside it have the lines.
 
     Args:
         data: a folder with the images and weights that the table needs.
@@ -70,13 +71,13 @@ def reproduce_table(
         on_line(lines_of(found[-1:])[0], kept)
         on_progress("rows", i + 1, len(jobs))
     lines = tuple(lines_of(found))
-    with new_file(out / "table.json") as work:
+    with new_file(out / f"{asked.method}.json") as work:
         table = {"table": asked.table, "method": asked.method, "max_loss_pp": asked.max_loss_pp}
         text = json.dumps(
             table | {"rows": [asdict(line) for line in lines]}, indent=1, allow_nan=False
         )
         work.write_text(text + "\n", encoding="utf-8")
-    draw_table(f"{asked.table}, --method {asked.method}", lines, out / "table.png")
+    draw_table(f"{asked.table}, --method {asked.method}", lines, out / f"{asked.method}.png")
     return lines
 
 
