@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from colours import MISSION, colours
+from distillnet.job.calls import distill
+from distillnet.job.options import Options
+from distillnet.job.partition import Images
 from distillnet.models import Model
 from distillnet.models.load import random_model
 from distillnet.models.train import save_weights
 from distillnet.reproduce import Asked, Line, network_at_hand, reproduce_table, running
+from distillnet.search import Budget
 
 ASKED = Asked("table1", "paper", networks=("squeezenet",), classes=MISSION.names, per_class=5)
 
@@ -73,3 +77,15 @@ def test_what_was_trained_once_is_not_trained_again(folder: str, tmp_path: Path)
     save_weights(tmp_path / folder / "tf_cifar.safetensors", weights)
     found = network_at_hand("cifar", tmp_path / "data", tmp_path / "out").module.state_dict()
     assert all(found[name].equal(tensor) for name, tensor in weights.items())
+
+
+def test_the_chosen_network_alone_is_the_same(model: Model, images: Images) -> None:
+    """A row is of one network; the others of its front need not be judged."""
+    options = Options(Budget(10.0, max_class_loss_pp=100), optimise="macs")
+    whole, alone = (
+        distill(model, MISSION, images, options=options, whole_front=front)
+        for front in (True, False)
+    )
+    assert len(whole.front) > 1
+    assert alone.front == ()
+    assert (alone.cost_after, alone.distilled) == (whole.cost_after, whole.distilled)

@@ -107,7 +107,10 @@ def measure(
             statistics=limit(parts.statistics, job.per_class - half, job.seed),
             search=limit(parts.search, half, job.seed),
         )
-    done = distill(model, mission, parts, options=options, on_progress=on_progress)
+    done = distill(
+        model, mission, parts, options=options,
+        whole_front=False, on_progress=on_progress,
+    )  # fmt: skip
     figures = _figures(done)
     if job.timed:
         with tempfile.TemporaryDirectory() as name:

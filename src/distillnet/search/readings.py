@@ -59,7 +59,7 @@ def reading_of(name: str) -> Reading:
     """The reading of a name; InputError where there is none.
 
     >>> reading_of("back-shared-open")
-    Reading(thresholds='layer', order='back', shared=True, open_set=True)
+    Reading(thresholds='layer', order='back', shared=True, param_weight=0.0, open_set=True)
     """
     if name not in READINGS:
         raise InputError(f"found the reading {name!r}; expected one of {', '.join(READINGS)}")
