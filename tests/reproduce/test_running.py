@@ -69,6 +69,18 @@ def test_a_row_is_measured_once(tmp_path: Path, measured: list[str]) -> None:
         assert _table(asked, tmp_path)[1] == [False]
 
 
+def test_progress_of_rows_begins_with_the_first(tmp_path: Path, measured: list[str]) -> None:
+    """So that the time of each is that of all, and not of all but one."""
+    (tmp_path / "images").mkdir()
+    colours(tmp_path / "images")
+    told: list[tuple[str, int, int]] = []
+    reproduce_table(
+        ASKED, tmp_path, tmp_path / "out", images=tmp_path / "images",
+        on_progress=lambda *step: told.append(step),
+    )  # fmt: skip
+    assert (told[0], told[-1]) == (("rows", 0, 1), ("rows", 1, 1))
+
+
 @pytest.mark.parametrize("folder", ["data/weights", "out"])
 def test_what_was_trained_once_is_not_trained_again(folder: str, tmp_path: Path) -> None:
     """There are no images to train on."""

@@ -60,6 +60,7 @@ def reproduce_table(
     rows = read_rows(out / "rows.jsonl")
     known = {(row.job, row.weights_sha256): row for row in rows}
     found = []
+    on_progress("rows", 0, len(jobs))
     for i, job in enumerate(jobs):
         model = model_of(job.network)
         key = job, model.weights_sha256
