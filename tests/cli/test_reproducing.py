@@ -61,9 +61,10 @@ def test_each_figure_has_a_title_and_its_images(capsys: pytest.CaptureFixture[st
     jobs = jobs_of(asked, [f"n{i}" for i in range(10)])
     rows = [Row(job, {**FIGURES, "inception_mac_ratio": 3.0}, "0" * 64) for job in jobs]
     lines = [json.loads(json.dumps(asdict(line))) for line in lines_of(rows)]
-    print_tables({"table": "table2", "method": "best", "rows": lines, "out": "there"})
+    values = {"table": "table2", "method": "best", "per_class": 40, "rows": lines, "out": "there"}
+    print_tables(values)
     out = capsys.readouterr().out
-    first, second = out.split("table2, --method best: ")[1:]
+    first, second = out.split("table2, --method best --per-class 40: ")[1:]
     assert first.startswith("inception MACs, before over after")
     assert "googlenet" in first
     assert "squeezenet" not in first

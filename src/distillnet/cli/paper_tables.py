@@ -57,8 +57,11 @@ def _print_lines(values: dict[str, Any], what: str, lines: Sequence[dict[str, An
                 f"{line['seconds']:.0f}",
             ]
         )  # fmt: skip
+    how = lines[0]["reading"]
+    told = "" if readings or how == "price" else f" --reading {how}"
+    told += f" --per-class {values['per_class']}" if values["per_class"] else ""
     print_table(
-        f"{values['table']}, --method {values['method']}: {what}",
+        f"{values['table']}, --method {values['method']}{told}: {what}",
         ["network", *columns, "paper", "ideal", "here", "", "MACs", "params", "loss, pp",
          "worst class", "images", "seconds"],
         rows,

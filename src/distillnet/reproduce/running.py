@@ -73,7 +73,8 @@ def reproduce_table(
         on_progress("rows", i + 1, len(jobs))
     lines = tuple(lines_of(found))
     with new_file(out / f"{asked.method}.json") as work:
-        table = {"table": asked.table, "method": asked.method, "max_loss_pp": asked.max_loss_pp}
+        table = {"table": asked.table, "method": asked.method, "max_loss_pp": asked.max_loss_pp,
+                 "per_class": asked.per_class}  # fmt: skip
         text = json.dumps(
             table | {"rows": [asdict(line) for line in lines]}, indent=1, allow_nan=False
         )

@@ -126,7 +126,8 @@ def _measure_table(
             metavar="NAME",
             help="How the paper's search is read (--method paper), see `distill --reading`; may be "
             "given several times (readings).",
-            show_default="price; all of them for readings",
+            show_default="price; price-params for table3, which compares parameters; all for "
+            "readings",
             rich_help_panel=SEARCH,
         ),
     ] = None,
@@ -228,8 +229,14 @@ def _measure_table(
             asks, data, folder, images=images, epochs=epochs, on_progress=on_progress,
             on_line=tell_line,
         )  # fmt: skip
-    values = {"table": table.value, "method": method.value, "max_loss_pp": max_loss,
-              "rows": [asdict(line) for line in lines], "out": str(folder)}  # fmt: skip
+    values = {
+        "table": table.value,
+        "method": method.value,
+        "max_loss_pp": max_loss,
+        "per_class": per_class,
+        "rows": [asdict(line) for line in lines],
+        "out": str(folder),
+    }
     if as_json:
         print_json(values)
     else:
@@ -257,6 +264,8 @@ def _readings(table: TableName, method: Method, reading: list[str] | None) -> tu
         return tuple(reading or READINGS)
     if len(reading or ()) > 1:
         raise InputError("found several readings; only `reproduce readings` takes more than one")
+    if table is TableName.table3 and method.value == "paper":
+        return tuple(reading or ("price-params",))
     return tuple(reading or ("price",))
 
 
