@@ -1,6 +1,7 @@
 """What commands print: help, JSON for programs, tables and progress for people."""
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -16,8 +17,13 @@ import typer.main
 from commands import every_command
 from distillnet.cli import app
 from distillnet.cli.groups import HEADINGS
-from distillnet.cli.output import print_table
+from distillnet.cli.output import print_table, progress
 from invocations import COLLECT, DISTILL, OPTIONS, Cli, distill_words
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def test_the_version_and_the_list_of_commands_are_whole(cli: Cli) -> None:
@@ -171,6 +177,35 @@ def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
     out = capsys.readouterr().out
     for text in ("a [red] title", "[b]", "[/red]", ":cat:"):
         assert text in out
+
+
+def test_no_figure_is_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = [f"{n}.123456789" for n in range(30)]
+    print_table("wide", [f"column {n}" for n in range(30)], [figures])
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert all(f"column {n}" in out and figure in out for n, figure in enumerate(figures))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_stage_of_the_next_job_begins_anew(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rate is that of its own time, and its total its own."""
+    clock = iter((0.0, 1000.0, 1000.0, 1000.0, 1010.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    stream = _Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    with progress() as on_progress:
+        on_progress("collect", 500, 500)
+        on_progress("search", 1, 1)
+        on_progress("collect", 0, 40)
+        on_progress("collect", 20, 40)
+    assert "20/40" in stream.getvalue()
+    if not terminal:
+        assert "20/40, 2.0 images/s, 10 s left" in stream.getvalue()
 
 
 @pytest.mark.slow

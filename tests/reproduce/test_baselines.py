@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from colours import HOW, MISSION
 from distillnet.errors import InputError
+from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.options import Options
 from distillnet.job.partition import Images
 from distillnet.models import Model, load_model
@@ -20,6 +21,8 @@ from distillnet.reproduce.baselines import (
     small_network_alone,
     training_images,
 )
+
+GREY = Preprocessing((16, 16), (0.5,), (0.5,), channels="L")
 
 
 def test_a_new_head_learns_and_leaves_the_rest(model: Model, images: Images) -> None:
@@ -49,6 +52,13 @@ def test_a_small_network_learns_by_itself(model: Model, images: Images) -> None:
     # Batch norm is folded into the convolutions, whose biases are half of its parameters.
     maps = (64**2 * 3 * 16, 32**2 * 16 * 32, 16**2 * 32 * 64, 8**2 * 64 * 128)
     assert row.macs == 9 * sum(maps) + 128 * 3
+
+
+def test_a_small_network_takes_the_colours_of_the_original(images: Images) -> None:
+    grey = load_model(nn.Sequential(nn.Conv2d(1, 5, 16), nn.Flatten()), preprocessing=GREY)
+    recipe = replace(SMALL_RECIPE, epochs=1)
+    row = small_network_alone(grey, MISSION, images, Options(), recipe=recipe)
+    assert row.params == sum(p.numel() for p in small_network(3).parameters()) - 240 - 2 * 9 * 16
 
 
 def test_no_image_is_trained_on_and_judged_by(images: Images) -> None:

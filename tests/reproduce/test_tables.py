@@ -1,5 +1,6 @@
 """Which jobs a table has, and what is said of their figures; measuring itself is `distill`."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,17 @@ from distillnet.reproduce import (
 from distillnet.reproduce.paper import MODULES
 from distillnet.reproduce.pictures import draw_table
 
+BESTS: tuple[dict[str, Any], ...] = ({"param_weight": 3.0},)
+PAPERS: tuple[dict[str, Any], ...] = ({"readings": ("output",)}, {"partial": "blocks"})
 NAMES = [f"n{i}" for i in range(12)]
 
 
 def _row(job: Job, **figures: Any) -> Row:
     known = {
         "mac_ratio": 2.0, "param_ratio": 2.0, "loss_pp": 0.5, "worst_class_loss_pp": 1.5,
-        "loss_ci95_pp": [-0.5, 1.5], "seconds": {"total": 3.0}, **figures,
+        "loss_ci95_pp": [-0.5, 1.5], "seconds": {"total": 3.0},
+        "n_images": {"statistics": 20, "search": 20, "val": 10, "unreadable": 0},
+        "mac_ratio_with_partial": 2.0, "inception_mac_ratio": None, "peak_rss_mb": 100.0, **figures,
     }  # fmt: skip
     return Row(job, known, "0" * 64)
 
@@ -39,6 +44,15 @@ def test_sets_of_classes_are_drawn_once_and_alike_for_a_seed() -> None:
     assert jobs == jobs_of(Asked("table2", repeat=5), NAMES)
     assert jobs != jobs_of(Asked("table2", repeat=5, seed=1), NAMES)
     assert len(jobs_of(Asked("table2", repeat=9, sizes=(10,)), NAMES[:10])) == 1
+
+
+def test_options_of_the_other_method_make_no_other_job() -> None:
+    both = [Asked("table3", method, removed=(1,)) for method in ("best", "paper")]
+    for asked, other, own in zip(both, (PAPERS, BESTS), (BESTS, PAPERS), strict=True):
+        for option in other:
+            assert jobs_of(replace(asked, **option), ()) == jobs_of(asked, ())
+        for option in own:
+            assert jobs_of(replace(asked, **option), ()) != jobs_of(asked, ())
 
 
 def test_the_first_classes_are_removed() -> None:
@@ -82,9 +96,12 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     rows = [_row(job, param_ratio=2.0) for job in jobs_of(Asked("table3", removed=(1, 2)), ())]
     write_rows(rows, path)
     assert read_rows(path) == rows
-    path.write_text('{"job": {}}\n')
-    with pytest.raises(InputError, match="no measured row"):
-        read_rows(path)
+    earlier = json.loads(path.read_text().splitlines()[0])
+    del earlier["figures"]["n_images"]
+    for line, said in (('{"job": {}}', "no measured row"), (json.dumps(earlier), "n_images")):
+        path.write_text(line + "\n")
+        with pytest.raises(InputError, match=said):
+            read_rows(path)
 
 
 def test_related_classes_are_those_of_least_angle() -> None:

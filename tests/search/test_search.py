@@ -44,14 +44,31 @@ class Residual(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class Hidden(nn.Module):
+    """Its MACs are in the convolution, its parameters in a layer behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        self.hidden, self.fc = nn.Linear(256, 32), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.hidden(self.features(x).flatten(1)).relu())
+
+
+Network = tuple[Graph, Channels, Atlas, Tensor, Tensor]
+
+
 @pytest.fixture(scope="module")
-def network(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Graph, Channels, Atlas, Tensor, Tensor]:
+def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    return prepared(Residual, tmp_path_factory.mktemp("atlas"))
+
+
+def prepared(kind: type[Residual | Hidden], directory: Path) -> Network:
     """A random network, images, and as labels what the network says of them: accuracy 1."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        module = Residual().eval()
+        module = kind().eval()
         x = torch.randn(240, 3, 8, 8)
     graph = capture(module, (8, 8))
     channels = analyse(graph)
@@ -65,7 +82,6 @@ def network(
     labels = scores.argmax(1)
     order = labels.argsort(stable=True)
     x, labels = x[order], labels[order]
-    directory = tmp_path_factory.mktemp("atlas")
     refs = tuple(ImageRef(Path(f"{i}.png"), MISSION.indices[c]) for i, c in enumerate(labels))
     batch = Batch(x, torch.tensor([ref.label for ref in refs]), refs)
     atlas = collect(graph, channels, [batch], directory, model="m", weights_sha256="0" * 64)
@@ -148,6 +164,17 @@ def test_each_reading_spends_no_more_than_the_budget(network, reading: str) -> N
             answers = run(graph, {"input": x}, masks=masks)[graph.output].argmax(1)
         right.append(float((answers == torch.tensor(MISSION.indices)[labels]).double().mean()))
     assert right[1] >= right[0] - 0.15 - 1e-9
+
+
+def test_what_has_a_price_is_saved(tmp_path: Path) -> None:
+    network = prepared(Hidden, tmp_path)
+    budget = Budget(15.0, max_class_loss_pp=100)
+    by_macs, by_params = (
+        cost(network[0], network[1], search(network, budget, reading=READINGS[reading]).plan)
+        for reading in ("price", "price-params")
+    )
+    assert by_params.params < by_macs.params
+    assert by_params.macs_with_partial > by_macs.macs_with_partial
 
 
 @pytest.mark.parametrize(("reading", "first"), [("front", 0), ("back", -1)])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillnet.cli.groups import MISSION, OUTPUT
-from distillnet.cli.output import print_json, print_line, print_result, warn, warn_unreadable
+from distillnet.cli.output import print_json, print_line, warn, warn_unreadable
+from distillnet.cli.result_table import print_result
 from distillnet.files import new_file
 
 if TYPE_CHECKING:

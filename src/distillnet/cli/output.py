@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,9 +27,9 @@ from distillnet.images.left_out import described
 
 __all__ = [
     "Shown",
+    "console",
     "print_json",
     "print_line",
-    "print_result",
     "print_table",
     "progress",
     "warn",
@@ -53,6 +52,8 @@ _LABELS = {
     "bench": "Timing",
     "timings": "Timing layers",
     "scaling": "Training on local ranks",
+    "rows": "Rows of the table",
+    "compose": "Routes",
 }
 _UNITS = {
     "search": "candidates",
@@ -63,10 +64,14 @@ _UNITS = {
     "project": "layers",
     "timings": "rounds",
     "scaling": "numbers of ranks",
+    "rows": "rows",
+    "compose": "routes",
 }  # of the others, images
 # How many steps they take is known only when they are done: what is left would be a guess.
 _OPEN_ENDED = frozenset(("search",))
 _LINE_EVERY_S = 10.0
+_WIDEST = 1000
+_SLOW = 0.2  # in a second; below it, how long one takes says more
 _SHOWN_UNREADABLE = 10
 
 
@@ -170,12 +175,16 @@ def progress() -> Iterator[Shown]:
         console=Console(stderr=True),
     )
     tasks: dict[str, Any] = {}
+    reached: dict[str, tuple[int, int]] = {}
     with contextlib.redirect_stdout(sys.stderr), bars:
 
         def update(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(_LABELS.get(stage, stage), total=total, stage=stage)
-            bars.update(tasks[stage], completed=done)
+            elif _is_next(reached[stage], done, total):
+                bars.reset(tasks[stage])
+            reached[stage] = done, total
+            bars.update(tasks[stage], completed=done, total=total)
 
         def show_front(points: Sequence[tuple[float, float, bool]]) -> None:
             bars.points = tuple(points)
@@ -184,14 +193,25 @@ def progress() -> Iterator[Shown]:
         yield Shown(update, show_front)
 
 
+def _is_next(reached: tuple[int, int], done: int, total: int) -> bool:
+    """Whether a stage has begun anew, of the next job of several."""
+    was_done, was_total = reached
+    return done < was_done or (was_done == was_total != total)
+
+
 def _lines() -> OnProgress:
     latest = time.monotonic()
     started: dict[str, float] = {}
     printed: dict[str, float] = {}
+    reached: dict[str, tuple[int, int]] = {}
 
     def update(stage: str, done: int, total: int) -> None:
         nonlocal latest
         now = time.monotonic()
+        if stage in reached and _is_next(reached[stage], done, total):
+            del started[stage]
+            printed.pop(stage, None)
+        reached[stage] = done, total
         # What is told first may be done already: a stage begins where the one before it was.
         begin = started.setdefault(stage, latest)
         latest = now
@@ -204,7 +224,8 @@ def _lines() -> OnProgress:
             line = f"{_LABELS[stage]}: {done} {_UNITS[stage]} tried in {spent:.0f} s"
         elif spent > 0 and done > 0:
             rate = done / spent
-            line += f", {rate:.1f} {_UNITS.get(stage, 'images')}/s"
+            many = f"{rate:.1f} {_UNITS.get(stage, 'images')}/s"
+            line += f", {f'{1 / rate:,.0f} s each' if rate < _SLOW else many}"
             if done < total:
                 line += f", {(total - done) / rate:.0f} s left"
         warn(line)
@@ -233,105 +254,9 @@ def print_table(
         table.add_column(column, justify="right" if i >= numbers_from else "left", no_wrap=True)
     for row in rows:
         table.add_row(*map(printable, row))
-    console().print(table)
-
-
-def print_result(result: Mapping[str, Any]) -> None:
-    """The figures of a ``result.json``, as a table."""
-    from distillnet.job.results import allowed_loss_pp
-
-    before, after = result["baseline"], result["distilled"]
-    rows = [
-        _cost_row("MACs (M)", before["macs"] / 1e6, after["macs"] / 1e6, 2),
-        _cost_row(
-            "MACs with partial removal (M)",
-            before["macs"] / 1e6,
-            after["macs_with_partial"] / 1e6,
-            2,
-        ),
-        _cost_row("Parameters (k)", before["params"] / 1e3, after["params"] / 1e3, 1),
-        [
-            "Input",
-            *("x".join(map(str, network["input_size"])) for network in (before, after)),
-            "",
-        ],
-        _accuracy_row("Accuracy among the classes", before["accuracy"], after["accuracy"]),
-    ]
-    for name, share in before["per_class"].items():
-        rows.append(_accuracy_row(f"  {name}", share, after["per_class"][name]))
-    names = ", ".join(entry["name"] for entry in result["classes"])
-    print_table(f"{result['model']} for {names}", ["", "original", "distilled", ""], rows)
-    low, high = result["loss_ci95_pp"]
-    n = result["n_images"]["val"]
-    lines = []
-    if n:
-        lines.append(
-            f"Loss {result['loss_pp']:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}) on "
-            f"{n} images that nothing else was made of; worst class "
-            f"{result['worst_class_loss_pp']:+.2f}."
-        )
-    expected, (least, most) = result["expected_loss_pp"], result["expected_ci95_pp"]
-    lines.append(
-        f"The search had expected {expected:+.2f} (95 % interval {least:+.2f} to {most:+.2f}); "
-        f"it was stopped by {result['stopped_by']}."
-    )
-    if before["accuracy_open"] is not None and after["accuracy_open"] is not None:
-        lines.append(
-            f"Told from all {result['n_classes']:,} classes, and not only from each other, "
-            f"{100 * before['accuracy_open']:.1f} % of the images were right before the cut and "
-            f"{100 * after['accuracy_open']:.1f} % after it; the written network no longer has the "
-            "other classes' outputs."
-        )
-    budget = allowed_loss_pp(result)
-    if n and low <= budget < high:
-        lines.append(
-            f"{n} images are too few to tell whether the loss is within {budget:g} points."
-            + _enough_images(n, low, high, budget)
-        )
-    if result["loss_pp"] > budget >= result["search"]["loss_pp"]:
-        lines.append(
-            "More was lost than the search images had shown; a smaller --max-loss leaves room for "
-            "that" + (", with --from RUN in no time." if result["method"] == "best" else ".")
-        )
-    if result["inception_mac_ratio"] is not None:
-        lines.append(
-            f"Inception modules alone, partial removal counted, as in the paper: "
-            f"{result['inception_mac_ratio']:.2f} x."
-        )
-    lines += _saved_where(result)
-    lines += [f"Note: {warning}" for warning in result["warnings"]]
     out = console()
-    for line in lines:
-        out.print(printable(line))
-
-
-def _saved_where(result: Mapping[str, Any]) -> list[str]:
-    """Which runtimes save what, where neurons were removed from maps that stay."""
-    if result["mac_ratio_with_partial"] <= 1.02 * result["mac_ratio"]:
-        return []
-    compact, missions = result["mac_ratio_c"], result["mac_ratio_c_switchable"]
-    told = f"Runtimes of whole channels save {result['mac_ratio']:.2f} x of the multiply-adds"
-    if compact is not None:
-        told += f"; the C that export writes saves {compact:.2f} x"
-        told += f" ({missions:.2f} x as one of several missions)" if missions is not None else ""
-    neurons = result["mac_ratio_with_partial"]
-    return [f"{told}; {neurons:.2f} x would take a runtime that skips single neurons."]
-
-
-def _enough_images(n: int, low: float, high: float, budget: float) -> str:
-    """How many images would tell, were the loss what it seems: intervals shrink by their root."""
-    loss = (low + high) / 2
-    if loss >= budget:
-        return ""
-    needed = math.ceil(n * ((high - loss) / (budget - loss)) ** 2)
-    return f" About {needed:,} would, were the loss what it seems."
-
-
-def _cost_row(label: str, before: float, after: float, digits: int) -> list[str]:
-    ratio = before / after if after else math.inf
-    return [label, f"{before:.{digits}f}", f"{after:.{digits}f}", f"{ratio:.2f} x"]
-
-
-def _accuracy_row(label: str, before: float, after: float) -> list[str]:
-    change = 100 * (after - before)
-    return [label, f"{100 * before:.1f} %", f"{100 * after:.1f} %", f"{change:+.1f} pp"]
+    # A terminal breaks what is wider than it; rich would cut figures off.
+    out.width = max(
+        out.width, out.measure(table, options=out.options.update(width=_WIDEST)).maximum
+    )
+    out.print(table)

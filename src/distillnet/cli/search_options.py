@@ -220,10 +220,11 @@ class SearchOptions:
         str,
         typer.Option(
             metavar="NAME",
-            help="How paper finds its thresholds: one price for all layers; layer by layer from "
-            "front, from back or by saving, each taking all that is left or a -shared part; one "
-            "quantile; one multiple of each layer's mean activity; one output for all layers. "
-            "-open behind it counts errors among all classes of the network.",
+            help="How paper finds its thresholds: one price for all layers, of MACs or by -params "
+            "of parameters above all; layer by layer from front, from back or by saving, each "
+            "taking all that is left or a -shared part; one quantile; one multiple of each layer's "
+            "mean activity; one output for all layers. -open behind it counts errors among all "
+            "classes of the network.",
             rich_help_panel=SELDOM,
         ),
     ] = "price"

@@ -29,6 +29,7 @@ def distill(
     options: Options | None = None,
     *,
     atlas: Atlas | None = None,
+    whole_front: bool = True,
     on_progress: Progress = lambda stage, done, of: None,
 ) -> Distillation:
     """Cut a network down to a mission within a budget; with no training, unless options ask for it.
@@ -41,6 +42,7 @@ def distill(
             the val images are used for the final figures only.
         atlas_dir: an existing folder to keep the statistics in; by default they are not kept.
         atlas: statistics that are there already.
+        whole_front: evaluate all networks of the front, and not the chosen one alone.
         on_progress: called as (stage, done, of) with the stages collect, read (the search
             images), search, tune and evaluate.
 
@@ -60,13 +62,15 @@ def distill(
     if atlas is not None or atlas_dir is not None:
         folder = Path() if atlas_dir is None else as_path(atlas_dir, "the folder for statistics")
         done = distill_strictly(
-            model, wanted, parts, folder, options, atlas=atlas, on_progress=on_progress
-        )
+            model, wanted, parts, folder, options,
+            atlas=atlas, whole_front=whole_front, on_progress=on_progress,
+        )  # fmt: skip
         return replace(done, sources=sources)
     with tempfile.TemporaryDirectory(prefix="distillnet-") as kept_until_then:
         done = distill_strictly(
-            model, wanted, parts, Path(kept_until_then), options, on_progress=on_progress
-        )
+            model, wanted, parts, Path(kept_until_then), options,
+            whole_front=whole_front, on_progress=on_progress,
+        )  # fmt: skip
     return replace(done, sources=sources)
 
 

@@ -132,6 +132,7 @@ def distill(
     *,
     atlas: Atlas | None = None,
     store: Store = NOWHERE,
+    whole_front: bool = True,
     on_progress: Progress = _silent,
 ) -> Distillation:
     """Cut a network down to a mission within a budget; with no training, unless options ask for it.
@@ -139,6 +140,7 @@ def distill(
     Args:
         images: see ``split_images``; the val images are used for the final figures only.
         atlas_dir: an existing folder for the statistics, unless ``atlas`` brings them.
+        whole_front: evaluate all networks of the front, and not the chosen one alone.
         store: what an interrupted search kept, and where this one does; see ``job.resuming``.
         on_progress: called as (stage, done, of) with the stages collect, read (the search
             images), search, tune and evaluate.
@@ -183,7 +185,7 @@ def distill(
     )
     searched = time.perf_counter()
 
-    points = found.front or (found,)
+    points = (found.front if whole_front else ()) or (found,)
     baseline, after, unreadable_val = evaluate_found(
         on_device, points, model, mission, images.val, options, on_progress
     )
@@ -229,7 +231,7 @@ def distill(
 
     made = [distillation(*pair) for pair in zip(points, after, strict=True)]
     chosen = next(done for done in made if done.plan is found.plan)
-    return replace(chosen, front=tuple(made) if found.front else ())
+    return replace(chosen, front=tuple(made) if found.front and whole_front else ())
 
 
 def _search(

@@ -18,7 +18,6 @@ from distillnet.classes import Mission
 from distillnet.cut.cost import cost
 from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import compact
-from distillnet.errors import InputError
 from distillnet.evaluate import Scores, closed_set, evaluation, graph_scores
 from distillnet.graph import Graph, fast_layout, run
 from distillnet.graph.capture import capture, capture_model
@@ -80,14 +79,14 @@ class Baseline:
     epochs: int | None
 
 
-def small_network(classes: int) -> nn.Sequential:
+def small_network(classes: int, colours: int = 3) -> nn.Sequential:
     """A plain network of four convolutions with batch norm: 98 thousand parameters.
 
     >>> sum(p.numel() for p in small_network(5).parameters())
     98325
     """
     layers: list[nn.Module] = []
-    channels = 3
+    channels = colours
     for width in (16, 32, 64, 128):
         layers += [
             nn.Conv2d(channels, width, 3, padding=1, bias=False),
@@ -191,11 +190,11 @@ def small_network_alone(
     side = recipe.side + _MARGIN
     # The values that the original takes, but in a small picture.
     canvas = replace(model.preprocessing, resize=None, input_size=(side, side))
-    channels = len(canvas.mean)
-    if channels != 3:
-        raise InputError("found a network for grey images, expected one for colour")
+    colours = len(canvas.mean)
+    if colours == 1:  # digits and letters, which mirrored are others
+        recipe = replace(recipe, flip=False)
     result = train_on_tensors(
-        lambda: small_network(len(mission.indices)),
+        lambda: small_network(len(mission.indices), colours),
         _loaded(training_images(images), canvas, mission),
         _loaded(images.val, canvas, mission),
         recipe,
@@ -203,7 +202,8 @@ def small_network_alone(
         on_epoch=lambda epoch: on_epoch(epoch.number, epoch.of),
     )
     seconds = time.perf_counter() - start
-    graph = capture(small_network(len(mission.indices)), (recipe.side, recipe.side))
+    empty = small_network(len(mission.indices), colours)
+    graph = capture(empty, (recipe.side, recipe.side), channels=colours)
     total = cost(graph, analyse(graph))
     return Baseline(
         "small network, these classes alone",

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from distillnet.reproduce.paper import (
     CIFAR_REMOVED,
@@ -25,21 +26,24 @@ class Asked:
     """What of a table to measure, and how.
 
     Attributes:
-        networks: of table 3, "mnist" and "cifar"; of readings, "googlenet" or "squeezenet".
+        networks: of table 3, "mnist" and "cifar"; of those of ImageNet's classes, "googlenet" and
+            "squeezenet". None: both of table 3, and GoogLeNet, as the paper has it.
         removed: how many of ten classes (tables 3 and 4).
         sizes: how many classes (tables 1 and 2, readings).
         repeat: sets of classes for each row: related ones (table 1), or random ones (table 2).
+        seed: of the sets, and of who sees which image.
         classes: the set of table 1, if it is given.
         readings: of the paper's search (``search.READINGS``); more than one for readings only.
         param_weight: what removing parameters counts beside removing MACs (best).
         partial: "neurons" or "blocks" (paper).
         images: what the folder of images is called (tables 1 and 2, readings).
+        per_class: images of each class at most for statistics and search; None: all that are there.
     """
 
     table: str
     method: str = "best"
     max_loss_pp: float = 1.0
-    networks: tuple[str, ...] = ("mnist", "cifar")
+    networks: tuple[str, ...] | None = None
     removed: tuple[int, ...] = tuple(range(1, 9))
     sizes: tuple[int, ...] = tuple(SUBSETS)
     repeat: int = 1
@@ -49,6 +53,7 @@ class Asked:
     param_weight: float = 0.1
     partial: str = "neurons"
     images: str = "imagenette"
+    per_class: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Job:
         paper: what the paper's row says of the figure that the table compares.
         timed: whether the table compares times.
         ideal: what the paper calls ideal, where it does.
+        per_class, seed: see ``Asked``.
     """
 
     table: str
@@ -76,6 +82,8 @@ class Job:
     param_weight: float = 0.1
     partial: str = "neurons"
     images: str = ""
+    per_class: int | None = None
+    seed: int = 0
 
 
 def jobs_of(
@@ -99,10 +107,10 @@ def jobs_of(
             asked.table, network, k, _left(k), asked.method, asked.max_loss_pp,
             TIMES[k - 1] if timed else rows[k - 1], timed,
             IDEAL_TIMES[k - 1] if timed else 100 * k / _TEN,
-            asked.readings[0], asked.param_weight, asked.partial,
+            **_how(asked, asked.readings[0]),
         )
         for network, rows in columns.items()
-        if (network == "mnist" if timed else network in asked.networks)
+        if (network == "mnist" if timed else network in (asked.networks or columns))
         for k in sorted(set(asked.removed))
     )  # fmt: skip
 
@@ -119,17 +127,25 @@ def _of_imagenet(
             if size <= len(classes)
             for drawn in _draws(classes, size, asked.repeat, asked.seed)
         ]
-    networks = asked.networks if asked.table == "readings" else ("googlenet",)
     return [
         Job(
             asked.table, network, len(drawn), drawn, asked.method, asked.max_loss_pp,
-            row.speedup, reading=reading, param_weight=asked.param_weight, partial=asked.partial,
-            images=asked.images,
+            row.speedup, images=asked.images, **_how(asked, reading),
         )
-        for network in networks
+        for network in asked.networks or ("googlenet",)
         for reading in asked.readings
         for drawn, row in sets
     ]  # fmt: skip
+
+
+def _how(asked: Asked, reading: str) -> dict[str, Any]:
+    """What a job takes over as it is; a row is the same whatever is said to the other method."""
+    own = (
+        {"param_weight": asked.param_weight}
+        if asked.method == "best"
+        else {"reading": reading, "partial": asked.partial}
+    )
+    return {"per_class": asked.per_class, "seed": asked.seed, **own}
 
 
 def _left(k: int) -> tuple[str, ...]:

@@ -3,18 +3,19 @@
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distillnet.classes import numbered_table
+from distillnet.classes import numbered_table, parse_mission
 from distillnet.deploy.bench import Settings, time_networks
 from distillnet.deploy.networks import distilled_network, original_network
 from distillnet.errors import InputError
 from distillnet.files import new_file
-from distillnet.images import open_images
+from distillnet.images import limit, open_images
 from distillnet.job.calls import distill
 from distillnet.job.distillation import Distillation, Options
+from distillnet.job.partition import split_images
 from distillnet.job.results import finite_json, result_json
 from distillnet.job.runs import write_run
 from distillnet.models import Model, load_model
@@ -57,13 +58,17 @@ def network_at_hand(
     epochs: int | None = None,
     on_progress: Progress = lambda stage, done, of: None,
 ) -> Model:
-    """A network that jobs cut down; one of TensorFlow's is trained where ``out`` has none yet."""
+    """A network that jobs cut down, its weights from ``data/weights``.
+
+    One of TensorFlow's is trained where neither that folder nor ``out`` has any.
+    """
     spec = _MODELS[name]
-    if name not in _FOLDERS:
-        return load_model(spec, weights=data / "weights" / f"{spec.partition(':')[2]}.safetensors")
-    weights = out / f"{spec.removeprefix('zoo:')}.safetensors"
-    known = ZOO_CLASSES[spec.removeprefix("zoo:")] or ()
-    if not weights.exists():
+    file = f"{spec.partition(':')[2]}.safetensors"
+    weights = data / "weights" / file
+    if name in _FOLDERS and not weights.exists():
+        weights = out / file
+    if name in _FOLDERS and not weights.exists():
+        known = ZOO_CLASSES[spec.removeprefix("zoo:")] or ()
         folders = open_images(data / _FOLDERS[name], numbered_table(len(known), known))
         if folders.val is None:
             raise InputError(f"{data / _FOLDERS[name]} has no test images; expected them")
@@ -90,9 +95,22 @@ def measure(
         param_weight=job.param_weight,
         partial=job.partial,
         reading=job.reading,
+        seed=job.seed,
     )
     folder = data / _FOLDERS[job.network] if job.network in _FOLDERS else images
-    done = distill(model, list(job.classes), folder, options=options, on_progress=on_progress)
+    mission = parse_mission(list(job.classes), model.classes)
+    parts = split_images(open_images(folder, model.classes, mission), seed=job.seed)
+    if job.per_class is not None:  # half of them for each, and the same ones to report on
+        half = job.per_class // 2
+        parts = replace(
+            parts,
+            statistics=limit(parts.statistics, job.per_class - half, job.seed),
+            search=limit(parts.search, half, job.seed),
+        )
+    done = distill(
+        model, mission, parts, options=options,
+        whole_front=False, on_progress=on_progress,
+    )  # fmt: skip
     figures = _figures(done)
     if job.timed:
         with tempfile.TemporaryDirectory() as name:
@@ -122,6 +140,9 @@ def read_rows(path: Path) -> list[Row]:
         try:
             value = json.loads(line)
             job = {**value["job"], "classes": tuple(value["job"]["classes"])}
+            missing = set(_KEPT) - set(value["figures"])
+            if missing:
+                raise KeyError(min(missing))  # of an earlier version
             rows.append(Row(Job(**job), value["figures"], value["weights_sha256"]))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(

@@ -45,7 +45,8 @@ def draw_table(title: str, lines: Sequence[Line], path: Path) -> bool:
     first.set_xlabel(lines[0].what)
     first.set_title(title, fontsize=10)
     first.margins(x=0.3)
-    first.legend(frameon=False, fontsize=8)
+    figure.legend(*first.get_legend_handles_labels(), loc="outside upper right", ncols=2,
+                  frameon=False, fontsize=8)  # fmt: skip
     for axes, line in zip(others, detailed, strict=True):
         assert line.modules is not None
         kinds = (("the paper, neurons", line.modules.paper, _PAPER),

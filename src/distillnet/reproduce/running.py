@@ -20,6 +20,7 @@ __all__ = ["reproduce_table"]
 _GOOGLENET = "googlenet"
 
 Progress = Callable[[str, int, int], None]
+OnLine = Callable[[Line, bool], None]
 
 
 def reproduce_table(
@@ -30,15 +31,18 @@ def reproduce_table(
     images: Path | None = None,
     epochs: int | None = None,
     on_progress: Progress = lambda stage, done, of: None,
+    on_line: OnLine = lambda line, known: None,
 ) -> tuple[Line, ...]:
     """Measure a table, each job kept in ``out/rows.jsonl`` as it is done.
 
-    ``table.json`` and, where matplotlib is installed, ``table.png`` have the lines.
+    ``best.json`` or ``paper.json``, after the method, and, where matplotlib is installed, a picture
+    beside it have the lines.
 
     Args:
         data: a folder with the images and weights that the table needs.
         images: of ImageNet's classes, a folder each; None: ``data/imagenette``.
         epochs: of the training of networks that ``out`` has none of; None: of their recipes.
+        on_line: called with what each job gives, and whether ``out`` had it already.
 
     Raises:
         InputError: images of too few classes, or sizes that the paper does not have.
@@ -56,23 +60,26 @@ def reproduce_table(
     rows = read_rows(out / "rows.jsonl")
     known = {(row.job, row.weights_sha256): row for row in rows}
     found = []
+    on_progress("rows", 0, len(jobs))
     for i, job in enumerate(jobs):
         model = model_of(job.network)
         key = job, model.weights_sha256
-        if key not in known:
+        if not (kept := key in known):
             known[key] = measure(job, model, data, images, on_progress)
             rows.append(known[key])
             write_rows(rows, out / "rows.jsonl")
         found.append(known[key])
-        on_progress(asked.table, i + 1, len(jobs))
+        on_line(lines_of(found[-1:])[0], kept)
+        on_progress("rows", i + 1, len(jobs))
     lines = tuple(lines_of(found))
-    with new_file(out / "table.json") as work:
-        table = {"table": asked.table, "method": asked.method, "max_loss_pp": asked.max_loss_pp}
+    with new_file(out / f"{asked.method}.json") as work:
+        table = {"table": asked.table, "method": asked.method, "max_loss_pp": asked.max_loss_pp,
+                 "per_class": asked.per_class}  # fmt: skip
         text = json.dumps(
             table | {"rows": [asdict(line) for line in lines]}, indent=1, allow_nan=False
         )
         work.write_text(text + "\n", encoding="utf-8")
-    draw_table(f"{asked.table}, --method {asked.method}", lines, out / "table.png")
+    draw_table(f"{asked.table}, --method {asked.method}", lines, out / f"{asked.method}.png")
     return lines
 
 
@@ -83,7 +90,7 @@ def _jobs(asked: Asked, images: Path, model_of: Callable[[str], Model]) -> tuple
         return jobs_of(asked, ())
     if not images.is_dir():
         raise InputError(f"{images} is no folder; expected one with a folder for each class")
-    model = model_of(_GOOGLENET if asked.table != "readings" else asked.networks[0])
+    model = model_of((asked.networks or (_GOOGLENET,))[0])
     names = class_folders(images, model.classes)
     indices = {name: model.classes.lookup(name) for name in names}
     known = {name: index for name, index in indices.items() if index is not None}

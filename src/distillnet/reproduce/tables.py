@@ -46,6 +46,7 @@ class Line:
         better: whether it is at least the paper's, at no more loss than was allowed.
         loss_ci95_pp: of a single set; None for several.
         worst_class_loss_pp: the mean of the sets' worst.
+        n_images: for statistics, search and the final figures ("val"), the mean of the sets.
         ms: medians before and after, of a table of times.
     """
 
@@ -63,6 +64,7 @@ class Line:
     loss_deviation_pp: float
     loss_ci95_pp: tuple[float, float] | None
     worst_class_loss_pp: float
+    n_images: dict[str, float]
     sets: int
     classes: tuple[str, ...] | None
     seconds: float
@@ -104,6 +106,10 @@ def _line(members: Sequence[Row]) -> Line:
         loss_deviation_pp=_deviation(loss),
         loss_ci95_pp=tuple(figures["loss_ci95_pp"]) if alone else None,
         worst_class_loss_pp=mean("worst_class_loss_pp"),
+        n_images={
+            part: fmean(float(row.figures["n_images"][part]) for row in members)
+            for part in ("statistics", "search", "val")
+        },
         sets=len(members),
         classes=job.classes if alone else None,
         seconds=fmean(float(row.figures["seconds"]["total"]) for row in members),

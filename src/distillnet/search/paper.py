@@ -129,7 +129,11 @@ def search_paper(
         units = channel_units(graph, channels, score)
     else:
         units = (block_units if in_blocks else neuron_units)(channels, score)
-    size = size_function(budget, whole_channels, in_blocks)
+    original = cost(graph, channels)
+    weight = 0.0 if target else reading.param_weight
+    size = size_function(
+        budget, whole_channels, in_blocks, weight * original.macs / original.params
+    )
     by_price = bool(target) or reading.thresholds == "price"
     steps = len(units) + _TRIALS if by_price else trials_of(reading, len(units)) + 1
 
@@ -144,7 +148,7 @@ def search_paper(
     def saved(shares: Shares) -> float:
         return 1 - size(cost(graph, channels, make_plan(shares))) / full
 
-    full = size(cost(graph, channels))
+    full = size(original)
     trials = _Trials(graph, mission, make_plan, x_nchw, labels_n, on_trial, reading.open_set)
     if by_price:
         x_ranking = x_nchw[_ranking_images(labels_n, ranking_images_per_class)]
@@ -200,13 +204,19 @@ def _explained(cut: Cut, keep: Tensor) -> Tensor:
     return cut.keep_k | (keep & ~cut.keep)
 
 
-def size_function(budget: Budget, whole_channels: bool, in_blocks: bool) -> Callable[[Cost], float]:
-    """What of a cost the search makes small; of blocks, what stands for time in the C engine."""
+def size_function(
+    budget: Budget, whole_channels: bool, in_blocks: bool, per_param: float = 0.0
+) -> Callable[[Cost], float]:
+    """What of a cost the search makes small; of blocks, what stands for time in the C engine.
+
+    ``per_param`` is what a parameter counts, in MACs.
+    """
     if budget.target_params:
         return lambda c: c.params
-    if in_blocks and not whole_channels:
-        return lambda c: c.macs_with_partial + _READ * c.params
-    return (lambda c: c.macs) if whole_channels else (lambda c: c.macs_with_partial)
+    if whole_channels:
+        return lambda c: c.macs + per_param * c.params
+    per_param += _READ if in_blocks else 0.0
+    return lambda c: c.macs_with_partial + per_param * c.params
 
 
 def _ranking_images(labels_n: Tensor, per_class: int) -> Tensor:

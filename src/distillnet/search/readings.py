@@ -26,6 +26,7 @@ class Reading:
         order: of "layer": "front" to back, "back" to front, or by "saving", the largest first.
         shared: of "layer": whether the n-th of L layers leaves (L - n) / L of the budget to those
             that come after it; otherwise each takes all that is left.
+        param_weight: of "price": what removing all parameters counts beside removing all MACs.
         open_set: whether answers are right or wrong among all classes of the network; otherwise
             among those of the mission.
     """
@@ -33,12 +34,14 @@ class Reading:
     thresholds: str
     order: str = ""
     shared: bool = False
+    param_weight: float = 0.0
     open_set: bool = False
 
 
 _LAYERS = {order: Reading("layer", order) for order in ("front", "back", "saving")}
 _CLOSED = {
     "price": Reading("price"),
+    "price-params": Reading("price", param_weight=3.0),
     **_LAYERS,
     **{f"{name}-shared": replace(reading, shared=True) for name, reading in _LAYERS.items()},
     "quantile": Reading("quantile"),
@@ -56,7 +59,7 @@ def reading_of(name: str) -> Reading:
     """The reading of a name; InputError where there is none.
 
     >>> reading_of("back-shared-open")
-    Reading(thresholds='layer', order='back', shared=True, open_set=True)
+    Reading(thresholds='layer', order='back', shared=True, param_weight=0.0, open_set=True)
     """
     if name not in READINGS:
         raise InputError(f"found the reading {name!r}; expected one of {', '.join(READINGS)}")

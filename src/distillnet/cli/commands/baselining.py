@@ -18,7 +18,7 @@ from distillnet.cli.options import (
     ModelArg,
     NetworkOptions,
 )
-from distillnet.cli.output import print_json, print_line, print_table, progress
+from distillnet.cli.output import print_json, print_line, print_table, progress, warn
 from distillnet.cli.search_options import BudgetOptions, SearchOptions, job_options
 from distillnet.errors import InputError
 from distillnet.files import check_writable
@@ -108,16 +108,24 @@ def baselines_command(
         def report(done: int, of: int) -> None:
             on_progress("train", done, of)
 
-        rows.append(baselines.original_row(loaded, mission, split, options))
+        def add(row: "Baseline") -> None:
+            """Keep a row, and say it now: the others may take hours."""
+            rows.append(row)
+            warn(
+                f"{row.name}: accuracy {100 * row.accuracy:.1f} %, {row.macs / 1e6:,.1f} million "
+                f"MACs, {row.params:,} parameters, in {row.seconds:,.0f} s"
+            )
+
+        add(baselines.original_row(loaded, mission, split, options))
         if Way.head in ways:
-            rows.append(
+            add(
                 baselines.replaced_head(
                     loaded, mission, split, options, epochs=head_epochs, on_epoch=report
                 )
             )
         if Way.small in ways:
             recipe = replace(baselines.SMALL_RECIPE, epochs=small_epochs)
-            rows.append(
+            add(
                 baselines.small_network_alone(
                     loaded, mission, split, options, recipe=recipe, on_epoch=report
                 )
@@ -131,7 +139,7 @@ def baselines_command(
                 loaded, mission, split, folder, replace(options, tune=way is Way.tune),
                 on_progress=on_progress,
             )  # fmt: skip
-            rows.append(baselines.distilled_row(done))
+            add(baselines.distilled_row(done))
     values = _values(model, list(mission.names), len(split.val), rows)
     write_figures(values, out)
     if as_json:

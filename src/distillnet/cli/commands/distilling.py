@@ -17,7 +17,8 @@ from distillnet.cli.options import (
     NetworkOptions,
     OverwriteOpt,
 )
-from distillnet.cli.output import print_json, print_line, print_result, progress
+from distillnet.cli.output import print_json, print_line, progress
+from distillnet.cli.result_table import print_result
 from distillnet.cli.resuming import ResumeOptions, saying_what_is_kept, tell_best
 from distillnet.cli.search_options import BudgetOptions, SearchOptions, job_options
 from distillnet.files import check_writable, new_folder

@@ -2,8 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,8 @@ from distillnet.cli.commands.baselining import baselines_command
 from distillnet.cli.commands.composing import composition_command
 from distillnet.cli.groups import BUDGET, IMAGES, NETWORK, OUTPUT, SEARCH, SELDOM, GroupedCommand
 from distillnet.cli.options import JsonOpt, Method, SeedOpt
-from distillnet.cli.output import print_json, print_line, print_table, progress
+from distillnet.cli.output import print_json, progress
+from distillnet.cli.paper_tables import print_tables, tell_line
 from distillnet.cli.search_options import Partial
 from distillnet.errors import InputError
 from distillnet.search.readings import READINGS, reading_of
@@ -38,12 +39,6 @@ class NetworkName(StrEnum):
     squeezenet = "squeezenet"
 
 
-_OF_TABLE = {
-    "table3": (NetworkName.mnist, NetworkName.cifar),
-    "readings": (NetworkName.googlenet, NetworkName.squeezenet),
-}
-
-
 class TableName(StrEnum):
     """``reproduce.TABLES``."""
 
@@ -52,6 +47,22 @@ class TableName(StrEnum):
     table3 = "table3"
     table4 = "table4"
     readings = "readings"
+
+
+_IMAGENET = (TableName.table1, TableName.table2, TableName.readings)
+_TENSORFLOW = (TableName.table3, TableName.table4)
+# Options that not all tables have.
+_ONLY: Mapping[str, tuple[TableName, ...]] = {
+    "images": _IMAGENET,
+    "repeat": _IMAGENET,
+    "classes": (TableName.table1,),
+    "size": _IMAGENET,
+    "network": (*_IMAGENET, TableName.table3),
+    "removed": _TENSORFLOW,
+    "epochs": _TENSORFLOW,
+}
+_OF_IMAGENET = (NetworkName.googlenet, NetworkName.squeezenet)
+_OF_TENSORFLOW = (NetworkName.mnist, NetworkName.cifar)
 
 
 def _measure_table(
@@ -69,8 +80,7 @@ def _measure_table(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Images of ImageNet's classes, a folder for each, perhaps in train/ and val/ "
-            "(table1, table2, readings).",
+            help="Images of ImageNet's classes, a folder for each, perhaps in train/ and val/.",
             show_default="imagenette in --data",
             rich_help_panel=IMAGES,
         ),
@@ -96,8 +106,7 @@ def _measure_table(
         typer.Option(
             min=1,
             metavar="N",
-            help="Sets of classes for each row: random ones (table2, readings), or the most "
-            "related ones (table1).",
+            help="Sets of classes for each row: random ones, or in table1 the most related ones.",
             show_default="5 for table2, else 1",
             rich_help_panel=SEARCH,
         ),
@@ -106,7 +115,7 @@ def _measure_table(
         str | None,
         typer.Option(
             metavar="A,B,C",
-            help='The related classes of table1, say ambulance,"fire engine","police van".',
+            help='The related classes, say ambulance,"fire engine","police van".',
             show_default="those of the images whose weights in the last layer are most alike",
             rich_help_panel=SEARCH,
         ),
@@ -117,7 +126,8 @@ def _measure_table(
             metavar="NAME",
             help="How the paper's search is read (--method paper), see `distill --reading`; may be "
             "given several times (readings).",
-            show_default="price; all of them for readings",
+            show_default="price; price-params for table3, which compares parameters; all for "
+            "readings",
             rich_help_panel=SEARCH,
         ),
     ] = None,
@@ -126,9 +136,8 @@ def _measure_table(
         typer.Option(
             min=2,
             metavar="N",
-            help="Classes of a set: 5, 10 or 15; may be given several times (table1, table2, "
-            "readings).",
-            show_default="5 for table1 and readings, all that there are images for in table2",
+            help="Classes of a set: 5, 10 or 15; may be given several times.",
+            show_default="5; in table2 all that there are images for",
             rich_help_panel=SEARCH,
         ),
     ] = None,
@@ -136,8 +145,9 @@ def _measure_table(
         list[NetworkName] | None,
         typer.Option(
             metavar="NAME",
-            help="Whose rows to measure: mnist, cifar (table3), googlenet, squeezenet (readings).",
-            show_default="both of table3, googlenet of readings",
+            help="Whose rows to measure: in table3 mnist or cifar, else googlenet or squeezenet, "
+            "beside the paper's of GoogLeNet. May be given several times.",
+            show_default="both in table3, else googlenet",
             rich_help_panel=NETWORK,
         ),
     ] = None,
@@ -147,20 +157,32 @@ def _measure_table(
             min=1,
             max=8,
             metavar="K",
-            help="How many of ten classes to remove; may be given several times (table3, table4).",
+            help="How many of ten classes to remove; may be given several times.",
             show_default="1 to 8",
             rich_help_panel=SEARCH,
         ),
     ] = None,
+    per_class: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Images of each class to look at, for a quicker search; as many as ever stay for "
+            "the figures.",
+            show_default="all",
+            rich_help_panel=IMAGES,
+        ),
+    ] = None,
     param_weight: Annotated[
-        float,
+        float | None,
         typer.Option(
             min=0,
             metavar="WEIGHT",
             help="How much removing parameters counts beside removing MACs (best).",
+            show_default="3 for table3, which compares parameters, else 0.1",
             rich_help_panel=SELDOM,
         ),
-    ] = 0.1,
+    ] = None,
     partial: Annotated[
         Partial,
         typer.Option(
@@ -187,54 +209,64 @@ def _measure_table(
         check_folder(images, "--images", "a folder with images of ImageNet's classes")
     folder = out or Path("reproduced") / table.value
     check_apart(folder, [data, images])
-    asked = _asked(table, method, network, reading)
+    readings = _readings(table, method, reading)
+    networks = _networks(table, network)
     from distillnet.reproduce import Asked, reproduce_table
 
     asks = Asked(
-        table.value, method.value, max_loss, seed=seed, param_weight=param_weight,
+        table.value, method.value, max_loss,
+        networks=networks, readings=readings, seed=seed, per_class=per_class,
+        param_weight=(3.0 if table is TableName.table3 else 0.1)
+        if param_weight is None else param_weight,
         partial=partial.value, repeat=repeat or (5 if table is TableName.table2 else 1),
         classes=tuple(name.strip() for name in (classes or "").split(",") if name.strip()),
-        images=(images or Path("imagenette")).resolve().name, **asked,
+        images=(images or Path("imagenette")).resolve().name,
+        **({"removed": tuple(removed)} if removed else {}),
+        **({} if not size and table is TableName.table2 else {"sizes": tuple(size or (5,))}),
     )  # fmt: skip
-    few = table in (TableName.table1, TableName.readings)
-    asks = replace(
-        asks,
-        removed=tuple(removed or asks.removed),
-        sizes=tuple(size or ((5,) if few else asks.sizes)),
-    )
     with progress() as on_progress:
         lines = reproduce_table(
-            asks, data, folder, images=images, epochs=epochs, on_progress=on_progress
-        )
-    values = {"table": table.value, "method": method.value, "max_loss_pp": max_loss,
-              "rows": [asdict(line) for line in lines], "out": str(folder)}  # fmt: skip
+            asks, data, folder, images=images, epochs=epochs, on_progress=on_progress,
+            on_line=tell_line,
+        )  # fmt: skip
+    values = {
+        "table": table.value,
+        "method": method.value,
+        "max_loss_pp": max_loss,
+        "per_class": per_class,
+        "rows": [asdict(line) for line in lines],
+        "out": str(folder),
+    }
     if as_json:
         print_json(values)
     else:
-        _print(values)
+        print_tables(values)
 
 
-def _asked(
-    table: TableName,
-    method: Method,
-    network: list[NetworkName] | None,
-    reading: list[str] | None,
-) -> dict[str, Any]:
-    """Networks and readings, checked against what the table has."""
-    known = _OF_TABLE.get(table.value, ())
+def _networks(table: TableName, network: list[NetworkName] | None) -> tuple[str, ...] | None:
+    """The networks that were asked for, checked against those of the table."""
+    known = _OF_TENSORFLOW if table in _TENSORFLOW else _OF_IMAGENET
     if strange := [name for name in network or () if name not in known]:
-        expected = " or ".join(known) or "none for this table, which has one"
-        raise InputError(f"found --network {strange[0]}; expected {expected}")
-    readings = tuple(reading or ())
-    for name in readings:
+        raise InputError(f"found --network {strange[0]}; expected {' or '.join(known)}")
+    return tuple(name.value for name in network) if network else None
+
+
+def _readings(table: TableName, method: Method, reading: list[str] | None) -> tuple[str, ...]:
+    """The readings that were asked for, checked against the table and the method."""
+    for name in reading or ():
         reading_of(name)
+    if method.value != "paper" and (reading or table is TableName.readings):
+        raise InputError(
+            f"found --method {method.value}; readings are of the paper's search alone, so pass "
+            "--method paper"
+        )
     if table is TableName.readings:
-        if method.value != "paper":
-            raise InputError("found --method best; readings are of the paper's search alone")
-        return {"networks": tuple(network or known[:1]), "readings": readings or tuple(READINGS)}
-    if len(readings) > 1:
+        return tuple(reading or READINGS)
+    if len(reading or ()) > 1:
         raise InputError("found several readings; only `reproduce readings` takes more than one")
-    return {"networks": tuple(network or known), "readings": readings or ("price",)}
+    if table is TableName.table3 and method.value == "paper":
+        return tuple(reading or ("price-params",))
+    return tuple(reading or ("price",))
 
 
 def _command(table: TableName) -> Callable[..., None]:
@@ -245,69 +277,11 @@ def _command(table: TableName) -> Callable[..., None]:
         _measure_table(table, **options)
 
     _, *others = inspect.signature(_measure_table).parameters.values()
-    command.__signature__ = inspect.Signature(others)  # type: ignore[attr-defined]
+    has = [option for option in others if table in _ONLY.get(option.name, (table,))]
+    command.__signature__ = inspect.Signature(has)  # type: ignore[attr-defined]
     hints = _measure_table.__annotations__
-    command.__annotations__ = {name: hint for name, hint in hints.items() if name != "table"}
+    command.__annotations__ = {option.name: hints[option.name] for option in has}
     return command
-
-
-def _print(values: dict[str, Any]) -> None:
-    rows, lines = [], values["rows"]
-    readings = len({line["reading"] for line in lines}) > 1
-    for line in lines:
-        several = line["sets"] > 1
-        spread = f" ± {line['ours_deviation']:.2f}" if several else ""
-        loss = f"{line['loss_pp']:+.2f}"
-        if several:
-            loss += f" ± {line['loss_deviation_pp']:.2f}"
-        else:
-            low, high = line["loss_ci95_pp"]
-            loss += f" ({low:+.2f} to {high:+.2f})"
-        rows.append(
-            [
-                line["network"], line["reading"] if readings else str(line["row"]),
-                f"{line['paper']:g}", "-" if line["ideal"] is None else f"{line['ideal']:g}",
-                f"{line['ours']:.2f}{spread}", "better" if line["better"] else "worse",
-                f"{line['mac_ratio']:.2f}x", f"{line['param_ratio']:.2f}x", loss,
-                f"{line['worst_class_loss_pp']:+.2f}", f"{line['seconds']:.0f}",
-            ]
-        )  # fmt: skip
-    left = "classes removed" if values["table"] in ("table3", "table4") else "classes"
-    print_table(
-        f"{values['table']}, --method {values['method']}: {lines[0]['what']}",
-        ["network", "reading" if readings else left, "paper", "ideal", "here", "", "MACs", "params",
-         "loss, pp", "worst class", "seconds"],
-        rows,
-    )  # fmt: skip
-    for line in lines:
-        if line["modules"]:
-            _print_modules(line)
-        if line["ms"]:
-            before, after = line["ms"]
-            print_line(f"{line['network']}, {line['row']} removed: {before:.3f} to {after:.3f} ms")
-    print_line(f"Kept in {values['out']}")
-
-
-def _print_modules(line: dict[str, Any]) -> None:
-    from distillnet.reproduce.paper import MODULES
-
-    found = line["modules"]
-    kinds = {"paper": found["paper"], "here, neurons": found["ours"], "here, MACs": found["macs"]}
-    print_table(
-        f"{line['network']}, {line['row']} classes, {line['reading']}: each inception module, "
-        "before over after",
-        ["", *(f"I{name.upper()}" for name in MODULES)],
-        [
-            [name, *("-" if x is None else f"{x:.2f}" for x in values)]
-            for name, values in kinds.items()
-        ],
-        1,
-    )
-    classes = ", ".join(line["classes"]) if line["classes"] else f"{line['sets']} sets"
-    print_line(
-        f"{classes}: {found['skipped_millions']:,.0f} million MACs of the modules are skipped; "
-        f"the paper's: {found['paper_skipped_millions']:,}"
-    )
 
 
 for _table, _what in (
