@@ -107,7 +107,8 @@ def tune_found(
         return replace(points[at], front=tuple(front), stopped_by=found.stopped_by)
     if not aims and (at := _next(points, at, [], budget)) is None:
         return replace(found, front=tuple(front), met=False)
-    school = _School(pictures, TuneSettings(seed=seed), on_progress)
+    networks = 1 if aims else _MOST_TUNED
+    school = _School(pictures, TuneSettings(seed=seed), on_progress, networks)
     tried: list[tuple[Verdict, Verdict]] = []
     why = found.stopped_by
     while True:
@@ -177,10 +178,14 @@ def _promised(point: Found, school: "_School", budget: Budget) -> Found:
 
 
 class _School:
-    """Tunes networks, and judges what comes of it by images that were left out."""
+    """Tunes so many networks at most, and judges what comes of it by images that were left out."""
 
     def __init__(
-        self, pictures: Pictures, settings: TuneSettings, on_progress: Callable[[int, int], None]
+        self,
+        pictures: Pictures,
+        settings: TuneSettings,
+        on_progress: Callable[[int, int], None],
+        networks: int,
     ) -> None:
         self.pictures, self.settings, self.on_progress = pictures, settings, on_progress
         self.own = pictures.sized(pictures.own_size)
@@ -191,7 +196,7 @@ class _School:
         self.labels_n = labels_n if statistics is None else torch.cat([statistics, labels_n])
         wanted = math.ceil(_FOLDS * _CROSSED_IMAGES / len(self.labels_n))
         self.crossed = min(wanted, _MOST_CROSSED, len(self.labels_n))
-        self.trained, self.trainings = 0, _MOST_TUNED * self.crossed + 1
+        self.trained, self.trainings = 0, networks * self.crossed + 1  # at most
 
     def cross_validate(self, point: Found) -> Iterator[tuple[Verdict, Verdict]]:
         """What tuning changes, and what is lost beside the original, on images left out of it.
