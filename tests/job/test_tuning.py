@@ -1,6 +1,7 @@
 """--tune: how far the search goes, which network is returned, and that its run is what it says."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -138,20 +139,21 @@ def graph() -> Graph:
 def _front(graph: Graph, *losses: float) -> tuple[Found, ...]:
     keep = {"site": torch.zeros(1, dtype=torch.bool)}
     return tuple(
-        Found(Plan(keep), {}, {}, Verdict(x, x, (x,), 0.0, estimate_pp=x), True, graph)
-        for x in losses
+        Found(Plan(keep), {}, {}, Verdict(x, x, (x,), 0.0, estimate_pp=x), True, graph, work=i)
+        for i, x in enumerate(losses)
     )
 
 
 @pytest.mark.parametrize(
-    ("losses", "left", "tuned", "returned"),
+    ("losses", "left", "most", "tuned", "returned"),
     [
-        ((9.0, 2.4, 2.0, 0.5), 0.4, [2.4], 2.4),  # at once; what is no hope is not tried
-        ((9.0, 6.0, 3.0, 2.0, 0.5), 0.4, [2.0], 2.0),
-        ((9.0, 2.4, 1.8, 1.4, 0.5), 0.5, [2.4, 1.8], 1.8),  # what was won before is counted on
-        ((9.0, 2.4, 1.8, 1.4, 0.5), 1.0, [2.4, 0.5], 0.5),  # nothing is won
-        ((9.0, 2.4, 2.0, 1.5), 1.0, [2.4], None),  # and nothing will do
-        ((9.0, 6.0, 3.0), 0.4, [], None),
+        ((9.0, 2.4, 2.0, 0.5), 0.4, 9, [2.4], 2.4),  # at once; what is no hope is not tried
+        ((9.0, 6.0, 3.0, 2.0, 0.5), 0.4, 9, [2.0], 2.0),
+        ((9.0, 2.4, 1.8, 1.4, 0.5), 0.5, 9, [2.4, 1.8], 1.8),  # what was won is counted on
+        ((9.0, 2.4, 1.8, 1.4, 0.5), 1.0, 9, [2.4, 0.5], 0.5),  # nothing is won
+        ((9.0, 2.4, 1.8, 1.4, 0.5), 1.0, 3, [2.4], None),  # and without tuning there is better
+        ((9.0, 2.4, 2.0, 1.5), 1.0, 9, [2.4], None),  # or nothing will do
+        ((9.0, 6.0, 3.0), 0.4, 9, [], None),
     ],
 )
 def test_the_smallest_network_that_tuning_brings_within_the_budget(
@@ -159,6 +161,7 @@ def test_the_smallest_network_that_tuning_brings_within_the_budget(
     monkeypatch: pytest.MonkeyPatch,
     losses: tuple[float, ...],
     left: float,
+    most: float,
     tuned: list[float],
     returned: float | None,
 ) -> None:
@@ -172,21 +175,14 @@ def test_the_smallest_network_that_tuning_brings_within_the_budget(
     trained = []
 
     class School:
-        def __init__(self, *others: object) -> None:
-            pass
-
         def tuned(self, point: Found) -> Graph:
             trained.append(point)
             return point.graph
 
-        def finish(self) -> None:
-            pass
-
     monkeypatch.setattr(tuning, "_promised", promised)
-    monkeypatch.setattr(tuning, "_School", School)
     front = _front(graph, *losses)
     found = replace(front[1], front=front)
-    result = tune_found(found, None, dn.Budget(1.0))
+    result = tune_found(found, School(), dn.Budget(1.0), most)
     assert asked == tuned
     assert result.met == (returned is not None)
     only = [] if returned is None else [result.plan]
@@ -234,23 +230,35 @@ def test_where_nothing_was_removed_nothing_is_tuned(graph: Graph) -> None:
     assert result.stopped_by == "it"
 
 
-@pytest.mark.parametrize(("met", "spent"), [((True,), [3.0]), ((False, True), [3.0, 1.0])])
-def test_a_search_within_the_budget_follows_where_the_wider_one_leads_nowhere(
+@pytest.mark.parametrize(
+    ("met", "spent"), [((True,), [1.0, 3.0]), ((False, True), [1.0, 3.0, 1.0])]
+)
+def test_what_is_returned_is_no_larger_than_what_needs_no_tuning(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, met: tuple[bool, ...], spent: list[float]
 ) -> None:
     (found,) = _front(graph, 0.5)
-    answers, asked = iter(met), []
+    answers, asked, most = iter(met), [], []
 
     def search(budget: dn.Budget) -> Found:
         asked.append(budget.max_loss_pp)
-        return found
+        return replace(found, work=10.0 / budget.max_loss_pp)
 
-    def tune(found: Found, *others: object, **options: object) -> Found:
+    def tune(found: Found, school: object, budget: dn.Budget, at_most: float) -> Found:
+        most.append(at_most)
         return replace(found, met=next(answers))
 
+    class School:
+        def __init__(self, *others: object) -> None:
+            pass
+
+        def finish(self) -> None:
+            pass
+
     monkeypatch.setattr(tuning, "tune_found", tune)
+    monkeypatch.setattr(tuning, "School", School)
     result, seconds = search_and_tune(search, None, dn.Budget(1.0))
     assert asked == spent
+    assert most == [10.0, math.inf][: len(met)]
     assert result.met
     assert seconds >= 0
 

@@ -1,10 +1,11 @@
 """Tuning what a search found, and how far the search may go for that.
 
 A short distillation (``refit.tune``) wins back a part of what a cut network loses. So with --tune
-the search is given several budgets, the smallest network is tuned that seems to be within the real
-one when half of its loss is won back, and held-out images tell what that has changed. Where it is
-within the real budget then, it is returned; else a larger one on the search's front is tuned, the
-first that seems to get there by as much as was won before.
+a second search is given several budgets. Of its networks that are smaller than what a search within
+the budget finds, the smallest is tuned that seems to get there when half of its loss is won back,
+and held-out images tell what that has changed. Where it is within the real budget then, it is
+returned; else a larger one is tuned, the first that seems to get there by as much as was won
+before; and at last what the search within the budget found.
 
 *The estimate* of a tuned network comes from cross-validation: for some fifths of the images the
 network is fitted and tuned without them, and they judge. It is twofold. That of the search, on all
@@ -31,7 +32,7 @@ from distillnet.search import Budget, Found, Judge, Verdict, is_within
 from distillnet.search.judge import likelihood, objection
 from distillnet.search.known import misled_pp
 
-__all__ = ["provisional", "search_and_tune", "tune_found"]
+__all__ = ["School", "provisional", "search_and_tune", "tune_found"]
 
 _BUDGETS = 3.0  # that the search may spend where tuning follows
 _MOST_TUNED = 3  # networks
@@ -68,27 +69,27 @@ def search_and_tune(
 ) -> tuple[Found, float]:
     """What is found with tuning in view, tuned; and the seconds that tuning took.
 
-    Where nothing on the front of the wider search will do, a search within the budget is tuned.
+    It is no larger than what a search within the budget finds.
     """
-    seconds, wide = 0.0, provisional(budget)
-    for spent in (wide, budget):
+    networks = 1 if budget.target_macs or budget.target_params else _MOST_TUNED + 1
+    school = School(pictures, TuneSettings(seed=seed), on_progress, networks)
+    wide, tries = provisional(budget), [(budget, math.inf)]
+    if wide != budget:
+        # What is found is not kept, as it holds what its weights were fitted on; the store has it.
+        tries.insert(0, (wide, search(budget).work))
+    seconds = 0.0
+    for spent, most in tries:
         found = search(spent)
         start = time.perf_counter()
-        found = tune_found(found, pictures, budget, seed=seed, on_progress=on_progress)
+        found = tune_found(found, school, budget, most)
         seconds += time.perf_counter() - start
-        if found.met or spent == budget:
+        if found.met:
             break
+    school.finish()
     return found, seconds
 
 
-def tune_found(
-    found: Found,
-    pictures: Pictures,
-    budget: Budget,
-    *,
-    seed: int = 0,
-    on_progress: Callable[[int, int], None] = lambda done, of: None,
-) -> Found:
+def tune_found(found: Found, school: "School", budget: Budget, most: float = math.inf) -> Found:
     """The smallest network of a front that is within the budget when it is tuned.
 
     At most three are tuned. Where none of them is within the budget, what was found is returned as
@@ -97,6 +98,7 @@ def tune_found(
     Args:
         found: of a search with a ``provisional`` budget; what it returned is the smallest to try.
         budget: the real one.
+        most: only networks of no more work than this are tried.
     """
     aims = budget.target_macs or budget.target_params
     front = [replace(point, met=_is_met(budget, point)) for point in found.front]
@@ -105,30 +107,21 @@ def tune_found(
     assert at is not None
     if not points[at].plan.keep:  # nothing was removed
         return replace(points[at], front=tuple(front), stopped_by=found.stopped_by)
-    if not aims and (at := _next(points, at, [], budget)) is None:
-        return replace(found, front=tuple(front), met=False)
-    networks = 1 if aims else _MOST_TUNED
-    school = _School(pictures, TuneSettings(seed=seed), on_progress, networks)
     tried: list[tuple[Verdict, Verdict]] = []
     why = found.stopped_by
-    while True:
+    if not aims:
+        at = _next(points, at, tried, budget)
+    while at is not None and points[at].work <= most:
         before, after = points[at], _promised(points[at], school, budget)
-        tried.append((before.verdict, after.verdict))
         if aims or after.met:
-            break
-        larger = None
-        if len(tried) < _MOST_TUNED:
-            larger = _next(points, at + 1, tried, budget)
-        if larger is None:
-            school.finish()
-            return replace(found, front=tuple(front), met=False)
+            if after.verdict is not before.verdict:
+                after = replace(after, tuned=school.tuned(after))
+            points[at] = replace(after, met=found.met if aims else after.met, stopped_by=why)
+            return replace(points[at], front=tuple(points) if front else ())
+        tried.append((before.verdict, after.verdict))
         why = f"a smaller network, tuned: {objection(budget, after.verdict)}"
-        at = larger
-    if after.verdict is not before.verdict:
-        after = replace(after, tuned=school.tuned(after))
-    school.finish()
-    points[at] = replace(after, met=found.met if aims else after.met, stopped_by=why)
-    return replace(points[at], front=tuple(points) if front else ())
+        at = _next(points, at + 1, tried, budget) if len(tried) < _MOST_TUNED else None
+    return replace(found, front=tuple(front), met=False)
 
 
 def _is_met(budget: Budget, point: Found) -> bool:
@@ -161,7 +154,7 @@ def _next(
     return None
 
 
-def _promised(point: Found, school: "_School", budget: Budget) -> Found:
+def _promised(point: Found, school: "School", budget: Budget) -> Found:
     """A network with the verdict on what tuning will make of it; as it was where that is no better.
 
     Nor where it is within the budget and, for all that is known, would not be after tuning. No more
@@ -177,7 +170,7 @@ def _promised(point: Found, school: "_School", budget: Budget) -> Found:
     return replace(point, verdict=verdict, met=met)
 
 
-class _School:
+class School:
     """Tunes so many networks at most, and judges what comes of it by images that were left out."""
 
     def __init__(

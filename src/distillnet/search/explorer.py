@@ -260,6 +260,7 @@ class Explorer:
             why = self._stopped_by(None)
             nothing = Plan(outputs=mission.indices)
             found = Found(nothing, {}, {}, same, False, graph, seen=self.seen, stopped_by=why)
+            found = replace(found, work=self.workshop.work)
             return replace(found, front=(*self._front(None), found))
         candidate = self.done[chosen]
         graph = self.workshop.refit_on_all(candidate)
@@ -273,6 +274,7 @@ class Explorer:
             graph,
             seen=self.seen,
             stopped_by=self._stopped_by(chosen),
+            work=candidate.work,
             without=partial(self.workshop.refit_without, candidate),
         )
         return replace(found, front=self._front(chosen, found))
@@ -308,7 +310,7 @@ class Explorer:
                 met, verdict = self._allows(key), self.verdict(key)
                 made = Found(candidate.plan, {}, {}, verdict, met, candidate.graph, seen=self.seen)
                 without = partial(self.workshop.refit_without, candidate)
-                result.append(replace(made, without=without))
+                result.append(replace(made, work=candidate.work, without=without))
         return tuple(result)
 
     def _work_of(self, key: Key) -> float:

@@ -1,5 +1,6 @@
 """What a search returns."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -29,6 +30,7 @@ class Found:
         stopped_by: what kept the search from a smaller network, in words.
         front: the best networks at other losses, the smallest first; empty where the search keeps
             none. Their own fronts are empty.
+        work: what is left of MACs, or of what stands for time, where the search counts it.
         tuned: the compact network, with all scores, after a training that the search knows nothing
             of (``job.tuning``); None where its weights are those of ``graph``.
         without: ``graph`` fitted without some of the statistics and search images, bool (N,), so
@@ -44,6 +46,7 @@ class Found:
     front: tuple["Found", ...] = ()
     seen: bool = False
     stopped_by: str = ""
+    work: float = math.inf
     tuned: Graph | None = None
     without: Callable[[Tensor], Graph] | None = field(default=None, repr=False, compare=False)
 
