@@ -32,6 +32,7 @@ TRIALS = 20  # about as many candidates are tried; for progress only
 _FLATTERED_IMAGES, _MOST_FLATTERY, _WEIGHT_PP = 90, 0.5, 1.0
 _SLIGHT_PP = 0.2  # added to each loss that shares are taken of: some lose nothing
 _VALIDATIONS = 3  # after so many, no smaller candidate is made any more
+_RETREATS = 3  # to larger ones, where cross-validation is against all that were made
 
 Progress = Callable[[int, int], None]
 Key = tuple[Size, int]  # an input size and a level
@@ -80,13 +81,27 @@ class Explorer:
 
     def _confirmed(self) -> Key | None:
         """The smallest that is within the budget by cross-validation, too."""
-        while (best := self._smallest_so_far()) is not None:
-            if best in self.validated:
+        retreats = 0
+        while True:
+            best = self._smallest_so_far()
+            if best is None:
+                retreats += 1
+                if retreats > _RETREATS or not self._retreat():
+                    return None
+            elif best in self.validated:
                 return best
-            self._validate(best)
-            if len(self.validated) < _VALIDATIONS and self._allows(best):
-                self._climb(best[0], best[1] + _FINE)  # what is flattered less may go further
-        return None
+            else:
+                self._validate(best)
+                if len(self.validated) < _VALIDATIONS and self._allows(best):
+                    self._climb(best[0], best[1] + _FINE)  # what is flattered less may go further
+
+    def _retreat(self) -> bool:
+        """Whether something larger fits than all that cross-validation was against."""
+        refused = max(self.validated, key=self._work_of, default=None)
+        if refused is None or refused[1] <= _FINE:  # nothing ever fitted, or it is next to uncut
+            return False
+        size, level = refused
+        return self._climb(size, max(_FINE, level - _STRIDE)) is not None
 
     def best_so_far(self) -> Key | None:
         """The smallest that was tried and is within the budget, when the search is broken off."""

@@ -113,11 +113,14 @@ class Verdict:
         return replace(self, estimate_uncertain_pp=uncertain)
 
     def raised(self, share: float) -> "Verdict":
-        """The verdict with estimates raised by a share: losses, not what was gained."""
+        """The verdict with estimates raised by a share: losses, not what was gained.
+
+        They are less certain then, but for a large share of next to nothing no more than by half.
+        """
         return replace(
             self,
             estimate_pp=self.estimate_pp + share * max(0.0, self.estimate_pp),
-            estimate_uncertain_pp=(1 + share) * self.estimate_uncertain_pp,
+            estimate_uncertain_pp=(1 + min(share, 0.5)) * self.estimate_uncertain_pp,
             class_estimates_pp=tuple(x + share * max(0.0, x) for x in self.class_estimates_pp),
         )
 
