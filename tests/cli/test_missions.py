@@ -51,6 +51,36 @@ def test_an_atlas_becomes_missions(cli: Cli, home: Path) -> None:
     assert json.loads(checked.out)["n_images"]["val"] > 0
 
 
+def test_images_put_the_threshold_of_a_rule_from_an_atlas(cli: Cli, home: Path) -> None:
+    """Those that are not reported on, and the same that `unknown` finds for the run."""
+    many = tuple("many" if word == "photos" else word for word in COLLECT)
+    assert cli(*many).status == 0
+    named = ("--classes", "0,2", "--model", "net.py:net", "--target-macs", "1.2", "--with-unknown")
+    blind = cli("retarget", "atlas", *named, "--out", "blind")
+    assert "is a guess" in blind.err
+    scarce = cli("retarget", "atlas", *named, "--data", "photos", "--out", "scarce")
+    assert "is a guess" in scarce.err
+    seeing = cli("retarget", "atlas", *named, "--data", "many", "--out", "run", "--json")
+    assert json.loads(seeing.out)["n_images"]["val"] == 40
+    assert "5 % of 40 images of --data (one half)" in seeing.err
+
+    def rule(run: str) -> dict[str, object]:
+        found: dict[str, object] = json.loads((home / run / "unknown.json").read_text())
+        return found
+
+    assert rule("run")["weight"] == rule("blind")["weight"] == rule("scarce")["weight"]
+    assert rule("run")["bias"] != rule("blind")["bias"] == rule("scarce")["bias"]
+    figures = rule("run")["figures"]
+    assert isinstance(figures, dict)
+    assert (figures["n"], figures["n_unknown"]) == (40, 0)
+    placed = rule("run")["bias"]
+    again = cli("unknown", "run", "--threshold-only", "--data", "many", "--json")
+    told = json.loads(again.out)
+    assert (told["n"], told["false_reject"]) == (40, 1 / 40)  # the second smallest of 40
+    assert rule("run")["bias"] == pytest.approx(placed, abs=1e-4)
+    assert rule("run")["weight"] == rule("blind")["weight"]
+
+
 def test_inspect_tells_by_layer_and_by_filter_who_keeps_it(cli: Cli, home: Path) -> None:
     assert cli(*COLLECT).status == 0
     asked = ("inspect", "net.py:net", "--atlas", "atlas")

@@ -21,6 +21,7 @@ from distillnet.job.partition import Images
 __all__ = [
     "PROVENANCE",
     "Provenance",
+    "digests",
     "held_out",
     "provenance_of",
     "read_provenance",
@@ -47,10 +48,10 @@ class Provenance:
 
     def seen(self, images: ImageSet) -> int:
         """How many of some images the network was made of."""
-        return sum(digest in self.made_of for digest in _digests(images))
+        return sum(digest in self.made_of for digest in digests(images))
 
 
-def _digests(images: ImageSet) -> list[bytes | None]:
+def digests(images: ImageSet) -> list[bytes | None]:
     """A digest of each image's content; None of those that cannot be read."""
     files = OpenFiles()
     try:
@@ -61,7 +62,7 @@ def _digests(images: ImageSet) -> list[bytes | None]:
 
 def provenance_of(images: Images) -> Provenance:
     """Digests of all images that can be read."""
-    parts = (_digests(part) for part in (images.statistics, images.search, images.val))
+    parts = (digests(part) for part in (images.statistics, images.search, images.val))
     return Provenance(*(frozenset(d for d in part if d is not None) for part in parts))
 
 
@@ -121,7 +122,7 @@ def held_out(
     folders = open_images(source, classes, mission.indices, max_pixels=max_pixels)
     found: dict[bytes, ImageRef] = {}
     for images in (folders.val, folders.train):
-        for ref, digest in zip(images.refs, _digests(images), strict=True) if images else ():
+        for ref, digest in zip(images.refs, digests(images), strict=True) if images else ():
             if digest is not None and digest in known.val:
                 found.setdefault(digest, ref)
     if not found:

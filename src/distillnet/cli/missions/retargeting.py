@@ -1,12 +1,12 @@
 """The command that makes a mission of an atlas."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distillnet.classes import Mission
 from distillnet.cli.checks import check_apart, check_folder
 from distillnet.cli.common import kept_apart, print_run
 from distillnet.cli.groups import IMAGES, MISSION, grouped
@@ -18,14 +18,17 @@ from distillnet.cli.missions.options import (
     mission_of,
 )
 from distillnet.cli.options import ComputeOptions, JsonOpt, OverwriteOpt
-from distillnet.cli.output import progress, warn
+from distillnet.cli.output import progress, warn, warn_unreadable
 from distillnet.cli.search_options import BudgetOptions
 from distillnet.files import check_writable, new_folder
 from distillnet.files.results import RUN
 
 if TYPE_CHECKING:
-    from distillnet.classes import ClassTable
-    from distillnet.images import ImageSet
+    from distillnet.classes import Mission
+    from distillnet.images import Folders
+    from distillnet.job.distillation import Distillation
+    from distillnet.missions.files import MissionAtlas
+    from distillnet.missions.unknown import Apart
 
 __all__ = ["retarget_command"]
 
@@ -45,7 +48,8 @@ def retarget_command(
         typer.Option(
             metavar="DIR",
             help="Images to measure the accuracy on, for the figures only: DIR/CLASS/IMAGE, or "
-            "train/ and val/ of that form, of which val/ is taken.",
+            "train/ and val/ of that form, of which val/ is taken. With --with-unknown images of "
+            "train/, or else half of all, also say where the rule's threshold lies.",
             show_default="none; accuracies are those of the samples in ATLAS",
             rich_help_panel=IMAGES,
         ),
@@ -84,6 +88,7 @@ def retarget_command(
     options = network.job(
         budget.budget(), device=compute.device.value, batch_size=compute.batch_size
     )
+    from distillnet.images import open_images
     from distillnet.job.runs import write_run
     from distillnet.missions.files import open_mission_atlas
     from distillnet.missions.retargeting import retarget
@@ -91,7 +96,9 @@ def retarget_command(
     atlases = [open_mission_atlas(folder) for folder in (atlas, *others)]
     opened = atlases[0]
     mission = mission_of(classes, opened.classes)
-    images = _images(data, opened.classes, mission) if data else None
+    folders = open_images(data, opened.classes, mission) if data else None
+    apart = _apart(folders, mission, options.seed) if folders and with_unknown else None
+    images = apart.report if apart else kept_apart(folders) if folders else None
     reads = [atlas, *others, network.weights]
     with new_folder(out, RUN, reads, overwrite=overwrite) as folder, progress() as on_progress:
         model = network.load(opened)
@@ -108,20 +115,44 @@ def retarget_command(
         weights = network.weights or opened.sources.get("weights")
         write_run(done, folder, {"atlas": atlas, "weights": weights, "data": None, "val": data})
         if with_unknown:
-            from distillnet.missions.unknown import RULE, fit_from_atlas, write_rule
-
             size = done.preprocessing.input_size
             of_size = next(a for a in atlases if a.preprocessing.input_size == size)
-            rule, told = fit_from_atlas(of_size, done)
-            write_rule(rule, folder / "model.pt2", folder / RULE, told.figures)
-            warn(
-                "The threshold of the rule for unknown images is one of the atlas's samples, which "
-                "vary more than images do; `unknown` puts it where some images say"
-            )
+            told = _add_rule(of_size, done, apart, folder, on_progress)
+    if with_unknown:
+        warn(told)
     print_run(done, out, as_json)
 
 
-def _images(data: Path, table: "ClassTable", mission: Mission) -> "ImageSet":
-    from distillnet.images import open_images
+def _apart(folders: "Folders", mission: "Mission", seed: int) -> "Apart":
+    from distillnet.missions.unknown import images_apart
 
-    return kept_apart(open_images(data, table, mission))
+    return images_apart(folders, mission.indices, seed)
+
+
+def _add_rule(
+    atlas: "MissionAtlas",
+    done: "Distillation",
+    apart: "Apart | None",
+    folder: Path,
+    on_progress: Callable[[str, int, int], None],
+) -> str:
+    """Fit a rule for unknown images and write it; what there is to say of its threshold."""
+    from distillnet.missions.unknown import RULE, fit_from_atlas, place_by_images, write_rule
+
+    rule, found = fit_from_atlas(atlas, done)
+    told = (
+        "The threshold of the rule for unknown images is a guess from the atlas's samples: it may "
+        "refuse far more or fewer than 5 % of the mission's images. About twenty of them, or "
+        "better some hundreds, beside those that are reported on, put it right: with --data, or "
+        "later with `distillnet unknown RUN --threshold-only --data DIR`"
+    )
+    if apart and apart.placing.refs:
+        rule, found, unreadable = place_by_images(rule, done, apart, on_progress)
+        warn_unreadable(unreadable)
+        told = (
+            f"The rule for unknown images has its threshold where 5 % of {len(apart.placing):,} "
+            f"images of --data ({apart.where}) are refused; of the {found.n_known:,} others, which "
+            f"are reported on, {100 * found.point.false_reject:.1f} % are"
+        )
+    write_rule(rule, folder / "model.pt2", folder / RULE, found.figures)
+    return told

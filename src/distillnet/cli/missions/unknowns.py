@@ -155,6 +155,16 @@ def unknown_command(
             rich_help_panel=BUDGET,
         ),
     ] = None,
+    threshold_only: Annotated[
+        bool,
+        typer.Option(
+            "--threshold-only",
+            help="Keep the rule that RUN has, such as one that `retarget` fitted from an atlas, "
+            "and put its threshold where the images say.",
+            show_default="off",
+            rich_help_panel=MISSION,
+        ),
+    ] = False,
     batch_size: BatchOpt = 32,
     workers: WorkersOpt = 0,
     max_unreadable: UnreadableOpt = MAX_UNREADABLE_PERCENT,
@@ -171,14 +181,21 @@ def unknown_command(
     check_folder(data, "--data", "a folder with one folder of images per class in it")
     check_writable(run / _RULE)
     from distillnet.job.runs import open_run
-    from distillnet.missions.unknown import fit_run, fitting_images, open_strangers, write_rule
+    from distillnet.missions.unknown import (
+        fit_run,
+        fitting_images,
+        open_strangers,
+        read_rule,
+        write_rule,
+    )
 
     opened, reading = open_run(run), Reading(batch_size, workers, max_unreadable, max_pixels)
+    kept = read_rule(run)[0] if threshold_only else None
     images = fitting_images(opened, data, max_pixels=max_pixels)
     strangers = None
     if unknown is not None:
         strangers = open_strangers(unknown, opened.classes, opened.mission, max_pixels=max_pixels)
-    else:
+    elif not threshold_only:
         warn(
             "There are no images of other things to fit on: the rule is a threshold on the largest "
             "score. Images of what the camera will see besides, with --unknown, tell far more."
@@ -194,6 +211,7 @@ def unknown_command(
             others,
             max_false_accept=None if max_false_accept is None else max_false_accept / 100,
             max_false_reject=None if max_false_reject is None else max_false_reject / 100,
+            rule=kept,
         )
     warn_unreadable((*known.unreadable, *(others.unreadable if others else ())))
     with new_file(run / _RULE) as work:
@@ -203,7 +221,8 @@ def unknown_command(
         print_json(values)
         return
     title = f"{run}: images of its classes and others"
-    print_table(title, ["", ""], _rows(found, strangers, "of images it was not fitted on"))
+    of = "of images that put its threshold" if threshold_only else "of images it was not fitted on"
+    print_table(title, ["", ""], _rows(found, strangers, of))
     print_line(f"Written to {run / _RULE}; `export --with-unknown` takes it along")
 
 

@@ -23,7 +23,7 @@ from distillnet.missions.unknown.operating import (
 from distillnet.missions.unknown.regression import fit, margins
 from distillnet.missions.unknown.rule import Rule
 
-__all__ = ["Rejection", "compared", "fit_unknown", "judged", "simple_scores"]
+__all__ = ["Rejection", "compared", "fit_unknown", "judged", "rejection_of", "simple_scores"]
 
 _PARTS = 5
 _FEW = 20  # images of the mission
@@ -107,7 +107,7 @@ def fit_unknown(
     )
     rule = fit(known, unknown)
     rule = replace(rule, bias=rule.bias + point.threshold)
-    return rule, _rejection(p, q, point)
+    return rule, rejection_of(p, q, point)
 
 
 def judged(
@@ -126,7 +126,7 @@ def judged(
         for label in labels_m.unique()
     }
     simple = compared(known_nk[:, :-1], unknown_mk[:, :-1])
-    return replace(_rejection(p, q, point), per_kind=per_kind, simple=simple)
+    return replace(rejection_of(p, q, point), per_kind=per_kind, simple=simple)
 
 
 def compared(
@@ -164,7 +164,8 @@ def simple_scores(scores_nk: Tensor, mission: Sequence[int] | None = None) -> di
     return found
 
 
-def _rejection(p: Tensor, q: Tensor | None, point: OperatingPoint) -> Rejection:
+def rejection_of(p: Tensor, q: Tensor | None, point: OperatingPoint) -> Rejection:
+    """What margins of the mission's images, and of others where there are some, tell."""
     return Rejection(
         len(p),
         0 if q is None else len(q),

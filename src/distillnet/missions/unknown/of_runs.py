@@ -8,11 +8,13 @@ import torch
 from distillnet.errors import ImageError
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture
-from distillnet.images import MAX_PIXELS, Batch, ImageSet, OpenFiles, image_digest, open_images
+from distillnet.images import MAX_PIXELS, Batch, ImageSet, open_images
 from distillnet.job.provenance import read_provenance
 from distillnet.job.runs import Run
 from distillnet.missions.unknown.features import Measured, measure
 from distillnet.missions.unknown.fitting import Rejection, fit_unknown
+from distillnet.missions.unknown.pictures import without
+from distillnet.missions.unknown.placing import placed
 from distillnet.missions.unknown.rule import Rule
 from distillnet.models.programs import load_program
 
@@ -45,19 +47,13 @@ def fitting_images(run: Run, data: Path | None = None, *, max_pixels: int = MAX_
     known = read_provenance(run.directory)
     if known is None:
         return images
-    files = OpenFiles()
-    try:
-        kept = tuple(
-            ref for ref in images.refs if image_digest(ref, files, max_pixels) not in known.val
-        )
-    finally:
-        files.close()
+    kept = without(images, known.val)
     if not kept:
         raise ImageError(
             f"{source} holds only the images that the figures of {run.directory} are of; pass "
             "others with --data"
         )
-    return ImageSet(kept, max_pixels).select(run.mission.indices)
+    return kept.select(run.mission.indices)
 
 
 def fit_run(
@@ -67,20 +63,32 @@ def fit_run(
     *,
     max_false_accept: float | None = None,
     max_false_reject: float | None = None,
+    rule: Rule | None = None,
 ) -> tuple[Rule, Rejection]:
     """A rule for a run's network; see ``fit_unknown``.
 
     Args:
         known: images of the mission's classes.
         strangers: of anything else, labels tell kinds.
+        rule: one that is kept but for its threshold; see ``placed``.
     """
     graph = network_of(run)
     position = {index: i for i, index in enumerate(run.mission.indices)}
     of_mission = measure(graph, known)
     labels = torch.tensor([position[int(label)] for label in of_mission.labels_n])
+    of_mission = Measured(of_mission.features_nf, of_mission.scores_nk, labels)
+    others = None if strangers is None else measure(graph, strangers)
+    if rule is not None:
+        return placed(
+            rule,
+            of_mission,
+            others,
+            max_false_accept=max_false_accept,
+            max_false_reject=max_false_reject,
+        )
     return fit_unknown(
-        Measured(of_mission.features_nf, of_mission.scores_nk, labels),
-        None if strangers is None else measure(graph, strangers),
+        of_mission,
+        others,
         max_false_accept=max_false_accept,
         max_false_reject=max_false_reject,
         seed=run.seed,

@@ -1,14 +1,15 @@
 """Images of what is none of the mission's classes: any folders, whatever they are called."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distillnet.classes import ClassTable, Mission, numbered_table
 from distillnet.errors import ImageError
 from distillnet.images import MAX_PIXELS, ImageSet, class_folders, open_images
+from distillnet.job.provenance import digests
 
-__all__ = ["Strangers", "open_strangers"]
+__all__ = ["Strangers", "open_strangers", "without"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ def open_strangers(
     labels = [i for i, name in enumerate(own.names) if name in set(names)]
     folders = open_images(directory, own, labels, max_pixels=max_pixels)
     return Strangers(own.names, folders.train, folders.val)
+
+
+def without(images: ImageSet, left_out: Container[bytes | None]) -> ImageSet:
+    """Images but those of these digests, wherever they lie."""
+    each = zip(images.refs, digests(images), strict=True)
+    return replace(images, refs=tuple(ref for ref, digest in each if digest not in left_out))
 
 
 def _table(names: Sequence[str], every: Sequence[str]) -> ClassTable:
