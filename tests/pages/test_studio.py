@@ -66,6 +66,19 @@ def test_from_a_budget_to_files_on_disk(studio: Studio, home: Path, browser: Any
     assert evaluate_run(made, home / "data").accuracy == made.result["distilled"]["accuracy"]
 
 
+def test_a_budget_may_be_moved_before_the_networks_are_there(studio: Studio, browser: Any) -> None:
+    held: list[Any] = []
+    with looked_at(browser, studio.address) as seen:
+        seen.page.set_default_timeout(60_000)
+        seen.page.route("**/api/state*", lambda route: held.append(route))
+        with seen.page.expect_request("**/api/state*"):
+            seen.page.reload()
+        seen.page.get_by_label("Points of accuracy").fill("5")
+        held[0].continue_()
+        seen.page.locator("#numbers li").first.wait_for()
+        assert seen.said == []
+
+
 def test_with_the_token_from_the_own_page_it_answers(studio: Studio) -> None:
     split = urlsplit(studio.address)
     own = {"x-distillnet-token": studio.token, "origin": f"http://{split.netloc}"}

@@ -88,6 +88,7 @@ const now = () => ({ wish: wish(), names: ticked().map(nameOf), known });
 // One question at a time: what changes meanwhile is asked for when the answer is there.
 async function refresh() {
   showControls();
+  if (!state) return; // which refreshes when it has come
   if (asking) { again = true; return; }
   asking = true;
   do {

@@ -18,6 +18,7 @@ function showCandidates() {
 }
 
 async function choose() {
+  if (!state) return; // which chooses when it has come
   const turn = ++latest;
   if (at("max-loss")) at("max-loss-shown").textContent = `${maxLoss().toFixed(1)} points`;
   try {
