@@ -1,11 +1,12 @@
 """What a browser tells of a page."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Seen", "looked_at", "serious"]
+__all__ = ["Seen", "looked_at", "serious", "write_and_export"]
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
@@ -50,3 +51,13 @@ def serious(page: Any) -> list[str]:
         if one["impact"] in ("serious", "critical")
         for node in one["nodes"]
     ]
+
+
+def write_and_export(page: Any, name: str) -> None:
+    """In a studio: write a run under a name, and export it as pt2."""
+    page.get_by_label("Name of the run").fill(name)
+    page.get_by_role("button", name="Write the run").click()
+    page.get_by_text(f"Done: {name} holds").wait_for()
+    page.get_by_label("as", exact=True).select_option("pt2")
+    page.get_by_role("button", name="Export").click()
+    page.get_by_text(re.compile("export.pt2")).wait_for()

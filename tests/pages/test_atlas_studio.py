@@ -18,7 +18,7 @@ from distillnet.missions.retargeting import retarget
 from distillnet.pages.studio import Draftroom
 from distillnet.pages.studio.draftroom import Wish
 from distillnet.pages.studio.jobs import Jobs
-from looking import PHONE, looked_at, serious
+from looking import PHONE, looked_at, serious, write_and_export
 from studios import REFUSED, Studio, open_studio, refusals
 
 pytestmark = pytest.mark.slow
@@ -98,12 +98,7 @@ def test_from_ticks_to_files_on_disk(studio: Studio, home: Path, browser: Any) -
         page.get_by_text("kept and removed by: This mission").click()
         assert page.get_by_role("rowheader", name="features.0").first.is_visible()
 
-        page.get_by_label("Name of the run").fill("three")
-        page.get_by_role("button", name="Write the run").click()
-        page.get_by_text("Done: three holds").wait_for()
-        page.get_by_label("as", exact=True).select_option("pt2")
-        page.get_by_role("button", name="Export").click()
-        page.get_by_text(re.compile("export.pt2")).wait_for()
+        write_and_export(page, "three")
         assert serious(page) == []
         page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]

@@ -1,7 +1,6 @@
 """The studio: this machine's own browser, end to end, and nobody else."""
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ from distillnet.pages.studio.asking import ask
 from distillnet.pages.studio.jobs import Jobs
 from distillnet.pages.studio.workroom import Workroom
 from distillnet.pages.subject import gather
-from looking import looked_at, serious
+from looking import looked_at, serious, write_and_export
 from studios import REFUSED, Studio, open_studio, refusals
 
 
@@ -52,12 +51,7 @@ def test_from_a_budget_to_files_on_disk(studio: Studio, home: Path, browser: Any
         page.get_by_text("Which neurons fired").click()
         assert page.get_by_role("rowheader", name="a:relu").is_visible()
 
-        page.get_by_label("Name of the run").fill("tried")
-        page.get_by_role("button", name="Write the run").click()
-        page.get_by_text("Done: tried holds").wait_for()
-        page.get_by_label("as", exact=True).select_option("pt2")
-        page.get_by_role("button", name="Export").click()
-        page.get_by_text(re.compile("export.pt2")).wait_for()
+        write_and_export(page, "tried")
         assert serious(page) == []
         assert seen.said == []
         assert {urlsplit(url).netloc for url in seen.asked} <= {urlsplit(studio.address).netloc}

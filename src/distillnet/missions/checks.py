@@ -1,12 +1,15 @@
-"""What tensors of a class in an atlas may be: anybody may have written them."""
+"""What an atlas may hold, as anybody may have written it, and which atlases add up."""
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-__all__ = ["DIGEST_BYTES", "fits", "is_sound", "side_of"]
+from distillnet.errors import InputError
+
+__all__ = ["DIGEST_BYTES", "check_alike", "fits", "is_sound", "side_of"]
 
 _LARGEST = 1e15
 DIGEST_BYTES = 16
@@ -40,6 +43,18 @@ def is_sound(name: str, values: Tensor) -> bool:
     return not values.is_floating_point() or bool(
         ((values >= least) & (values <= _LARGEST)).all()  # of NaN neither is true
     )
+
+
+def check_alike(
+    first: Path, other: Path, of_first: Mapping[str, object], of_other: Mapping[str, object]
+) -> None:
+    """Raise InputError where two atlases differ in what they are of, by its name in words."""
+    for what, expected in of_first.items():
+        if of_other[what] != expected:
+            raise InputError(
+                f"{other} is of another {what} than {first} ({str(of_other[what])[:80]} instead of "
+                f"{str(expected)[:80]}); atlases of one network, fed alike, can be merged"
+            )
 
 
 def side_of(half: int) -> int:

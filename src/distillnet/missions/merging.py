@@ -11,7 +11,7 @@ from distillnet.atlas import Moments
 from distillnet.classes import ClassTable
 from distillnet.errors import InputError
 from distillnet.job.layout import relative_sources
-from distillnet.missions.checks import side_of
+from distillnet.missions.checks import check_alike, side_of
 from distillnet.missions.files import (
     MissionAtlas,
     open_mission_atlas,
@@ -38,7 +38,7 @@ def merge(atlases: Sequence[MissionAtlas | str | Path], directory: Path) -> Miss
         raise InputError(f"found {len(parts)} atlas to merge; expected two or more")
     first = parts[0]
     for other in parts[1:]:
-        _check_alike(first, other)
+        check_alike(first.directory, other.directory, _made_of(first), _made_of(other))
     counts, samples = {}, {}
     for index in sorted({index for part in parts for index in part.samples}):
         mine = [part for part in parts if index in part.samples]
@@ -100,22 +100,16 @@ def _square(half: Tensor) -> Tensor:
     return square
 
 
-def _check_alike(first: MissionAtlas, other: MissionAtlas) -> None:
-    one, two = first.statistics, other.statistics
-    for what, a, b in (
-        ("model", one.model, two.model),
-        ("weights", one.weights_sha256, two.weights_sha256),
-        ("preprocessing", first.preprocessing, other.preprocessing),
-        ("layers", one.shapes, two.shapes),
-        ("--samples", first.most_samples, other.most_samples),
-        ("number of classes", len(first.classes), len(other.classes)),
-    ):
-        if a != b:
-            raise InputError(
-                f"{other.directory} is of another {what} than {first.directory} "
-                f"({str(b)[:80]} instead of {str(a)[:80]}); atlases of one network, fed alike, can "
-                "be merged"
-            )
+def _made_of(atlas: MissionAtlas) -> dict[str, object]:
+    """What atlases that add up have in common."""
+    return {
+        "model": atlas.statistics.model,
+        "weights": atlas.statistics.weights_sha256,
+        "preprocessing": atlas.preprocessing,
+        "layers": atlas.statistics.shapes,
+        "--samples": atlas.most_samples,
+        "number of classes": len(atlas.classes),
+    }
 
 
 def _check_shapes(index: int, total: Gathered, more: Gathered, directory: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distillnet.cli.checks import check_apart
+from distillnet.cli.asked import asked_for
 from distillnet.cli.common import FiguresOpt, ImageClassesOpt, write_figures
 from distillnet.cli.groups import SEARCH, SELDOM, grouped
 from distillnet.cli.options import (
@@ -89,10 +89,7 @@ def baselines_command(
     ways = list(only or Way)
     if out is not None:
         check_writable(out)
-        check_apart(out, (images.data, images.val, images.search))
-    images.check()
-    table = network.check(model)
-    found = None if table is None else images.find(classes, table)
+    load = asked_for(model, network, images, classes, out)
     from dataclasses import replace
 
     from distillnet.job.distill import distill
@@ -100,10 +97,7 @@ def baselines_command(
 
     rows: list[Baseline] = []
     with progress() as on_progress, tempfile.TemporaryDirectory() as name:
-        loaded = network.load(model)
-        if found is None:
-            found = images.find(classes, loaded.classes)
-        split, mission = images.split(found, search.seed), found.mission
+        loaded, mission, split = load(search.seed)
 
         def report(done: int, of: int) -> None:
             on_progress("train", done, of)

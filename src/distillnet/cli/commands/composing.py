@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from distillnet.cli.checks import check_apart
+from distillnet.cli.asked import asked_for
 from distillnet.cli.common import FiguresOpt, ImageClassesOpt, write_figures
 from distillnet.cli.groups import BUDGET, SELDOM, grouped
 from distillnet.cli.options import (
@@ -71,10 +71,7 @@ def composition_command(
     """
     if out is not None:
         check_writable(out)
-        check_apart(out, (images.data, images.val, images.search))
-    images.check()
-    table = network.check(model)
-    found = None if table is None else images.find(classes, table)
+    load = asked_for(model, network, images, classes, out)
     options = Options(
         budget=Budget(target_macs=target_macs),
         keep_input_size=keep_input_size or network.input_size is not None,
@@ -88,13 +85,10 @@ def composition_command(
     from distillnet.reproduce.composition import compose
 
     with progress() as on_progress:
-        loaded = network.load(model)
-        if found is None:
-            found = images.find(classes, loaded.classes)
-        split = images.split(found, seed)
-        rows = compose(loaded, found.mission, split, options, share=prune, on_progress=on_progress)
+        loaded, mission, split = load(seed)
+        rows = compose(loaded, mission, split, options, share=prune, on_progress=on_progress)
     values = {
-        "model": model, "classes": list(found.mission.names), "n_val": len(split.val),
+        "model": model, "classes": list(mission.names), "n_val": len(split.val),
         "target_macs": target_macs, "prune": prune, "rows": [asdict(row) for row in rows],
     }  # fmt: skip
     write_figures(values, out)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from distillnet.cli.checks import check_apart, check_run
+from distillnet.cli.asked import asked_for
+from distillnet.cli.checks import check_run
 from distillnet.cli.common import print_run
 from distillnet.cli.groups import MISSION, OUTPUT, grouped
 from distillnet.cli.missions.noise import warn_noise
@@ -92,10 +93,7 @@ def distill_command(
         )
     options = job_options(budget, search, network, compute)
     check_writable(out, RUN, overwrite=overwrite)
-    images.check()
-    check_apart(out, (images.data, images.val, images.search))
-    table = network.check(model)
-    found = None if table is None else images.find(classes, table)
+    load = asked_for(model, network, images, classes, out)
     # All that can be wrong without a network was found by now.
     from distillnet.atlas import open_atlas
     from distillnet.job.distill import distill
@@ -111,18 +109,15 @@ def distill_command(
         new_folder(out, RUN, reads, overwrite=overwrite) as folder,
         progress() as on_progress,
     ):
-        loaded = network.load(model)
-        if found is None:
-            found = images.find(classes, loaded.classes)
+        loaded, mission, split = load(search.seed)
         statistics = open_atlas(images.atlas) if images.atlas else None
         if images.atlas and (noise := read_noise(images.atlas)):
             warn_noise(images.atlas, noise, options.score)
-        split = images.split(found, search.seed)
         if statistics is None:
             (folder / "atlas").mkdir()
         done = distill(
             loaded,
-            found.mission,
+            mission,
             split,
             folder / "atlas",
             options,
@@ -130,7 +125,7 @@ def distill_command(
             store=search_store(
                 out,
                 loaded,
-                found.mission,
+                mission,
                 split,
                 options,
                 **asdict(resuming),

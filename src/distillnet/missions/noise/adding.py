@@ -12,6 +12,7 @@ from pathlib import Path
 
 from distillnet.atlas import Atlas, open_atlas, write_index
 from distillnet.errors import InputError
+from distillnet.missions.checks import check_alike
 from distillnet.missions.noise.notes import NOISE, Noise, read_noise, write_heat, write_noise
 
 __all__ = ["add_noisy"]
@@ -26,12 +27,7 @@ def add_noisy(folders: Sequence[Path], directory: Path) -> Atlas:
     parts, notes = [open_atlas(folder) for folder in folders], _notes(folders)
     first = parts[0]
     for other in parts[1:]:
-        for what in ("model", "weights_sha256", "input_size", "shapes"):
-            if getattr(other, what) != getattr(first, what):
-                raise InputError(
-                    f"{other.directory} is of another {what} than {first.directory}; atlases of "
-                    "one network, fed alike, can be merged"
-                )
+        check_alike(first.directory, other.directory, _made_of(first), _made_of(other))
     counts = {}
     for index in sorted({index for part in parts for index in part.counts}):
         mine = [part for part in parts if index in part.counts]
@@ -56,6 +52,16 @@ def add_noisy(folders: Sequence[Path], directory: Path) -> Atlas:
     merged = replace(first, directory=directory, counts=counts, checked=set())
     write_index(merged, [NOISE])
     return merged
+
+
+def _made_of(atlas: Atlas) -> dict[str, object]:
+    """What atlases that add up have in common."""
+    return {
+        "model": atlas.model,
+        "weights": atlas.weights_sha256,
+        "input size": atlas.input_size,
+        "layers": atlas.shapes,
+    }
 
 
 def _notes(folders: Sequence[Path]) -> list[Noise]:
