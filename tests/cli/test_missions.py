@@ -122,6 +122,7 @@ def test_an_atlas_runs_no_code_that_it_names(cli: Cli, home: Path) -> None:
     [
         (("--classes", "0,3"), "no images of 3"),
         (("--classes", "0,nobody"), "nobody"),
+        (("--classes", "0,nobody"), "atlas is of 2 classes: "),
         (("--classes", "0,1", "--target-macs", "0.5"), "expected 1 or more"),
     ],
 )

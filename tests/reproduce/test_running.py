@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from colours import MISSION, colours
+from distillnet.errors import InputError
 from distillnet.job.calls import distill
 from distillnet.job.options import Options
 from distillnet.job.partition import Images
@@ -56,6 +57,16 @@ def test_a_row_says_of_how_many_images_it_is(tmp_path: Path, measured: list[str]
     assert row["n_images"] == line.n_images
     everything, _ = _table(replace(ASKED, per_class=None), tmp_path)
     assert everything.n_images == {"statistics": 24, "search": 24, "val": 12}
+
+
+def test_where_nothing_could_be_measured_no_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for mine in (False, True):  # a folder of the user's own stays
+        if mine:
+            (tmp_path / "out").mkdir()
+        with pytest.raises(InputError, match="holds no images"):
+            reproduce_table(Asked("table3", "best"), tmp_path / "empty", tmp_path / "out")
+        assert (tmp_path / "out").exists() == mine
 
 
 def test_a_row_is_measured_once(tmp_path: Path, measured: list[str]) -> None:

@@ -1,7 +1,8 @@
 """A table from beginning to end: what was measured before is kept, the rest is measured."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -48,7 +49,31 @@ def reproduce_table(
         InputError: images of too few classes, or sizes that the paper does not have.
     """
     images = images or data / "imagenette"
-    out.mkdir(parents=True, exist_ok=True)
+    with _kept(out):
+        return _reproduced(asked, data, out, images, epochs, on_progress, on_line)
+
+
+@contextmanager
+def _kept(folder: Path) -> Iterator[None]:
+    """A folder that is gone again where nothing came into it."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _reproduced(
+    asked: Asked,
+    data: Path,
+    out: Path,
+    images: Path,
+    epochs: int | None,
+    on_progress: Progress,
+    on_line: OnLine,
+) -> tuple[Line, ...]:
     models: dict[str, Model] = {}
 
     def model_of(name: str) -> Model:

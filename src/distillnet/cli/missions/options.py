@@ -16,11 +16,12 @@ from distillnet.job.options import Options
 from distillnet.search.budget import Budget
 
 if TYPE_CHECKING:
-    from distillnet.classes import ClassTable
     from distillnet.missions.files import MissionAtlas
     from distillnet.models import Model
 
 __all__ = ["AtlasArg", "AtlasOptions", "ClassesOpt", "check_atlas_folder", "mission_of"]
+
+_SHOWN = 12  # classes of an atlas, in an error
 
 AtlasArg = Annotated[
     Path, typer.Argument(metavar="ATLAS", help="An atlas, written by `collect` or `merge`.")
@@ -99,9 +100,21 @@ def check_atlas_folder(path: Path) -> None:
         )
 
 
-def mission_of(classes: str, table: "ClassTable", *, least: int = 2) -> Mission:
-    """The classes that an option names, so many at least: a list, or @FILE."""
+def mission_of(classes: str, atlas: "MissionAtlas", *, least: int = 2) -> Mission:
+    """The classes that an option names, so many at least: a list, or @FILE.
+
+    Raises:
+        InputError: an atlas knows the names of its own classes alone, and there is no such name.
+    """
+    asked: str | list[str] = classes
     if classes.startswith("@"):
         lines = read_lines(Path(classes[1:]), "the classes")
-        return parse_mission([line.strip() for line in lines if line.strip()], table, least=least)
-    return parse_mission(classes, table, least=least)
+        asked = [line.strip() for line in lines if line.strip()]
+    try:
+        return parse_mission(asked, atlas.classes, least=least)
+    except InputError as error:
+        names = [atlas.classes.names[index] for index in sorted(atlas.samples)]
+        shown = ", ".join(names[:_SHOWN]) + (", and others" if len(names) > _SHOWN else "")
+        raise InputError(
+            f"{error}\n{atlas.directory} is of {len(names)} classes: {shown}"
+        ) from None

@@ -61,10 +61,10 @@ def plan_command(
     from distillnet.missions.quoting import quote
 
     opened = open_mission_atlas(atlas)
-    mission = mission_of(classes, opened.classes)
+    mission = mission_of(classes, opened)
     if drop is not None:
-        mission = _without(mission, mission_of(drop, opened.classes, least=1))
-    also = mission_of(add, opened.classes, least=1) if add else None
+        mission = _without(mission, mission_of(drop, opened, least=1))
+    also = mission_of(add, opened, least=1) if add else None
     with progress() as on_progress:
         model = network.load(opened)
         told = quote(opened, model, mission, options, also=also, on_progress=on_progress)

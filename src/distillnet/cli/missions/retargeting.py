@@ -95,7 +95,7 @@ def retarget_command(
 
     atlases = [open_mission_atlas(folder) for folder in (atlas, *others)]
     opened = atlases[0]
-    mission = mission_of(classes, opened.classes)
+    mission = mission_of(classes, opened)
     folders = open_images(data, opened.classes, mission) if data else None
     apart = _apart(folders, mission, options.seed) if folders and with_unknown else None
     images = apart.report if apart else kept_apart(folders) if folders else None
