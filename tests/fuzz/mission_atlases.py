@@ -10,6 +10,7 @@ from random import Random
 from safetensors.torch import load, save
 
 import mutate
+from distillnet.atlas import open_atlas
 from distillnet.classes import Mission
 from distillnet.errors import InputError
 from distillnet.files.manifest import MANIFEST
@@ -25,6 +26,7 @@ from distillnet.missions.collecting import Pass, collect_model
 from distillnet.missions.files import MissionAtlas, open_mission_atlas
 from distillnet.missions.merging import merge
 from distillnet.missions.network import model_of
+from distillnet.missions.noise import NOISE, add_noisy, read_noise
 from distillnet.missions.parts import DIGEST, INDEX, digest_of, parts_kept, read_part
 from distillnet.missions.quoting import quote
 from distillnet.missions.records import records_of
@@ -46,7 +48,7 @@ def net():
     body = nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 4, 3), nn.ReLU()
     return nn.Sequential(*body, nn.Flatten(), nn.Linear(100, 4))
 """
-_ATLAS, _MORE, _PARTS = "missions", "more", "parts"
+_ATLAS, _MORE, _PARTS, _NOISY = "missions", "more", "parts", "noisy"
 _SAMPLES = 30
 _MISSION = Mission((0, 2), ("0", "2"))
 
@@ -63,6 +65,8 @@ def with_atlases(folder: Path) -> Path:
     for name, within in ((_ATLAS, "photos"), (_MORE, "others")):
         words = [f"{net}:net", *HOW, "--data", str(folder / within), "--samples", str(_SAMPLES)]
         run_command("collect", *words, "--classes", "0,1,2", "--out", str(folder / name))
+    words = [f"{net}:net", *HOW, "--data", str(folder / "photos"), "--noise", "100"]
+    run_command("collect", *words, "--classes", "0,1,2", "--out", str(folder / _NOISY))
     model = _network(folder)[0]
     out = folder / _PARTS
     (out / "new").mkdir(parents=True)
@@ -119,16 +123,26 @@ def _merged(path: Path) -> None:
     _read(out)
 
 
+def _added(path: Path) -> None:
+    """Sums with noise: what they add up to can be read, and by ``distill``."""
+    out = empty(path.parent / "added")
+    atlas = add_noisy([path, path], out)
+    assert read_noise(out) is not None
+    for site in atlas.sites:
+        open_atlas(out).heat(site, sorted(atlas.counts))
+
+
 def _of_atlas(
     name: str,
     damage: mutate.Mutator,
     read: Callable[[Path], object] = _read_with_network,
     cost: float = 1e-2,
+    where: str = _ATLAS,
 ) -> Reader:
     return Reader(
-        lambda folder: one_of(f"{_ATLAS}/{name}", folder),
+        lambda folder: one_of(f"{where}/{name}", folder),
         damage,
-        partial(mended, _ATLAS, name, read),
+        partial(mended, where, name, read),
         cost,
     )
 
@@ -228,6 +242,9 @@ ATLASES: Mapping[str, Reader] = {
     "collect.json": Reader(partial(_unfinished, INDEX), mutate.in_json, _read_index),
     "part of a pass": Reader(_parts, mutate.in_tensors, _read_part, 5e-3),
     "sealed part": Reader(_parts, _sealed, _read_part, 5e-3, by_bytes=0),
+    "noise": _of_atlas(NOISE, mutate.in_json, _added, 2e-2, _NOISY),
+    "noisy atlas": _of_atlas("atlas.json", mutate.in_json, _added, 2e-2, _NOISY),
+    "noisy sums": _of_atlas("0.safetensors", mutate.in_tensors, _added, 2e-2, _NOISY),
     "atlas as listed": Reader(
         partial(_files, _ATLAS), _in_file, partial(_as_listed, _ATLAS, _read), 1e-2, 0.1
     ),
