@@ -7,7 +7,9 @@ Two ImageNet networks, five and ten of their classes: distillnet's searches; who
 by L1 or at random, with best's refitting, input sizes and search; and Torch-Pruning
 (https://github.com/VainF/Torch-Pruning) with Taylor and magnitude importance. Each row is written
 to ``--out`` as a line of JSON when it is measured; at the end all are printed as a Markdown table.
-Its last part takes best apart: without splits, and with other scores for channels.
+A part takes best apart: without splits, and with other scores for channels. The last one sets
+networks of as many MACs beside each other, without and with a short training: distillnet's --tune,
+which Torch-Pruning gets, too, and the latter's own loop, with labels (methods_training).
 
 What is equal for all: the loss allowed, the statistics and search images (which best lets change
 roles, and on which it goes by the expected loss, less what a light cut loses), the val images that

@@ -21,11 +21,18 @@ class Network:
 
 @dataclass(frozen=True)
 class Method:
-    """distillnet's command with these options, or Torch-Pruning with this importance."""
+    """distillnet's command with these options, or Torch-Pruning with this importance.
+
+    Attributes:
+        then: the training that follows Torch-Pruning, see methods_training.
+        mac_ratio: that Torch-Pruning shall reach; the largest within the loss where it is 0.
+    """
 
     name: str
     options: tuple[str, ...] = ()
     importance: str = ""
+    then: str = ""
+    mac_ratio: float = 0.0
     seeds: tuple[int, ...] = (0,)
 
 
@@ -83,7 +90,27 @@ ABLATIONS = (
     Method("best, channels by L1", (*_BEST, "--score", "l1")),
     Method("best, channels at random", (*_BEST, "--score", "random"), seeds=_SEEDS),
 )
-CASES = [(METHODS, FIVE), (METHODS, TEN), (ABLATIONS, FIVE)]
+# All at as many MACs, without and with a short training behind; what they lose tells them apart.
+_AIM = 4.0
+_TO_AIM = ("--target-macs", f"{_AIM:g}")
+_RIVALS = ("--no-split", "--score")
+TRAINED = tuple(
+    method
+    for then, after in (((), ""), (("--tune",), ", tuned"))
+    for method in (
+        Method(f"4x: best{after}", (*_BEST, *_TO_AIM, *then)),
+        Method(f"4x: channels by L1{after}", (*_BEST, *_RIVALS, "l1", *_TO_AIM, *then)),
+        Method(
+            f"4x: channels at random{after}",
+            (*_BEST, *_RIVALS, "random", *_TO_AIM, *then),
+            seeds=_SEEDS,
+        ),
+    )
+) + tuple(
+    Method(f"4x: Torch-Pruning, Taylor{after}", importance="taylor", then=then, mac_ratio=_AIM)
+    for then, after in (("", ""), ("tune", ", tuned"), ("labels", ", its own training"))
+)
+CASES = [(METHODS, FIVE), (METHODS, TEN), (ABLATIONS, FIVE), (TRAINED, FIVE)]
 JOBS = tuple(
     Job(network, classes, method, seed)
     for methods, classes in CASES

@@ -38,8 +38,9 @@ def notes(rows: Sequence[Row], setting: Setting) -> list[str]:
     if versions := sorted({row["torch_pruning"] for row in rows if "torch_pruning" in row}):
         steps = "one step" if setting.pruning_steps == 1 else f"{setting.pruning_steps} steps"
         text.append(
-            f"Torch-Pruning {', '.join(versions)}: global pruning in {steps}, no fine-tuning, the "
-            f"largest ratio within the budget by {setting.search_steps} steps of binary search. It "
+            f"Torch-Pruning {', '.join(versions)}: global pruning in {steps}, no training but "
+            "where a name says it, the largest ratio within the budget by "
+            f"{setting.search_steps} steps of binary search. It "
             "removes whole channels only and leaves the input's side as it is. A local response "
             "normalisation then runs over the channels that are left, which are other neighbours "
             "than before."

@@ -31,6 +31,7 @@ from distillnet.job.distill import pick_device
 from distillnet.job.partition import split_images
 from distillnet.models import Model, load_model
 from methods_jobs import Job, Row, Setting
+from methods_training import Training, trained
 
 Images = tuple[Tensor, Tensor]  # x_nchw, labels_n
 Prune = Callable[[float], nn.Module]  # pruning ratio -> pruned copy of the network
@@ -40,7 +41,7 @@ GRADIENT_BATCH = 16  # a backward pass keeps every layer's output
 
 
 def run_torch_pruning(job: Job, setting: Setting, images: Path) -> Row:
-    """The row of Torch-Pruning, with the largest ratio that the search images allow."""
+    """The row of Torch-Pruning: the largest ratio that search images allow, or so many MACs."""
     model = load_model(job.network.spec, weights=setting.data / "weights" / job.network.weights)
     mission = parse_mission(",".join(job.classes), model.classes)
     parts = split_images(open_images(images, model.classes, mission.indices), seed=job.seed)
@@ -53,19 +54,35 @@ def run_torch_pruning(job: Job, setting: Setting, images: Path) -> Row:
     prune = pruner(job.method.importance, model, mission, parts.statistics, setting.pruning_steps)
     before = evaluate(module, search, mission)
 
+    training = training_images(parts.statistics, model, mission) if job.method.then else None
+
+    def follow(pruned: nn.Module) -> nn.Module:
+        """The network after the training that the method asks for, if any."""
+        if training is None:
+            return pruned
+        student, teacher = copy.deepcopy(pruned).cpu(), copy.deepcopy(module).cpu()
+        return trained(job.method.then, student, teacher, training, mission, job.seed).to(device)
+
     def search_loss(pruned: nn.Module) -> float:
         return loss_pp(before, evaluate(pruned, search, mission))
 
-    ratio, pruned, found_loss = largest_ratio(
-        prune, search_loss, setting.max_loss, setting.search_steps
-    )
+    def left_of(pruned: nn.Module) -> Cost:
+        return count(pruned, model, Plan(outputs=mission.indices))
+
+    whole = count(module, model, Plan())
+    if job.method.mac_ratio:
+        most = whole.macs / job.method.mac_ratio
+        ratio, pruned = smallest_ratio(
+            prune, lambda network: left_of(network).macs <= most, setting.search_steps
+        )
+    else:
+        ratio, pruned, _ = largest_ratio(prune, search_loss, setting.max_loss, setting.search_steps)
+    left, pruned = left_of(pruned), follow(pruned)
     val_before, val_after = (
         evaluate(network, read(parts.val, model, BATCH), mission) for network in (module, pruned)
     )
+    found_loss = search_loss(pruned)
     seconds = time.perf_counter() - start
-
-    whole = count(module, model, Plan())
-    left = count(pruned, model, Plan(outputs=mission.indices))
     return {
         "mac_ratio": whole.macs / left.macs,
         "mac_ratio_with_partial": whole.macs / left.macs_with_partial,
@@ -128,6 +145,14 @@ def pruner(
     return prune
 
 
+def training_images(images: ImageSet, model: Model, mission: Mission) -> Training:
+    """The statistics images; those of the search judge, as they do without training."""
+    loaded = load_all(images, model.preprocessing)
+    places = {index: place for place, index in enumerate(mission.indices)}
+    targets = [places[int(label)] for label in loaded.labels_n]
+    return {"x_nchw": loaded.x_nchw, "targets_n": torch.tensor(targets)}
+
+
 def add_gradients(module: nn.Module, batches: Iterable[Images], mission: Mission) -> None:
     """Leave in ``.grad`` the gradients of the cross-entropy among the mission's classes."""
     device = next(module.parameters()).device
@@ -165,6 +190,24 @@ def largest_ratio(
         else:
             high = ratio
     return low, best, best_loss
+
+
+def smallest_ratio(
+    prune: Prune, is_enough: Callable[[nn.Module], bool], steps: int
+) -> tuple[float, nn.Module]:
+    """Binary search for the smallest pruning ratio that is enough, to 2 ** -steps."""
+    low, high = 0.0, 1.0
+    found: nn.Module | None = None
+    for _ in range(steps):
+        ratio = (low + high) / 2
+        pruned = prune(ratio)
+        if is_enough(pruned):
+            high, found = ratio, pruned
+        else:
+            low = ratio
+    if found is None:
+        raise ValueError(f"no ratio below {high:g} is enough")
+    return high, found
 
 
 def read(images: ImageSet, model: Model, batch_size: int) -> Iterator[Images]:
