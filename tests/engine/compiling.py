@@ -42,7 +42,8 @@ TOLERANCE = 1e-4  # of the outputs' range
 
 
 def difference(got: np.ndarray, want: np.ndarray) -> float:
-    return float(np.abs(got - want).max() / max(want.max() - want.min(), 1e-30))
+    scale = max(want.max() - want.min(), 0.1 * np.abs(want).max(), 1e-30)
+    return float(np.abs(got - want).max() / scale)
 
 
 def plain(values: np.ndarray) -> np.ndarray:
