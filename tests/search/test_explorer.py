@@ -79,3 +79,50 @@ def test_where_nothing_will_do_nothing_is_chosen() -> None:
     assert search.smallest([_SIZE]) is None
     assert len(search.done) < 40, "and it takes an end"
     assert math.isinf(search.told) or search.told < _WORK
+
+
+_INF = math.inf
+
+
+@pytest.mark.parametrize(
+    ("divergences", "best", "tries"),
+    [
+        ([5.0, 4.0, 3.0, 2.0, 1.0, 2.0, 3.0, 4.0], 4, 3),
+        ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], 0, 6),
+        ([8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0], 7, 5),
+        ([_INF, _INF, _INF, _INF, _INF, _INF, 2.0, 3.0], 6, 4),  # only small images get there
+        ([_INF, _INF, _INF, 1.0, 2.0, 3.0, 4.0, 5.0], 3, 4),
+        ([1.0], 0, 1),
+    ],
+)
+def test_a_ratio_is_reached_at_the_size_of_least_divergence_without_trying_all(
+    divergences: list[float], best: int, tries: int
+) -> None:
+    search = _reaching(divergences)
+    assert search.reach([(224 - 16 * i,) * 2 for i in range(len(divergences))]) == (
+        (224 - 16 * best,) * 2,
+        0,
+    )
+    assert len(search.done) == tries
+    assert not search.missed
+
+
+def test_a_ratio_that_no_size_reaches_is_said_to_be_missed() -> None:
+    search = _reaching([_INF] * 5)
+    chosen = search.reach([(224 - 16 * i,) * 2 for i in range(5)])
+    assert search.missed
+    assert chosen == ((160, 160), 0), "the smallest there is"
+
+
+def _reaching(divergences: list[float]) -> Explorer:
+    """A search whose candidate at the n-th of falling sizes diverges by so much."""
+    workshop, budget = _Workshop(lambda r: 0.0, lambda r: 0.0), Budget(1.0, target_macs=4.0)
+    search = Explorer(workshop, budget, lambda done, of: None)  # type: ignore[arg-type]
+
+    def reach_at(size: tuple[int, int]) -> float:
+        verdict = _verdict(0.0)
+        search.done[size, 0] = Candidate(size, Plan(), None, size[0], torch.zeros(1), verdict)
+        return divergences[(224 - size[0]) // 16]
+
+    search._reach_at = reach_at  # type: ignore[method-assign]
+    return search

@@ -1,7 +1,7 @@
 """Which candidates to make next, which to believe, and which to return: the way of ``best``."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -9,13 +9,12 @@ import numpy as np
 
 from distillnet.cut.cost import cost
 from distillnet.cut.plan import Plan
-from distillnet.graph import Graph
 from distillnet.images.preprocessing import Size
 from distillnet.refit.compensation import with_biases
 from distillnet.search.allocation import Cut, channel_plan
 from distillnet.search.budget import Budget
-from distillnet.search.candidates import Candidate, Sized, Workshop
-from distillnet.search.found import Found
+from distillnet.search.candidates import Candidate, Workshop
+from distillnet.search.found import Found, front_of
 from distillnet.search.judge import Verdict, is_within, objection, room
 from distillnet.search.known import misled_pp
 
@@ -42,11 +41,7 @@ class Explorer:
     """Which candidates to make; ``done`` holds them by input size and number of MACs."""
 
     def __init__(
-        self,
-        workshop: Workshop,
-        budget: Budget,
-        on_progress: Progress,
-        seen: bool | None = None,
+        self, workshop: Workshop, budget: Budget, on_progress: Progress, seen: bool | None = None
     ) -> None:
         self.workshop, self.budget, self.on_progress = workshop, budget, on_progress
         self.seen = workshop.judge.seen if seen is None else seen
@@ -104,7 +99,7 @@ class Explorer:
         return self._climb(size, max(_FINE, level - _STRIDE)) is not None
 
     def best_so_far(self) -> Key | None:
-        """The smallest that was tried and is within the budget, when the search is broken off."""
+        """The smallest tried that is within the budget, where the search is broken off."""
         self.broken_off = True
         while (best := self._smallest_so_far()) is not None and best not in self.validated:
             self._validate(best)
@@ -209,10 +204,9 @@ class Explorer:
 
     def _tell_front(self) -> None:
         """Say which candidates no other beats so far."""
-        work, total = self._work_of, self.workshop.work
         points = [
-            (total / work(key), self.verdict(key).estimate_pp, self._allows(key))
-            for key in _front(self.done, self.verdict, work)
+            (self._ratio(key), self.verdict(key).estimate_pp, self._allows(key))
+            for key in front_of(self.done, self._harm, self._work_of)
         ]
         self.workshop.store.on_front(points)
 
@@ -221,50 +215,68 @@ class Explorer:
         best = self._smallest_so_far()
         if best is not None and self._work_of(best) < self.told:
             self.told = self._work_of(best)
-            ratio = self.workshop.work / self.told
-            self.workshop.store.on_best(ratio, self.verdict(best).estimate_pp)
+            self.workshop.store.on_best(self._ratio(best), self.verdict(best).estimate_pp)
 
     def _forget_weights(self) -> None:
         """Let go of the weights of candidates that another beats in MACs and loss."""
-        front = _front(self.done, self.verdict, self._work_of)
+        front = front_of(self.done, self._harm, self._work_of)
         for key, candidate in list(self.done.items()):
             if candidate.graph is not None and key not in front:
                 self.done[key] = replace(candidate, graph=None)
 
     def reach(self, sizes: Sequence[Size]) -> Key:
-        """The candidate of least divergence that reaches the ratio asked for."""
-        workshop, budget = self.workshop, self.budget
-        total = cost(workshop.original.graph, workshop.original.channels)
-        if budget.target_params:
+        """The candidate of least divergence that reaches the ratio asked for.
+
+        From the middle of the sizes (falling) towards less divergence, until it grows again: for a
+        larger image the network has to be cut further, and a smaller one shows less.
+        """
+        if self.budget.target_params:
             sizes = sizes[:1]  # a smaller image needs no fewer
-        workshop.go_to(sizes[len(sizes) // 2])
-        workshop.choose_teacher()
-        reached = []
-        for i, size in enumerate(sizes):
-            workshop.go_to(size)
-            here = workshop.here
-            fitted = with_biases(here.graph)
+        at = len(sizes) // 2
+        self.workshop.go_to(sizes[at])
+        self.workshop.choose_teacher()
+        tried: dict[int, float] = {}
 
-            def enough(cut: Cut, here: Sized = here, fitted: Graph = fitted) -> bool:
-                plan = channel_plan(here.graph, here.channels, cut, workshop.mission.indices)
-                left = cost(fitted, here.channels, plan)
-                if budget.target_macs:
-                    return total.macs / left.macs >= budget.target_macs
-                return total.params / left.params >= (budget.target_params or 1)
+        def divergence(i: int) -> float:
+            if i not in tried:
+                tried[i] = self._reach_at(sizes[i])
+                self.on_progress(min(len(tried), TRIALS - 2), TRIALS)
+            return tried[i]
 
-            candidate = workshop.make(enough)
-            if candidate is not None:
-                reached.append((size, 0))
-            self.done[size, 0] = candidate or workshop.make_smallest()
-            self._forget_weights()
-            self.on_progress(min(i + 1, TRIALS - 2), TRIALS)
-            self._tell_front()
-        if not reached:
-            self.missed = True
-            reached = [min(self.done, key=lambda key: self.done[key].work)]
-        best = min(reached, key=lambda key: self.done[key].verdict.divergence)
+        last = len(sizes) - 1
+        while True:
+            if math.isinf(divergence(at)) and at < last:
+                beside = at + 1
+            else:
+                near = [i for i in (at + 1, at - 1) if 0 <= i <= last]
+                beside = min([at, *near], key=divergence)
+            if beside == at:
+                break
+            at = beside
+        self.missed = math.isinf(tried[at])
+        best = min(self.done, key=self._work_of) if self.missed else (sizes[at], 0)
         self._validate(best)
         return best
+
+    def _reach_at(self, size: Size) -> float:
+        """The divergence of the candidate that reaches the ratio at a size; inf where none does."""
+        workshop, budget = self.workshop, self.budget
+        workshop.go_to(size)
+        here, fitted = workshop.here, with_biases(workshop.here.graph)
+        total = cost(workshop.original.graph, workshop.original.channels)
+
+        def enough(cut: Cut) -> bool:
+            plan = channel_plan(here.graph, here.channels, cut, workshop.mission.indices)
+            left = cost(fitted, here.channels, plan)
+            if budget.target_macs:
+                return total.macs / left.macs >= budget.target_macs
+            return total.params / left.params >= (budget.target_params or 1)
+
+        candidate = workshop.make(enough)
+        self.done[size, 0] = candidate or workshop.make_smallest()
+        self._forget_weights()
+        self._tell_front()
+        return math.inf if candidate is None else candidate.verdict.divergence
 
     def finish(self, chosen: Key | None) -> Found:
         """What is returned: the chosen candidate refitted on all images, and the front."""
@@ -305,24 +317,21 @@ class Explorer:
         if not smaller:
             return "the lack of anything smaller"
         key = max(smaller, key=self._work_of)
-        ratio = self.workshop.work / self.done[key].work
-        height, width = key[0]
-        reason = objection(self.budget, self.verdict(key))
-        return f"the next smaller network ({ratio:.2f}x at {height}x{width}): {reason}"
+        (height, width), reason = key[0], objection(self.budget, self.verdict(key))
+        return f"the next smaller network ({self._ratio(key):.2f}x at {height}x{width}): {reason}"
 
     def _front(self, chosen: Key | None, found: Found | None = None) -> tuple[Found, ...]:
         """The front, with the network that is returned in its place."""
-        points = _front(self.done, self.verdict, self._work_of)
+        points = front_of(self.done, self._harm, self._work_of)
         if chosen is not None and chosen not in points:
             # One that is smaller and loses less on average, but too much of one class, beats it.
             points = sorted([*points, chosen], key=self._work_of)
         result = []
         for key in points:
-            candidate = self.done[key]
+            candidate, met, verdict = self.done[key], self._allows(key), self.verdict(key)
             if found is not None and key == chosen:
                 result.append(found)
             elif candidate.graph is not None:
-                met, verdict = self._allows(key), self.verdict(key)
                 made = Found(candidate.plan, {}, {}, verdict, met, candidate.graph, seen=self.seen)
                 without = partial(self.workshop.refit_without, candidate)
                 result.append(replace(made, work=candidate.work, without=without))
@@ -331,17 +340,8 @@ class Explorer:
     def _work_of(self, key: Key) -> float:
         return self.done[key].work
 
+    def _ratio(self, key: Key) -> float:
+        return self.workshop.work / self._work_of(key)
 
-def _front(
-    keys: Iterable[Key], verdict: Callable[[Key], Verdict], work: Callable[[Key], float]
-) -> list[Key]:
-    """Those that no other beats in both work and loss, the smallest network first."""
-
-    def harm(key: Key) -> tuple[float, float]:
-        return verdict(key).estimate_pp, verdict(key).divergence
-
-    best: list[Key] = []
-    for key in sorted(keys, key=lambda key: (work(key), harm(key))):
-        if not best or harm(key) < harm(best[-1]):
-            best.append(key)
-    return best
+    def _harm(self, key: Key) -> tuple[float, float]:
+        return self.verdict(key).estimate_pp, self.verdict(key).divergence

@@ -1,8 +1,9 @@
 """What a search returns."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -12,7 +13,9 @@ from distillnet.graph import Graph
 from distillnet.graph.channels import analyse
 from distillnet.search.judge import Estimate, Verdict, estimate
 
-__all__ = ["Found"]
+__all__ = ["Found", "front_of"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -72,3 +75,19 @@ class Found:
         """The same with its networks on another device; its front stays where it is."""
         tuned = None if self.tuned is None else self.tuned.to(device)
         return replace(self, graph=self.graph.to(device), tuned=tuned)
+
+
+def front_of(
+    networks: Iterable[_T], harm: Callable[[_T], tuple[float, float]], work: Callable[[_T], float]
+) -> list[_T]:
+    """Those that no other beats in both work and harm, the smallest first.
+
+    >>> work, harm = {"a": 1, "b": 2, "c": 3}, {"a": (2.0, 0.0), "b": (2.0, 1.0), "c": (1.0, 0.0)}
+    >>> front_of("abc", harm.__getitem__, work.__getitem__)
+    ['a', 'c']
+    """
+    best: list[_T] = []
+    for network in sorted(networks, key=lambda network: (work(network), harm(network))):
+        if not best or harm(network) < harm(best[-1]):
+            best.append(network)
+    return best
