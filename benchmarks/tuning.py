@@ -26,7 +26,7 @@ from distillnet.search.candidates import Workshop
 from distillnet.search.judge import Judge
 from verdict_cases import CASES, half, load, load_report, open_case
 
-HELD_OUT = 5  # every fifth image, as job.tuning has it
+HELD_OUT = TuneSettings.groups  # every fifth image, as job.tuning has it
 
 
 def main() -> None:

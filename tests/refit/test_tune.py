@@ -90,16 +90,39 @@ def test_weights_beyond_all_numbers_are_not_taken(teacher: Graph) -> None:
     assert _tune(student, teacher, step=1e30) is student
 
 
-def test_only_the_images_of_the_training_count(teacher: Graph) -> None:
-    """What is left out of it changes nothing, whatever it shows."""
-    student, how = _network(1), TuneSettings(steps=4, step=0.03)
-    first, x = torch.arange(100), _images()
+@pytest.mark.parametrize("group", [0, 3])
+def test_a_fold_that_is_left_out_is_not_seen_in_a_mixture_either(
+    teacher: Graph, group: int
+) -> None:
+    """Whatever its images show, they change nothing."""
+    student, how = _network(1), TuneSettings(steps=8, step=0.03)
+    left_out = torch.arange(100) % how.groups == group
     tuned = []
-    for others in (x[100:], -3 * x[100:]):
-        images = torch.cat([x[:100], others])
-        tuned.append(tune(student, prepare(teacher, images, OUTPUTS, how), images, first))
+    for factor in (1, -3):
+        x = torch.where(left_out[:, None, None, None], factor * _images(100), _images(100))
+        lessons = prepare(teacher, x, OUTPUTS, how)
+        tuned.append(tune(student, lessons, x, torch.nonzero(~left_out)[:, 0]))
     for name, tensor in tuned[0].params.items():
         assert torch.equal(tensor, tuned[1].params[name])
+
+
+def test_a_view_is_a_part_of_an_image_mixed_with_another_s() -> None:
+    """Of images of one colour each, which parts do not change: both colours, by their shares."""
+    how = TuneSettings(crops=6)
+    colours = torch.rand(20, 3, generator=torch.Generator().manual_seed(0))
+    x = colours[:, :, None, None].expand(20, 3, 16, 16)
+    views = tune_module._Views(x, x, how)
+    everything = torch.arange(20)
+    for view in range(views.count):
+        seen = views.of_student(torch.full((20,), view), everything)
+        assert torch.equal(seen, views.of_teacher(torch.full((20,), view), everything))
+        assert torch.allclose(seen, seen[..., :1, :1].expand_as(seen), atol=1e-6)
+        if view < 2:
+            assert torch.equal(seen, x)
+            continue
+        own, other = views.share[view - 2][:, None], colours[views.partner[view - 2]]
+        assert torch.allclose(seen[..., 0, 0], own * colours + (1 - own) * other, atol=1e-6)
+        assert sorted(views.partner[view - 2].tolist()) == list(range(20)), "each is a part once"
 
 
 @pytest.mark.parametrize(("n", "epochs"), [(1, 100), (64, 100), (320, 60), (2000, 10), (9999, 10)])

@@ -39,7 +39,7 @@ _MOST_TUNED = 3  # networks
 # What tuning leaves of a loss, before it was tried, and how much that weighs: as much as one try
 # with a network that loses a point. GoogLeNet's and MobileNet's left 0.3 to 0.45 (docs/results.md).
 _USUALLY_LEFT, _WEIGHT_PP = 0.4, 1.0
-_FOLDS = 5
+_FOLDS = TuneSettings.groups  # no training sees a fold that it leaves out, not in a mixture
 _CROSSED_IMAGES, _MOST_CROSSED = 600, 3  # images that are enough to judge by; folds at most
 _LEAST_PP = 0.01
 
