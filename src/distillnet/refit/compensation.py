@@ -9,9 +9,12 @@ x: the patch in the cut network, after all earlier layers were refitted; z: the 
 pre-activation there; W0: the original weights of the channels that are left. It is solved in
 closed form (``regression``), for layers that the plan splits with a weight of low rank.
 
-*Where it steps aside.* Depthwise and grouped convolutions and layers that share a parameter keep
-their weights: what is cut of them was fed by nothing else. Batch norm, gates, pools and adds are
-computed as they are; the layers behind them are fitted to what comes out.
+Each filter of a depthwise convolution is fitted by itself (``depthwise``): it has lost no input,
+but its input is another than before, above all where images are smaller.
+
+*Where it steps aside.* Grouped convolutions and layers that share a parameter keep their weights:
+what is cut of them was fed by nothing else. Batch norm, gates, pools and adds are computed as they
+are; the layers behind them are fitted to what comes out.
 """
 
 import math
@@ -28,9 +31,10 @@ from distillnet.cut.surgery import compact
 from distillnet.graph import Graph, consumers, fast_layout, run
 from distillnet.graph.channels import Channels
 from distillnet.graph.operators import Node, clamp_of
+from distillnet.refit.depthwise import fit_each
 from distillnet.refit.regression import Thin, fit_affine, fit_thin
 from distillnet.refit.samples import patches_at, rows_per_image
-from distillnet.refit.teacher import Teacher, refittable
+from distillnet.refit.teacher import Teacher, refittable, taught
 
 __all__ = ["Rolling", "compensate", "flat_parts", "put_back", "refit", "with_biases"]
 
@@ -86,10 +90,11 @@ def refit(
     plan = Plan(plan.keep)  # all scores, so that the open set can be measured
     gone = removed_classes(channels, plan)
     left = {name: torch.from_numpy(np.flatnonzero(~gone[ids])) for name, ids in channels.of.items()}
-    small = with_biases(compact(graph, channels, plan), [n.name for n in refittable(graph)])
+    layers = taught(graph)
+    small = with_biases(compact(graph, channels, plan), [layer.name for layer in layers])
     params = dict(small.params)
     students = Rolling(small, params, x_nchw, max_bytes)
-    layers = [small[layer.name] for layer in refittable(graph)]
+    layers = tuple(small[layer.name] for layer in layers)
     readers = consumers(small)
     for layer in layers:
         places_nr = teacher.places[layer.name]
@@ -100,7 +105,10 @@ def refit(
         aims = _rows_of(teacher, layer.name, per_image)[: len(x_rd)]
         aims = aims[:, left[layer.name].to(x_rd.device)]
         flat = flat_parts(readers[layer.name])
-        if layer.name in splits:
+        if layer.attrs.get("groups", 1) > 1:
+            x_rcd = x_rd.unflatten(1, (len(weight), -1))
+            fitted, bias = fit_each(x_rcd, aims, weight.flatten(1), bias, flat, per_image)
+        elif layer.name in splits:
             kept = left[layer.name].to(x_rd.device)
             need = torch.eye(len(kept)) if needs is None else needs[layer.name][kept][:, kept]
             thin = Thin(need.to(x_rd.device), splits[layer.name], tuple(weight.shape))
@@ -239,9 +247,12 @@ def put_back(
         device = result[weight].device
         rows, columns = left[layer.name].to(device), left[graph[layer.name].inputs[0]].to(device)
         full = result[weight].clone()
-        kept = torch.zeros_like(full[rows])
-        kept[:, columns] = params[layer.params["weight"]]
-        full[rows] = kept
+        if layer.attrs.get("groups", 1) > 1:
+            full[rows] = params[layer.params["weight"]]
+        else:
+            kept = torch.zeros_like(full[rows])
+            kept[:, columns] = params[layer.params["weight"]]
+            full[rows] = kept
         result[weight] = full
         result[bias] = result[bias].clone()
         result[bias][rows] = params[layer.params["bias"]]

@@ -3,7 +3,7 @@
     min over W, b of  sum over rows |W x + b - z|^2  +  ridge |W - W0|^2
 
 It is solved by D x D normal equations or, where rows are fewer than columns, by R x R ones. The
-ridge is the one of ``_RIDGES`` with the least error on held-out images, sought downhill.
+ridge is the one of ``RIDGES`` with the least error on held-out images, sought downhill.
 
 *Aims.* A ReLU hides how far below zero its input lies. Where the original lies below zero, anything
 below zero is as good, and the fit need not spend effort on it: the aim becomes the prediction
@@ -26,12 +26,22 @@ from torch import Tensor
 from distillnet.cut.thin import Split, matrix
 from distillnet.refit.basis import column_covariance, column_filters, output_basis
 
-__all__ = ["Thin", "fit_affine", "fit_thin", "gram"]
+__all__ = [
+    "RIDGES",
+    "ROUNDS",
+    "Thin",
+    "aims_behind",
+    "fit_affine",
+    "fit_thin",
+    "gram",
+    "held_out",
+    "is_met",
+]
 
 Solve = Callable[[Tensor, int], Tensor]
 
-_RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # in units of the inputs' mean variance
-_ROUNDS, _THIN_ROUNDS = 2, 4  # of new aims behind a ReLU; more change nothing
+RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # in units of the inputs' mean variance
+ROUNDS, _THIN_ROUNDS = 2, 4  # of new aims behind a ReLU; more change nothing
 _HOLD = 5  # one image of this many chooses the ridge
 _GRAM_BLOCKED = 512  # columns from which blocks are worth their overhead
 _SAME = 1e-9  # share of the aims' variance under which a layer's answers are unchanged
@@ -61,17 +71,16 @@ def fit_affine(
     2.000 1.000
     """
     before_rm = torch.addmm(bias_m, x_rd, weight_md.T)
-    missing_rm = _aims(aims_rm, before_rm, flat) - before_rm
-    if missing_rm.square().mean() <= _SAME * aims_rm.square().mean():
+    if is_met(aims_rm, before_rm, flat):
         return weight_md, bias_m
     mean_d, missing_rm = x_rd.mean(0), aims_rm - before_rm
     system, offset_m, solve = _towards(x_rd - mean_d, missing_rm, rows_per_image)
     if solve is None:
         return weight_md, bias_m + offset_m
     change_dm = solve(missing_rm - offset_m, 1)
-    for _ in range(_ROUNDS if flat else 0):
+    for _ in range(ROUNDS if flat else 0):
         now_rm = torch.addmm(before_rm + offset_m, system.x_rd, change_dm)
-        missing_rm = _aims(aims_rm, now_rm, flat) - before_rm
+        missing_rm = aims_behind(aims_rm, now_rm, flat) - before_rm
         offset_m = missing_rm.mean(0)
         change_dm = solve(missing_rm - offset_m, 1)
     return weight_md + change_dm.T, bias_m + offset_m - mean_d @ change_dm
@@ -152,7 +161,7 @@ def fit_thin(
                 rows = slice(None, None, few if left > 1 else 1)
                 now_rm = torch.linalg.multi_dot([system.x_rd[rows], filters_fd.T, back_mf.T])
                 now_rm += mean_m + offset_m
-                missing_rm = _aims(aims_rm[rows], now_rm, flat) - before_rm[rows]
+                missing_rm = aims_behind(aims_rm[rows], now_rm, flat) - before_rm[rows]
                 offset_m = missing_rm.mean(0)
     held_rf = x_rd @ filters_fd.T
     start_m = mean_m + offset_m - back_mf @ (filters_fd @ mean_d)
@@ -165,11 +174,17 @@ def _towards(
 ) -> tuple["_Ridge", Tensor, "Solve | None"]:
     """The regression of what is missing, its mean (M,), and a function that solves for others."""
     offset_m = missing_rm.mean(0)
-    system = _Ridge(centred_rd, _held_out(len(centred_rd), rows_per_image))
+    system = _Ridge(centred_rd, held_out(len(centred_rd), rows_per_image))
     return system, offset_m, system.solver(missing_rm - offset_m)
 
 
-def _aims(z_rm: Tensor, now_rm: Tensor, flat: Sequence[tuple[float, float]]) -> Tensor:
+def is_met(z_rm: Tensor, now_rm: Tensor, flat: Sequence[tuple[float, float]]) -> bool:
+    """Whether a layer gives what it shall already, up to rounding."""
+    missing_rm = aims_behind(z_rm, now_rm, flat) - now_rm
+    return bool(missing_rm.square().mean() <= _SAME * z_rm.square().mean())
+
+
+def aims_behind(z_rm: Tensor, now_rm: Tensor, flat: Sequence[tuple[float, float]]) -> Tensor:
     """The original's values, or what is given now where an activation cannot tell them apart."""
     aims = z_rm
     for low, high in flat:
@@ -232,8 +247,8 @@ class _Ridge:
         better on held-out rows than w = 0.
         """
         error = self._error_by_rows(e_rm) if self.by_rows else self._error_by_columns(e_rm)
-        least, ridge = _lowest(error, _RIDGES)
-        larger = (_factor(self.gram, r * self.unit) for r in _RIDGES if r >= ridge)
+        least, ridge = _lowest(error, RIDGES)
+        larger = (_factor(self.gram, r * self.unit) for r in RIDGES if r >= ridge)
         factor = next((found for found in larger if found is not None), None)
         if least == math.inf or factor is None:
             raise torch.linalg.LinAlgError("no ridge solves the fit: values that are not finite")
@@ -312,7 +327,7 @@ def _factor(gram: Tensor, ridge: Tensor | float) -> Tensor | None:
     return None if failed else factor
 
 
-def _held_out(n_rows: int, rows_per_image: int) -> Tensor:
+def held_out(n_rows: int, rows_per_image: int) -> Tensor:
     """Which rows choose the ridge: those of every fifth image, or every other row of few images."""
     row = torch.arange(n_rows)
     if n_rows < 2 * _HOLD * rows_per_image:

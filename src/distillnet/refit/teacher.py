@@ -17,7 +17,7 @@ from distillnet.graph import Graph, fast_layout, run
 from distillnet.graph.operators import LAYERS, Node
 from distillnet.refit.samples import choose_places, outputs_at, rows_per_image, same_places
 
-__all__ = ["Teacher", "bytes_to_teach", "refittable", "teach", "teach_all"]
+__all__ = ["Teacher", "bytes_to_teach", "refittable", "taught", "teach", "teach_all"]
 
 Size = tuple[int, int]  # height and width in pixels
 
@@ -53,6 +53,25 @@ def refittable(graph: Graph) -> tuple[Node, ...]:
         and node.attrs.get("groups", 1) == 1
         and all(uses[name] == 1 for name in node.params.values())
     )
+
+
+def depthwise(graph: Graph) -> tuple[Node, ...]:
+    """Convolutions of a filter for each channel, with a bias, whose parameters nothing shares."""
+    uses = Counter(name for node in graph.nodes for name in node.params.values())
+    return tuple(
+        node
+        for node in graph.nodes
+        if node.op in LAYERS
+        and node.attrs.get("groups", 1) == node.shape[0] == graph[node.inputs[0]].shape[0] > 1
+        and "bias" in node.params
+        and all(uses[name] == 1 for name in node.params.values())
+    )
+
+
+def taught(graph: Graph) -> tuple[Node, ...]:
+    """All layers that a refit fits, in the order in which they run."""
+    names = {node.name for node in (*refittable(graph), *depthwise(graph))}
+    return tuple(node for node in graph.nodes if node.name in names)
 
 
 def teach_all(
@@ -133,7 +152,7 @@ def bytes_to_teach(student: Graph, n_images: int, max_bytes: int) -> int:
 
 def _per_image(student: Graph, n_images: int, max_bytes: int) -> dict[str, int]:
     """How many places of each image are kept of each layer: enough to fit it, whatever is cut."""
-    layers = refittable(student)
+    layers = taught(student)
     values = sum(layer.shape[0] for layer in layers if len(layer.shape) > 1)
     fitting = max_bytes // max(1, 4 * n_images * values)
     most = max(1, min(_MOST_PLACES, max(_LEAST_PLACES, _ROWS // n_images), fitting))
