@@ -55,7 +55,7 @@ def refittable(graph: Graph) -> tuple[Node, ...]:
     )
 
 
-def depthwise(graph: Graph) -> tuple[Node, ...]:
+def _depthwise(graph: Graph) -> tuple[Node, ...]:
     """Convolutions of a filter for each channel, with a bias, whose parameters nothing shares."""
     uses = Counter(name for node in graph.nodes for name in node.params.values())
     return tuple(
@@ -70,7 +70,7 @@ def depthwise(graph: Graph) -> tuple[Node, ...]:
 
 def taught(graph: Graph) -> tuple[Node, ...]:
     """All layers that a refit fits, in the order in which they run."""
-    names = {node.name for node in (*refittable(graph), *depthwise(graph))}
+    names = {node.name for node in (*refittable(graph), *_depthwise(graph))}
     return tuple(node for node in graph.nodes if node.name in names)
 
 
