@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -62,6 +63,8 @@ def _verdict(loss: float) -> Verdict:
         # Fitted images tell nothing, and nothing that was made at first holds: 2x would.
         (lambda r: 0.0 if r < 6 else 8.0, lambda r: 0.0 if r < 2 else 8.0, 1.5, 2.0),
         (lambda r: -1.0 if r < 6 else 8.0, lambda r: -1.0 if r < 1.4 else 8.0, 1.12, 1.4),
+        # They tell a little less at each step, and each step but small ones is refused.
+        (lambda r: 0.1 * r - 0.6, lambda r: 0.1 * r - 0.6 if r < 2.5 else 9.0, 1.7, 2.5),
     ],
 )
 def test_the_smallest_is_found_that_cross_validation_is_for(
@@ -71,6 +74,29 @@ def test_the_smallest_is_found_that_cross_validation_is_for(
     chosen = search.smallest([_SIZE])
     assert chosen is not None
     assert least <= _WORK / search.done[chosen].work <= most
+    assert len(search.validated) <= 9, "each takes as long as several candidates"
+
+
+def test_an_input_size_at_which_nothing_holds_is_left_for_the_networks_own() -> None:
+    class ByPixels(_Workshop):
+        """A smaller image seems to cost nothing, and costs eight points."""
+
+        def go_to(self, size: tuple[int, int]) -> None:
+            self.size = size
+
+        def cross_validate(self, candidate: Candidate) -> Verdict:
+            return _verdict(0.5 if candidate.size == _SIZE and candidate.work > 40 else 8.0)
+
+        def make(self, enough: Callable[[float], bool]) -> Candidate:
+            return replace(super().make(enough), size=self.size)
+
+    search = Explorer(
+        ByPixels(lambda r: 0.1 if r < 8 else 9.0, lambda r: 0.0), Budget(1.0), lambda done, of: None
+    )  # type: ignore[arg-type]
+    chosen = search.smallest([_SIZE, (7, 7), (6, 6)])
+    assert chosen is not None
+    assert chosen[0] == _SIZE
+    assert 1.5 < _WORK / search.done[chosen].work < 2.5
 
 
 def test_where_nothing_will_do_nothing_is_chosen() -> None:

@@ -14,6 +14,7 @@ from distillnet.refit.compensation import with_biases
 from distillnet.search.allocation import Cut, channel_plan
 from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate, Workshop
+from distillnet.search.flattery import flattery
 from distillnet.search.found import Found, front_of
 from distillnet.search.judge import Verdict, is_within, objection, room
 from distillnet.search.known import misled_pp
@@ -26,12 +27,9 @@ _GROWTH = 0.1  # of the log of the expected loss, by step
 _FIRST = 21  # steps: 3.4 times fewer MACs
 TRIALS = 20  # about as many candidates are tried; for progress only
 
-# The share by which estimates on images that were fitted are too small, before a cross-validation
-# has told: the less, the more images. It weighs as much as one of a candidate that loses a point.
-_FLATTERED_IMAGES, _MOST_FLATTERY, _WEIGHT_PP = 90, 0.5, 1.0
-_SLIGHT_PP = 0.2  # added to each loss that shares are taken of: some lose nothing
 _VALIDATIONS = 3  # after so many, no smaller candidate is made any more
-_RETREATS = 3  # to larger ones, where cross-validation is against all that were made
+_REFUSALS = 4  # after so many by cross-validation, larger ones are made
+_RETREATS = 3  # of those, at an input size
 
 Progress = Callable[[int, int], None]
 Key = tuple[Size, int]  # an input size and a level
@@ -49,8 +47,7 @@ class Explorer:
         self.impossible: set[Key] = set()
         self.validated: dict[Key, Verdict] = {}
         self.uncut: dict[Size, float] = {}  # work
-        self.missed = False  # a target that cannot be reached
-        self.broken_off = False
+        self.missed = self.broken_off = False  # a target that cannot be reached; the search
         self.told = math.inf  # the least work that was told of
 
     def smallest(self, sizes: Sequence[Size]) -> Key | None:
@@ -76,27 +73,37 @@ class Explorer:
 
     def _confirmed(self) -> Key | None:
         """The smallest that is within the budget by cross-validation, too."""
-        retreats = 0
-        while True:
-            best = self._smallest_so_far()
-            if best is None:
-                retreats += 1
-                if retreats > _RETREATS or not self._retreat():
-                    return None
-            elif best in self.validated:
-                return best
-            else:
-                self._validate(best)
-                if len(self.validated) < _VALIDATIONS and self._allows(best):
-                    self._climb(best[0], best[1] + _FINE)  # what is flattered less may go further
+        while (best := self._smallest_so_far()) not in self.validated:
+            if best is None or len(self.validated) >= _REFUSALS:
+                return self._retreat()
+            self._validate(best)
+            if len(self.validated) < _VALIDATIONS and self._allows(best):
+                self._climb(best[0], best[1] + _FINE)  # what is flattered less may go further
+        return best
 
-    def _retreat(self) -> bool:
-        """Whether something larger fits than all that cross-validation was against."""
+    def _retreat(self) -> Key | None:
+        """Something larger, where cross-validation was against all that it was asked of.
+
+        Halfway to the uncut network, and so on: fitted images told nothing. First at that input
+        size, which may itself be to blame, then at the network's own.
+        """
         refused = max(self.validated, key=self._work_of, default=None)
-        if refused is None or refused[1] <= _FINE:  # nothing ever fitted, or it is next to uncut
-            return False
-        size, level = refused
-        return self._climb(size, max(_FINE, level - _STRIDE)) is not None
+        if refused is None:  # nothing ever fitted
+            return None
+        for size in dict.fromkeys((refused[0], self.workshop.original_size)):
+            low, high, found = 0, refused[1], None
+            for _ in range(_RETREATS):
+                level = (low + high) // 2
+                if level == low or self._try(size, level) is None:
+                    break
+                self._validate((size, level))
+                if self._allows((size, level)):
+                    low, found = level, (size, level)
+                else:
+                    high = level
+            if found is not None:
+                return found
+        return None
 
     def best_so_far(self) -> Key | None:
         """The smallest tried that is within the budget, where the search is broken off."""
@@ -120,12 +127,8 @@ class Explorer:
         return found.less_certain(misled_pp(pixels))
 
     def _flattery(self) -> float:
-        """By what share estimates on images that were fitted are too small."""
-        pairs = [(self.done[key].verdict, verdict) for key, verdict in self.validated.items()]
-        more = sum(after.estimate_pp - before.estimate_pp for before, after in pairs)
-        of = sum(max(before.estimate_pp, 0.0) + _SLIGHT_PP for before, _ in pairs)
-        usual = min(_MOST_FLATTERY, _FLATTERED_IMAGES / len(self.workshop.roles.fit))
-        return max(0.0, (more + usual * _WEIGHT_PP) / (of + _WEIGHT_PP))
+        pairs = ((self.done[key].verdict, verdict) for key, verdict in self.validated.items())
+        return flattery(pairs, len(self.workshop.roles.fit))
 
     def _refine(self, sizes: Sequence[Size], level: int) -> None:
         """Try the sizes beside the best, and one last fine step."""
