@@ -63,9 +63,10 @@ static void mean_window(uint8_t *y, const uint8_t *x, const tensor *s, const win
     }
 }
 
-INLINE void run_max_pool(const pool *s, uint8_t *arena)
+INLINE void run_max_pool(const pool *s, rows r, uint8_t *arena)
 {
-    for (int32_t y = 0; y < s->y.h; y++)
+    const int32_t moved = r.in / s->x.row;
+    for (int32_t y = r.first; y < r.end; y++)
         for (int32_t x = 0; x < s->y.w; x++) {
             window at = {.top = y * s->stride_h - s->pad_h, .left = x * s->stride_w - s->pad_w};
             at.bottom = least(at.top + (s->kernel_h - 1) * s->dilation_h + 1, s->x.h);
@@ -74,14 +75,17 @@ INLINE void run_max_pool(const pool *s, uint8_t *arena)
                 at.top += s->dilation_h;
             while (at.left < 0)
                 at.left += s->dilation_w;
-            max_window(arena + s->y.at + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel,
-                       arena + s->x.at, &s->x, &at, s->dilation_h, s->dilation_w);
+            at.top += moved;
+            at.bottom += moved;
+            max_window(pixel_at(arena, &s->y, r.out, y, x), arena + s->x.at, &s->x, &at,
+                       s->dilation_h, s->dilation_w);
         }
 }
 
-INLINE void run_avg_pool(const pool *s, uint8_t *arena)
+INLINE void run_avg_pool(const pool *s, rows r, uint8_t *arena)
 {
-    for (int32_t y = 0; y < s->y.h; y++)
+    const int32_t moved = r.in / s->x.row;
+    for (int32_t y = r.first; y < r.end; y++)
         for (int32_t x = 0; x < s->y.w; x++) {
             window at = {.top = y * s->stride_h - s->pad_h, .left = x * s->stride_w - s->pad_w};
             at.bottom = least(at.top + s->kernel_h, s->x.h + s->pad_h);
@@ -93,8 +97,10 @@ INLINE void run_avg_pool(const pool *s, uint8_t *arena)
             at.right = least(at.right, s->x.w);
             if (!s->count_pad)
                 area = (at.bottom - at.top) * (at.right - at.left);
-            mean_window(arena + s->y.at + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel,
-                        arena + s->x.at, &s->x, &at, s->divisor > 0 ? s->divisor : area, s);
+            at.top += moved;
+            at.bottom += moved;
+            mean_window(pixel_at(arena, &s->y, r.out, y, x), arena + s->x.at, &s->x, &at,
+                        s->divisor > 0 ? s->divisor : area, s);
         }
 }
 
