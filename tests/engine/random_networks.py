@@ -205,9 +205,7 @@ def check_random_network(seed: int, folder: Path, *, by_rows: bool = False) -> i
         wanted = {name: masked_scores(graph, plan, image) for name, plan in plans.items()}
         switchable = compile_switchable(graph, mission_plans(plans, wanted), by_rows=by_rows)
         less = compact(graph, channels, plans[styles[0]])
-        alone = compile_compact(
-            less, "only", names(len(wanted[styles[0]])), by_rows=by_rows
-        )
+        alone = compile_compact(less, "only", names(len(wanted[styles[0]])), by_rows=by_rows)
     except UnsupportedError:
         return 0
     passed = 0

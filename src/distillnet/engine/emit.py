@@ -313,10 +313,14 @@ def model_source(program: Program, common: Mapping[str, object]) -> dict[str, st
     """``model.h`` and ``model.c``; ``common`` has what all templates share."""
     writer = Tables(program)
     scores = writer.at(program.places[program.output])
-    values = dict(common) | steps_source(program, writer) | {
-        "KERNELS": kernels_source(program, "distillnet.engine", _FILES),
-        "N_SLOTS": len(program.slots),
-        "SCORES": scores,
-        "ARENA_SHARE": f"{program.arena_floats / program.least_floats:.3f}",
-    }
+    values = (
+        dict(common)
+        | steps_source(program, writer)
+        | {
+            "KERNELS": kernels_source(program, "distillnet.engine", _FILES),
+            "N_SLOTS": len(program.slots),
+            "SCORES": scores,
+            "ARENA_SHARE": f"{program.arena_floats / program.least_floats:.3f}",
+        }
+    )
     return {name: fill_template(name, values) for name in ("model.h", "model.c")}

@@ -165,7 +165,7 @@ class Link:
     Attributes:
         step: its position in the programme.
         rows: of its output.
-        border: rows of the halo below that it also writes: the last writer of a window does.
+        border: rows of the halo below that it also writes: the first writer of a window does.
         reads: the window that it reads; None where it reads whole maps, or none.
         writes: the window that it writes; None where its output is whole.
         needs: links before it, by position, that write what it reads.

@@ -23,21 +23,23 @@ def chain_of(
     places: Mapping[str, Place],
     buffers: Mapping[str, Buffer],
     windows: Sequence[str],
-) -> tuple[Chain, dict[str, int]] | None:
+) -> tuple[Chain, dict[str, int]]:
     """Steps ``first`` to ``last`` as a chain, and how many rows each of its windows has.
 
-    None where a step would wait for rows that come after it.
+    Args:
+        windows: the buffers of which not all rows are kept; no other step uses them.
     """
     links: list[Link] = []
     for i in range(first, last + 1):
         if steps[i].kernel != "border":
             links.append(_link(steps[i], i, links, steps, places, buffers, windows))
-    writers = {link.writes: n for n, link in enumerate(links) if link.writes is not None}
-    for name, n in writers.items():  # the last of each
-        links[n] = replace(links[n], border=buffers[str(name)].halo.bottom)
+    begun: set[str] = set()
+    for n, link in enumerate(links):
+        if link.writes is not None and link.writes not in begun:  # the first, whom all readers need
+            begun.add(link.writes)
+            links[n] = replace(link, border=buffers[link.writes].halo.bottom)
     chain = Chain(first, last, tuple(links), tuple(windows))
-    rows = _Run(chain, buffers).rows()
-    return None if rows is None else (chain, rows)
+    return chain, _Run(chain, buffers).rows()
 
 
 def _link(
@@ -90,13 +92,11 @@ class _Run:
         self.first = {w: self._next_read(w) for w in chain.windows}
         self.targets = [n for n in reversed(range(len(self.links))) if not self.links[n].writes]
 
-    def rows(self) -> dict[str, int] | None:
+    def rows(self) -> dict[str, int]:
         """By window, how many rows have to be in memory at once."""
         while (target := next((n for n in self.targets if self._left(n)), None)) is not None:
             at = target
             while (other := self._lacking(at)) is not None:
-                if other < 0:
-                    return None
                 at = other
             self._run(at)
             for n in self.targets:
@@ -108,15 +108,15 @@ class _Run:
         return self.done[n] < self.links[n].rows
 
     def _lacking(self, n: int) -> int | None:
-        """A link whose rows the next row of this one waits for; -1 where there will be none."""
+        """A link whose rows the next row of this one waits for. It is one before, so none waits
+        for itself."""
         link = self.links[n]
         if not self._left(n):  # what is left is a border
             return None
         _, end = link.rows_read(self.done[n])
         for other in link.needs:
-            needed = min(end, self.links[other].rows + self.links[other].border)
-            if self.done[other] < needed:
-                return other if other < n else -1
+            if self.done[other] < min(end, self.links[other].rows + self.links[other].border):
+                return other
         return None
 
     def _run(self, n: int) -> None:

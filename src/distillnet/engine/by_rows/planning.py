@@ -1,8 +1,8 @@
 """Which steps go row by row: those that lower the arena's peak, and no more of them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 from distillnet.engine.by_rows.chains import BY_ROWS, chain_of, reach_of
 from distillnet.engine.steps import Buffer, Chain, Place, Step
@@ -30,30 +30,18 @@ def with_chains(
     steps: Sequence[Step], places: Mapping[str, Place], buffers: Mapping[str, Buffer]
 ) -> tuple[tuple[Chain, ...], dict[str, Buffer]]:
     """The chains that make the arena smallest, and buffers with their windows and lifetimes."""
-    refused: set[tuple[int, int]] = set()
-    while True:
-        pieces = _Planner(steps, places, buffers, refused).best()
-        chains: list[Chain] = []
-        result = dict(buffers)
-        failed = False
-        for piece in pieces:
-            if not piece.windows:
-                continue
-            found = chain_of(steps, piece.first, piece.last, places, buffers, piece.windows)
-            if found is None:
-                refused.add((piece.first, piece.last))
-                failed = True
-                continue
-            chain, rows = found
-            chains.append(chain)
-            for name, b in result.items():
-                if b.first <= piece.last and b.last >= piece.first:
-                    result[name] = replace(
-                        b, first=min(b.first, piece.first), last=max(b.last, piece.last),
-                        window=rows.get(name, b.window),
-                    )  # fmt: skip
-        if not failed:
-            return tuple(chains), result
+    chains: list[Chain] = []
+    result = dict(buffers)
+    for piece in _Planner(steps, places, buffers).best():
+        if not piece.windows:
+            continue
+        chain, rows = chain_of(steps, piece.first, piece.last, places, buffers, piece.windows)
+        chains.append(chain)
+        for name, b in result.items():
+            if b.first <= piece.last and b.last >= piece.first:
+                first, last = min(b.first, piece.first), max(b.last, piece.last)
+                result[name] = replace(b, first=first, last=last, window=rows.get(name, b.window))
+    return tuple(chains), result
 
 
 class _Planner:
@@ -62,29 +50,29 @@ class _Planner:
         steps: Sequence[Step],
         places: Mapping[str, Place],
         buffers: Mapping[str, Buffer],
-        refused: set[tuple[int, int]],
     ) -> None:
         self.steps, self.places, self.buffers = steps, places, buffers
-        self.refused = refused
         self.able = [s.kernel in BY_ROWS or s.kernel == "border" for s in steps]
-        self.peak_of = cache(self._peak)
+        self.rows = self._rows()
 
     def best(self) -> tuple[_Piece, ...]:
         """All steps in pieces: of the least peak, those of the fewest steps in chains."""
-        pieces = [self._ending(last) for last in range(len(self.steps))]
+        pieces = [
+            {piece: self.peak_of(piece) for piece in self._ending(last)}
+            for last in range(len(self.steps))
+        ]
         peaks = [0]  # up to each step
         for some in pieces:
-            peaks.append(min(max(peaks[p.first], self.peak_of(p)) for p in some))
+            peaks.append(min(max(peaks[p.first], peak) for p, peak in some.items()))
         most = _CLOSE * peaks[-1]
-        fewest: list[tuple[int, tuple[_Piece, ...]]] = [(0, ())]
+        fewest: list[tuple[float, tuple[_Piece, ...]]] = [(0, ())]  # steps in chains, and the ways
         for some in pieces:
-            fewest.append(
-                min(
-                    ((fewest[p.first][0] + p.chained, (*fewest[p.first][1], p))
-                     for p in some if self.peak_of(p) <= most),
-                    key=lambda way: way[0], default=(10**9, ()),
-                )
-            )  # fmt: skip
+            ways = [
+                (fewest[p.first][0] + p.chained, (*fewest[p.first][1], p))
+                for p, peak in some.items()
+                if peak <= most
+            ]
+            fewest.append(min(ways, key=lambda way: way[0], default=(math.inf, ())))
         return fewest[-1][1]
 
     def _ending(self, last: int) -> list[_Piece]:
@@ -97,41 +85,35 @@ class _Planner:
             links += self.steps[first].kernel != "border"
             if not self.able[first] or links > _LONGEST:
                 break
-            if (first, last) in self.refused:
-                continue
             if windows := self._windows(first, last):
                 pieces.append(_Piece(first, last, windows))
         return pieces
 
     def _windows(self, first: int, last: int) -> tuple[str, ...]:
-        """The buffers that only these steps use, and read."""
-        found = []
-        for name, b in self.buffers.items():
-            inside = first <= b.first and b.last <= last
-            if inside and self._rows(name) is not None:
-                found.append(name)
-        return tuple(found)
+        """The buffers that only these steps use."""
+        return tuple(
+            name
+            for name, b in self.buffers.items()
+            if first <= b.first and b.last <= last and name in self.rows
+        )
 
-    def _rows(self, name: str) -> int | None:
-        """About how many rows of a buffer its readers need at once."""
-        return self._all_rows().get(name)
-
-    @cache  # noqa: B019
-    def _all_rows(self) -> dict[str, int]:
+    def _rows(self) -> dict[str, int]:
+        """By buffer, about how many of its rows are needed at once, where it may be a window."""
         found: dict[str, int] = {}
         for step in self.steps:
             for name in step.reads:
                 b = self.places[name].buffer
                 found[b] = max(found.get(b, 0), reach_of(step))
         for step in self.steps:
-            if step.writes in self.places and self.places[step.writes].y != 0:
-                found.pop(self.places[step.writes].buffer, None)
+            place = self.places.get(step.writes)
+            if place is not None and place.y != 0:
+                found.pop(place.buffer, None)
         return found
 
-    def _peak(self, piece: _Piece) -> int:
+    def peak_of(self, piece: _Piece) -> int:
+        """What is alive in it at once, about."""
         total = 0
         for name, b in self.buffers.items():
             if b.first <= piece.last and b.last >= piece.first:
-                rows = self._rows(name) if name in piece.windows else None
-                total += b.size if rows is None else min(rows, b.rows) * b.row
+                total += min(self.rows[name], b.rows) * b.row if name in piece.windows else b.size
         return total

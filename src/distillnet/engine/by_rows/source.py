@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from distillnet.engine.literals import c_array
-from distillnet.engine.steps import Chain, Link, Program
+from distillnet.engine.steps import Link, Program
 
 __all__ = ["chain_source"]
 

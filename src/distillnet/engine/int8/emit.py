@@ -33,12 +33,16 @@ def source_of(
 
     def source(program: Program, common: Mapping[str, object]) -> dict[str, str]:
         writer = _Writer(packed, program)
-        values = dict(common) | steps_source(program, writer) | {
-            "KERNELS": f"#define BLOCK {block} /* output channels in a block of filters */\n"
-            + kernels_source(program, "distillnet.engine.int8", _FILES),
-            "N_SLOTS": len(program.slots),
-            "SCORES": writer.at(program.places[program.output]),
-        }
+        values = (
+            dict(common)
+            | steps_source(program, writer)
+            | {
+                "KERNELS": f"#define BLOCK {block} /* output channels in a block of filters */\n"
+                + kernels_source(program, "distillnet.engine.int8", _FILES),
+                "N_SLOTS": len(program.slots),
+                "SCORES": writer.at(program.places[program.output]),
+            }
+        )
         if packed.pixels is not None:
             values["ORDER"] = "RGB" if program.places[program.input].shape[0] == 3 else "grey"
             for suffix in ("h", "c"):
@@ -54,6 +58,7 @@ class _Writer(Tables):
     weighted = frozenset(
         {"conv", "conv_scores", "depthwise", "affine", "activation", "lrn", "copy"}
     )
+
     def __init__(self, packed: Packed, program: Program) -> None:
         super().__init__(program)
         self.places, self.factors = packed.tables, packed.factors
@@ -62,8 +67,8 @@ class _Writer(Tables):
     def call(self, step: Step, arguments: str) -> str:
         if step.kernel != "input" or self.pixels is None:
             return super().call(step, arguments)
-        of_pixels = arguments.removesuffix("arena, in") + "arena, weights, pixels"
-        return f"if (in != NULL) run_input({arguments}); else run_pixels(&pixels_of_input, {of_pixels})"
+        pixels = f"&pixels_of_input, {arguments.removesuffix('in')}weights, pixels"
+        return f"if (in != NULL) run_input({arguments}); else run_pixels({pixels})"
 
     def more(self, step: Step, label: str) -> list[str]:
         if step.kernel == "input" and self.pixels is not None:
