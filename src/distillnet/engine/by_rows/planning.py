@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from distillnet.engine.arena import alive_at_once
 from distillnet.engine.by_rows.chains import BY_ROWS, chain_of, reach_of
 from distillnet.engine.steps import Buffer, Chain, Place, Step
 
@@ -29,7 +30,10 @@ class _Piece:
 def with_chains(
     steps: Sequence[Step], places: Mapping[str, Place], buffers: Mapping[str, Buffer]
 ) -> tuple[tuple[Chain, ...], dict[str, Buffer]]:
-    """The chains that make the arena smallest, and buffers with their windows and lifetimes."""
+    """The chains that make the arena smallest, and buffers with their windows and lifetimes.
+
+    None where all of it would take no less.
+    """
     chains: list[Chain] = []
     result = dict(buffers)
     for piece in _Planner(steps, places, buffers).best():
@@ -41,6 +45,8 @@ def with_chains(
             if b.first <= piece.last and b.last >= piece.first:
                 first, last = min(b.first, piece.first), max(b.last, piece.last)
                 result[name] = replace(b, first=first, last=last, window=rows.get(name, b.window))
+    if alive_at_once(list(result.values())) >= alive_at_once(list(buffers.values())):
+        return (), dict(buffers)
     return tuple(chains), result
 
 
