@@ -3,7 +3,7 @@
     python benchmarks/peers.py ONNX2C --data DIR [NETWORK ...]
 
 ONNX2C is its command, built from https://github.com/kraiskil/onnx2c. NETWORK is as in
-benchmarks/memory.py. Both write the same network, float32, one thread, and are compiled alike. The
+benchmarks/memory.py; of GoogLeNet onnx2c writes 213 MB, which take gcc some gigabytes. Both write the same network, float32, one thread, and are compiled alike. The
 ONNX file is the one that `export` writes, in forms that onnx2c reads: means over the map as
 GlobalAveragePool, and without attributes that say what holds anyhow. With -ffast-math, compilers
 may add up onnx2c's products in another order, in vectors, as this engine's are. Flash is text and
@@ -32,7 +32,7 @@ from distillnet.deploy.onnx_file import write_onnx
 from distillnet.engine import compile_compact, compiler, noise_image, write_folder
 from distillnet.graph import Graph, GraphModule
 from distillnet.images.preprocessing import Preprocessing
-from memory import LARGE, MODELS, graph_of
+from memory import LARGE, graph_of
 
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-w", "-fPIC")
 NAMES = ("onnx2c", "onnx2c, -ffast-math", "this engine", "by rows")
@@ -230,7 +230,7 @@ def compare(name: str, args: argparse.Namespace, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("onnx2c", type=Path)
-    parser.add_argument("networks", nargs="*", default=[*MODELS, "tf_mnist"])
+    parser.add_argument("networks", nargs="*", default=["squeezenet", "mobilenet", "tf_mnist"])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=30.0)
     args = parser.parse_intermixed_args()

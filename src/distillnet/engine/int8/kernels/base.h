@@ -23,9 +23,11 @@
 #if defined(__GNUC__)
 #define UNROLL _Pragma("GCC unroll 64")
 #define INLINE static inline __attribute__((always_inline, unused))
+#define APART static __attribute__((noinline))
 #else
 #define UNROLL
 #define INLINE static inline
+#define APART static
 #endif
 
 #define WORD 16   /* channels whose bits of a mission lie in one word */
