@@ -2,14 +2,14 @@
 
     python benchmarks/peers.py ONNX2C --data DIR [NETWORK ...]
 
-ONNX2C is its command, built from https://github.com/kraiskil/onnx2c. NETWORK is as in
-benchmarks/memory.py; of GoogLeNet onnx2c writes 213 MB, which take gcc some gigabytes. Both write the same network, float32, one thread, and are compiled alike. The
-ONNX file is the one that `export` writes, in forms that onnx2c reads: means over the map as
-GlobalAveragePool, and without attributes that say what holds anyhow. With -ffast-math, compilers
-may add up onnx2c's products in another order, in vectors, as this engine's are. Flash is text and
-data of the objects, weights among them; memory is the arena or bss, and the deepest stack of one
-run. Times are processor time of one image, in turns; largest differences are from PyTorch, of the
-scores' range.
+ONNX2C is its command, built from https://github.com/kraiskil/onnx2c; without it nothing is done.
+NETWORK is as in benchmarks/memory.py; of GoogLeNet onnx2c writes 213 MB, which take gcc gigabytes.
+Both write the same network, float32, one thread, and are compiled alike. The ONNX file is the one
+that `export` writes, in forms that onnx2c reads: means over the map as GlobalAveragePool, and
+without attributes that say what holds anyhow. With -ffast-math, compilers may add up onnx2c's
+products in another order, in vectors, as this engine's are. Flash is text and data of the objects,
+weights among them; memory is the arena or bss, and the deepest stack of one run. Times are processor
+time of one image, in turns; largest differences are from PyTorch, of the scores' range.
 """
 
 import argparse
