@@ -8,8 +8,8 @@ Both write the same network, float32, one thread, and are compiled alike. The ON
 that `export` writes, in forms that onnx2c reads: means over the map as GlobalAveragePool, and
 without attributes that say what holds anyhow. With -ffast-math, compilers may add up onnx2c's
 products in another order, in vectors, as this engine's are. Flash is text and data of the objects,
-weights among them; memory is the arena or bss, and the deepest stack of one run. Times are processor
-time of one image, in turns; largest differences are from PyTorch, of the scores' range.
+weights among them; memory is the arena or bss, and the deepest stack of one run. Times are
+processor time of one image, in turns; largest differences are from PyTorch, of the scores' range.
 """
 
 import argparse
