@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distillnet.cut.plan import Plan
+from distillnet.cut.surgery import compact
 from distillnet.deploy.networks import distilled_network
 from distillnet.engine import (
     MissionBits,
@@ -32,6 +34,7 @@ from distillnet.engine import (
 from distillnet.engine.int8 import find_ranges, quantise, write_int8_folder
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture, capture_model
+from distillnet.graph.channels import analyse
 from distillnet.job.runs import open_run
 from distillnet.models import load_model, random_model
 
@@ -46,7 +49,8 @@ MODELS = {
 LARGE = 100.0  # what a network for pixels of 0 to 255 is given, others 1.5
 
 
-def graph_of(name: str, data: Path) -> Graph:
+def graph_of(name: str, data: Path, classes: int | None = None) -> Graph:
+    """A network, with the scores of its first classes only."""
     if name == "tf_mnist":
         return capture_model(random_model("zoo:tf_mnist"))
     if name not in MODELS:
@@ -58,7 +62,10 @@ def graph_of(name: str, data: Path) -> Graph:
     model = load_model(
         spec.format(data), weights=data / weights, class_names=table, run_code=True, **how
     )
-    return capture_model(model, (side, side))
+    graph = capture_model(model, (side, side))
+    if classes is None:
+        return graph
+    return compact(graph, analyse(graph), Plan(outputs=tuple(range(classes))))
 
 
 class Forms:
@@ -128,6 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", default=[*MODELS, "tf_mnist"])
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--classes", type=int, default=5, help="of the networks that lie in DIR")
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument(
         "--kinds", nargs="*", default=["float", "vectors", "plain"], help="what to run"
@@ -135,7 +143,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     for name in args.networks:
-        graph = graph_of(name, args.data).to(torch.float32)
+        graph = graph_of(name, args.data, args.classes).to(torch.float32)
         programs = [compile_compact(graph, "all", (), by_rows=b)[0] for b in (False, True)]
         before, after = (p.least_floats for p in programs)
         print(f"{name}: {before:,} numbers to {after:,}, {before / after:.2f} times fewer")
