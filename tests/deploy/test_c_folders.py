@@ -54,6 +54,20 @@ def test_a_folder_of_c_says_what_torch_says(run: Path, monkeypatch, capsys, tmp_
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_compiler")
+def test_microcontrollers_get_a_smaller_arena(run: Path, monkeypatch, capsys, tmp_path) -> None:
+    told = {}
+    for target in ("vectors", "cortex-m"):
+        out = tmp_path / target
+        run_command(monkeypatch, "export", str(run), "--format", "c", "--target", target,
+                    "--out", str(out), "--json")  # fmt: skip
+        told[target] = json.loads(capsys.readouterr().out)
+    assert told["cortex-m"]["arena_bytes"] < told["vectors"]["arena_bytes"]
+    assert told["cortex-m"]["missions"] == told["vectors"]["missions"]  # the difference from torch
+    assert "--target cortex-m" in (tmp_path / "cortex-m" / "model.c").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_compiler")
 def test_runs_of_one_network_become_missions(
     run: Path, monkeypatch, capsys, tmp_path: Path
 ) -> None:

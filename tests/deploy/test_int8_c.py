@@ -40,7 +40,7 @@ def test_a_folder_in_8_bits_is_written_judged_and_read(
 @pytest.mark.slow
 def test_what_8_bits_in_c_cannot_be_is_refused(run: Path, monkeypatch, capsys) -> None:
     asked = ["export", str(run), "--format", "c"]
-    for more in (["--int8", "--switchable"], ["--int8", "--fp16"], ["--target", "cortex-m"]):
+    for more in (["--int8", "--switchable"], ["--int8", "--fp16"]):
         assert refused(monkeypatch, *asked, *more) == 2
         assert more[0] in capsys.readouterr().err
 

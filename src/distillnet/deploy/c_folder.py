@@ -123,6 +123,7 @@ def export_c(
     loadable: bool = False,
     model: str | None = None,
     with_unknown: bool = False,
+    by_rows: bool = False,
     shared: Iterable[Shared] | None = None,
     command: str = "",
 ) -> CFolder:
@@ -135,6 +136,7 @@ def export_c(
         loadable: with code that loads further missions, as blocks of bytes; needs ``as_missions``.
         model: the original as the user names it now, see ``original_model``.
         with_unknown: one more score, by the run's rule for images of none of its classes.
+        by_rows: run steps by turns, row by row, where that makes the arena smaller.
         shared: weights of a packed run, which then lie packed in the code, too.
         command: what was asked for, to stand in the files.
 
@@ -157,14 +159,16 @@ def export_c(
     banner = f"Written by {distilled.provenance['producer']}: {command or 'export --format c'}"
     layout = None
     if as_missions:
-        program, missions, layout = switchable_program(run, others, model, loadable=loadable)
+        program, missions, layout = switchable_program(
+            run, others, model, loadable=loadable, by_rows=by_rows
+        )
     elif others:
         raise InputError(
             "found --mission without --switchable; a compact network has one mission. Add "
             "--switchable to keep all weights"
         )
     else:
-        program, mission = compact_program(distilled, mission_name(run))
+        program, mission = compact_program(distilled, mission_name(run), by_rows=by_rows)
         missions = [mission]
     flash = None if shared is None else _flash(program, shared)
     _write(program, missions, folder, prefix, banner, distilled, layout, flash)
@@ -181,12 +185,9 @@ def export_c(
             CMission(m.bits.name, m.bits.classes, d, ratio)
             for m, d, ratio in zip(missions, differences, ratios, strict=True)
         ),
-        as_missions,
-        program.arena_bytes,
-        program.arena_floats / program.least_floats,
-        program.weights.nbytes,
-        None if flash is None else flash.bytes,
-    )
+        as_missions, program.arena_bytes, program.arena_floats / program.least_floats,
+        program.weights.nbytes, None if flash is None else flash.bytes,
+    )  # fmt: skip
 
 
 def _flash(program: Program, shared: Iterable[Shared]) -> Flash:

@@ -55,11 +55,13 @@ class ReferencedMission:
     reference: nn.Module
 
 
-def compact_program(network: Deployable, name: str) -> tuple[Program, ReferencedMission]:
-    """A network, whole, as the one mission of its program."""
+def compact_program(
+    network: Deployable, name: str, *, by_rows: bool = False
+) -> tuple[Program, ReferencedMission]:
+    """A network, whole, as the one mission of its program; ``by_rows`` as ``compile_compact``."""
     channels, height, width = network.shape
     graph = capture(network.module, (height, width), channels=channels)
-    program, bits = compile_compact(graph, name, network.classes)
+    program, bits = compile_compact(graph, name, network.classes, by_rows=by_rows)
     return program, ReferencedMission(bits, network.module)
 
 
@@ -87,7 +89,12 @@ def fused_bitmaps(run: Run) -> dict[str, Tensor]:
 
 
 def switchable_program(
-    run: Run, others: Sequence[Run], named: str | None = None, *, loadable: bool = False
+    run: Run,
+    others: Sequence[Run],
+    named: str | None = None,
+    *,
+    loadable: bool = False,
+    by_rows: bool = False,
 ) -> tuple[Program, list[ReferencedMission], Layout | None]:
     """One program with all weights of the original, and the runs as its missions.
 
@@ -96,6 +103,7 @@ def switchable_program(
     Args:
         named: the original as the user names it now, see ``original_model``.
         loadable: with masks at all sites and their layout, for missions that come later.
+        by_rows: steps run by turns where that makes the arena smaller.
 
     Raises:
         InputError: runs of different networks, or one that splits layers of the original.
@@ -114,10 +122,10 @@ def switchable_program(
         wanted.append(MissionPlan(name, plan, one.mission.names, refits))
     layout = None
     if loadable:
-        program, bits, layout = compile_loadable(graph, wanted)
+        program, bits, layout = compile_loadable(graph, wanted, by_rows=by_rows)
         layout = replace(layout, original_sha256=run.weights_sha256)
     else:
-        program, bits = compile_switchable(graph, wanted)
+        program, bits = compile_switchable(graph, wanted, by_rows=by_rows)
     referenced = [ReferencedMission(b, r) for b, r in zip(bits, references, strict=True)]
     return program, referenced, layout
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Mapping
 from importlib.resources import files
 
+from distillnet.engine.by_rows import BY_ROWS, chain_source
 from distillnet.engine.literals import c_array, c_comment, c_float
 from distillnet.engine.spans import ActiveStrip, strip_rows
 from distillnet.engine.steps import Place, Program, Step
@@ -77,11 +78,9 @@ class Tables:
 
     Attributes:
         weighted: kernels that read weights.
-        guards: by kernel, what its call stands behind.
     """
 
     weighted: Collection[str] = _WEIGHTED
-    guards: Mapping[str, str] = {}
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -91,6 +90,10 @@ class Tables:
         if step.kernel != "conv":
             return []
         return [c_array("segment", f"segments_{label}", segment_rows(self.segments(step)), 4)]
+
+    def call(self, step: Step, arguments: str) -> str:
+        """The statement that carries a step out."""
+        return f"run_{step.kernel}({arguments})"
 
     def at(self, place: Place) -> int:
         buffer = self.program.buffers[place.buffer]
@@ -246,49 +249,78 @@ class Tables:
         raise AssertionError(step.kernel)
 
 
-def steps_source(program: Program, writer: Tables) -> tuple[str, str]:
-    """The tables of a programme's steps, and the calls that carry them out in turn."""
-    tables, calls = [], []
+def steps_source(program: Program, writer: Tables) -> dict[str, str]:
+    """The tables of a programme's steps, its chains, and the calls that carry all out in turn."""
+    tables: list[str] = []
     slots = {name: i for i, name in enumerate(program.slots)}
+    windows = {name for chain in program.chains for name in chain.windows}
     for i, step in enumerate(program.steps[:-1]):
+        if step.kernel == "border" and step.name in windows:
+            continue  # a chain writes it
         kind, numbers = writer.struct(step, str(i))
         for name in ("index", "rows", "columns"):
             if name in step.settings:
                 tables.append(c_array("uint16_t", f"{name}_{i}", step.settings[name]))
         tables += writer.more(step, str(i))
         tables.append(f"static const {kind} step_{i} = {numbers}; /* {c_comment(step.name)} */\n")
-        arguments = [f"&step_{i}"]
-        if step.slot is not None:
-            arguments.append(f"layers + {slots[step.slot]}")
-        elif step.strips:
+        if step.slot is None and step.strips:
             size = math.prod(program.places[step.writes].shape[1:])
             rows, _, _ = strip_rows([ActiveStrip(strip) for strip in step.strips], size)
             tables.append(c_array("strip", f"strips_{i}", rows, 1))
             tables.append(
                 f"static const layer layer_{i} = {{strips_{i}, {len(rows)}, {NO_MISSION}}};\n"
             )
+
+    def call(i: int, rows: str) -> str:
+        step = program.steps[i]
+        arguments = [f"&step_{i}"]
+        if step.slot is not None:
+            arguments.append(f"layers + {slots[step.slot]}")
+        elif step.strips:
             arguments.append(f"&layer_{i}")
+        if step.kernel in BY_ROWS:
+            height = program.places[step.writes].shape[1]
+            arguments.append(rows or f"(rows){{0, {height}, 0, 0}}")
         arguments.append("arena")
         if step.kernel in writer.weighted:
             arguments.append("weights")
         if step.kernel == "input":
             arguments.append("in")
-        guard = writer.guards.get(step.kernel, "")
-        calls.append(f"    STEP({i}, {guard}run_{step.kernel}({', '.join(arguments)}));\n")
-    return "".join(tables), "".join(calls)
+        return f"STEP({i}, {writer.call(step, ', '.join(arguments))});"
+
+    calls: list[str] = []
+    begun = {chain.first: n for n, chain in enumerate(program.chains)}
+    within = {i for chain in program.chains for i in range(chain.first, chain.last + 1)}
+    for i in range(len(program.steps) - 1):
+        if i in begun:
+            chain = program.chains[begun[i]]
+            whole = (
+                k for k in range(chain.first, chain.last + 1)
+                if program.steps[k].kernel == "border" and program.steps[k].name not in windows
+            )  # fmt: skip
+            calls += [f"    {call(k, '')}\n" for k in whole]
+            calls.append(f"    CHAIN({i}, run_chain(&chain_{begun[i]}, with));\n")
+        elif i not in within:
+            calls.append(f"    {call(i, '')}\n")
+    chains = "".join(chain_source(program, n, call) for n in range(len(program.chains)))
+    if chains:
+        names = {"ELEMENT": "uint8_t" if program.element_bytes == 1 else "float"}
+        chains = fill_template("chain.c", names) + chains
+    return {"TABLES": "".join(tables), "CHAINS": chains, "CALLS": "".join(calls)}
 
 
 def model_source(program: Program, common: Mapping[str, object]) -> dict[str, str]:
     """``model.h`` and ``model.c``; ``common`` has what all templates share."""
     writer = Tables(program)
-    tables, calls = steps_source(program, writer)
     scores = writer.at(program.places[program.output])
-    values = dict(common) | {
-        "KERNELS": kernels_source(program, "distillnet.engine", _FILES),
-        "TABLES": tables,
-        "CALLS": calls,
-        "N_SLOTS": len(program.slots),
-        "SCORES": scores,
-        "ARENA_SHARE": f"{program.arena_floats / program.least_floats:.3f}",
-    }
+    values = (
+        dict(common)
+        | steps_source(program, writer)
+        | {
+            "KERNELS": kernels_source(program, "distillnet.engine", _FILES),
+            "N_SLOTS": len(program.slots),
+            "SCORES": scores,
+            "ARENA_SHARE": f"{program.arena_floats / program.least_floats:.3f}",
+        }
+    )
     return {name: fill_template(name, values) for name in ("model.h", "model.c")}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from distillnet.engine.arena import alive_at_once, plan_arena
+from distillnet.engine.by_rows import with_chains
 from distillnet.engine.lower import Lowered, lower
 from distillnet.engine.steps import Buffer, Halo, Place, Program, Slot, Step
 from distillnet.graph import Graph, consumers
@@ -17,27 +18,32 @@ __all__ = ["compile_graph", "place_steps"]
 _IN_PLACE = frozenset({"activation", "affine", "binary", "mask"})
 
 
-def compile_graph(graph: Graph) -> Program:
-    """A graph as steps over one arena.
+def compile_graph(graph: Graph, *, by_rows: bool = False) -> Program:
+    """A graph as steps over one arena, some of them row by row where that makes it smaller.
 
     Raises:
         UnsupportedError: an operator that the engine has no kernel for.
     """
-    return place_steps(lower(graph), graph)
+    return place_steps(lower(graph), graph, by_rows=by_rows)
 
 
-def place_steps(low: Lowered, graph: Graph) -> Program:
-    """Steps over named values as steps over one arena; ``graph`` is what they were made of."""
+def place_steps(low: Lowered, graph: Graph, *, by_rows: bool = False) -> Program:
+    """Steps over named values as steps over one arena; ``graph`` is what they were made of.
+
+    Args:
+        by_rows: run steps by turns, row by row, where that makes the arena smaller.
+    """
     readers = {name: [n.name for n in after] for name, after in consumers(graph).items()}
     steps, places, shapes = _place(low, graph, readers)
     buffers = _buffers(steps, places, shapes)
     steps, buffers = _with_borders(steps, places, buffers)
     buffers = _with_lifetimes(steps, places, buffers)
+    chains, buffers = with_chains(steps, places, buffers) if by_rows else ((), buffers)
     offsets, length = plan_arena(list(buffers.values()))
     slots = {s.slot: Slot(s.slot, i, places[s.writes].shape) for i, s in enumerate(steps) if s.slot}
     return Program(
         steps, places, buffers, offsets, low.weights.array(), slots, low.input, low.output,
-        length, alive_at_once(list(buffers.values())),
+        length, alive_at_once(list(buffers.values())), chains=chains,
     )  # fmt: skip
 
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 __all__ = [
     "BLOCK",
     "Buffer",
+    "Chain",
     "Halo",
+    "Link",
     "MissionBits",
     "Place",
     "Program",
@@ -45,13 +47,18 @@ class Halo:
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory for one map (H, W, C) and its halo, alive from step ``first`` to step ``last``."""
+    """Memory for one map (H, W, C) and its halo, alive from step ``first`` to step ``last``.
+
+    Attributes:
+        window: how many of its rows, those of the halo included, are in memory at once; None: all.
+    """
 
     name: str
     shape: tuple[int, int, int]  # (C, H, W), as everywhere in the graph
     halo: Halo
     first: int = 0
     last: int = 0
+    window: int | None = None
 
     @property
     def row(self) -> int:
@@ -59,8 +66,13 @@ class Buffer:
         return (self.halo.left + self.shape[2] + self.halo.right) * self.shape[0]
 
     @property
+    def rows(self) -> int:
+        """With those of the halo."""
+        return self.halo.top + self.shape[1] + self.halo.bottom
+
+    @property
     def size(self) -> int:
-        return (self.halo.top + self.shape[1] + self.halo.bottom) * self.row
+        return (self.rows if self.window is None else self.window) * self.row
 
 
 @dataclass(frozen=True)
@@ -146,6 +158,53 @@ class MissionBits:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A step of a chain. Row y of its output takes rows ``y * stride - before`` and ``reach`` - 1
+    below of the buffer that it reads, as far as they are from ``least`` to ``most`` - 1.
+
+    Attributes:
+        step: its position in the programme.
+        rows: of its output.
+        border: rows of the halo below that it also writes: the first writer of a window does.
+        reads: the window that it reads; None where it reads whole maps, or none.
+        writes: the window that it writes; None where its output is whole.
+        needs: links before it, by position, that write what it reads.
+    """
+
+    step: int
+    rows: int
+    border: int
+    reads: str | None
+    writes: str | None
+    stride: int
+    before: int
+    reach: int
+    least: int
+    most: int
+    needs: tuple[int, ...]
+
+    def rows_read(self, y: int) -> tuple[int, int]:
+        """The first row that row ``y`` takes, and the one after the last."""
+        first = y * self.stride - self.before
+        return max(first, self.least), min(first + self.reach, self.most)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Steps that are carried out by turns, row by row, so that what lies between is never whole.
+
+    Attributes:
+        first, last: its steps in the programme.
+        windows: the buffers of which only some rows are in memory.
+    """
+
+    first: int
+    last: int
+    links: tuple[Link, ...]
+    windows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Program:
     """A network ready to be written as C.
 
@@ -157,6 +216,7 @@ class Program:
         weights: all parameters.
         slots: what missions may mask, by name.
         element_bytes: of a number in the arena, in which lengths and offsets are counted.
+        chains: steps that are carried out row by row.
     """
 
     steps: tuple[Step, ...]
@@ -170,6 +230,7 @@ class Program:
     arena_floats: int
     least_floats: int  # the largest sum of buffers alive at once
     element_bytes: int = 4
+    chains: tuple[Chain, ...] = ()
 
     @property
     def arena_bytes(self) -> int:

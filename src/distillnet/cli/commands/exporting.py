@@ -32,7 +32,7 @@ class Format(StrEnum):
 
 
 class Target(StrEnum):
-    """What ``--format c --int8`` is laid out for; ``deploy.int8.c.BLOCKS``."""
+    """What ``--format c`` is laid out for; ``deploy.int8.c.BLOCKS``."""
 
     vectors = "vectors"
     cortex_m = "cortex-m"
@@ -164,8 +164,9 @@ def export_command(
     target: Annotated[
         Target,
         typer.Option(
-            help="What the 8 bits are laid out for: processors with vectors, or microcontrollers, "
-            "for which no channels are padded (c, with --int8).",
+            help="What the code is laid out for: processors with vectors, or microcontrollers, for "
+            "which steps run by turns, row by row, in a small part of the memory, and no channels "
+            "are padded in 8 bits (c).",
             rich_help_panel=SELDOM,
         ),
     ] = Target.vectors,
@@ -202,7 +203,6 @@ def export_command(
             "--switchable": int8 and as_missions,
             "--loadable": int8 and loadable,
             "--mission": int8 and bool(mission),
-            "--target": target is not Target.vectors and not int8,
         }
         if found := [name for name, given in others.items() if given]:
             raise typer.BadParameter(
@@ -214,8 +214,9 @@ def export_command(
             raise typer.BadParameter("--model without --switchable, which alone needs the original")
         others_of = tuple(mission or ())
         asked = AskedC(
-            out or run / "c", prefix, as_missions, loadable, others_of, model, with_unknown, packed
-        )
+            out or run / "c", prefix, as_missions, loadable, others_of, model, with_unknown,
+            packed, target.value,
+        )  # fmt: skip
         if int8:
             _export_int8_c(run, asked, data, target.value, max_loss, as_json)
         else:

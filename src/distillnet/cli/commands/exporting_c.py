@@ -33,6 +33,7 @@ class AskedC:
     model: str | None
     with_unknown: bool
     packed: bool = False
+    target: str = "vectors"
 
     def command(self, run: Path) -> str:
         """The command line, to stand in the files."""
@@ -41,6 +42,7 @@ class AskedC:
         words += ["--loadable"] * self.loadable
         words += ["--with-unknown"] * self.with_unknown
         words += ["--packed"] * self.packed
+        words += ["--target", self.target] if self.target != "vectors" else []
         words += [word for other in self.others for word in ("--mission", _shown(other))]
         return "distillnet " + shlex.join(words)
 
@@ -67,7 +69,8 @@ def write_c_folder(run: Path, asked: AskedC, as_json: bool) -> None:
         done = export_c(
             opened, work, asked.prefix, runs,
             as_missions=asked.as_missions, loadable=asked.loadable, model=asked.model,
-            with_unknown=asked.with_unknown, shared=shared, command=asked.command(run),
+            with_unknown=asked.with_unknown, by_rows=asked.target == "cortex-m", shared=shared,
+            command=asked.command(run),
         )  # fmt: skip
     values: dict[str, Any] = {"out": str(asked.out), "format": "c", "prefix": asked.prefix}
     values["tolerance"] = TOLERANCE
@@ -118,7 +121,7 @@ def write_int8_folder(
         done = export_int8_c(
             opened, work, asked.prefix, images, target=target, max_loss_pp=max_loss,
             with_unknown=asked.with_unknown,
-            command=f"{asked.command(run)} --int8 --target {target}",
+            command=f"{asked.command(run)} --int8",
         )  # fmt: skip
     if as_json:
         print_json(_int8_json(done, asked, target))

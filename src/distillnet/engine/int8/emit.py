@@ -33,19 +33,17 @@ def source_of(
 
     def source(program: Program, common: Mapping[str, object]) -> dict[str, str]:
         writer = _Writer(packed, program)
-        tables, calls = steps_source(program, writer)
-        values = dict(common) | {
-            "KERNELS": f"#define BLOCK {block} /* output channels in a block of filters */\n"
-            + kernels_source(program, "distillnet.engine.int8", _FILES),
-            "TABLES": tables,
-            "CALLS": calls,
-            "N_SLOTS": len(program.slots),
-            "SCORES": writer.at(program.places[program.output]),
-        }
+        values = (
+            dict(common)
+            | steps_source(program, writer)
+            | {
+                "KERNELS": f"#define BLOCK {block} /* output channels in a block of filters */\n"
+                + kernels_source(program, "distillnet.engine.int8", _FILES),
+                "N_SLOTS": len(program.slots),
+                "SCORES": writer.at(program.places[program.output]),
+            }
+        )
         if packed.pixels is not None:
-            reversed_ = int(packed.pixels.reversed)
-            values["PIXELS"] = f"{{{packed.tables[PIXELS]}, {reversed_}}}"
-            values["INPUT"] = next(i for i, s in enumerate(program.steps) if s.kernel == "input")
             values["ORDER"] = "RGB" if program.places[program.input].shape[0] == 3 else "grey"
             for suffix in ("h", "c"):
                 values[f"MORE_{suffix.upper()}"] = fill_template(f"pixels.{suffix}", values)
@@ -60,15 +58,22 @@ class _Writer(Tables):
     weighted = frozenset(
         {"conv", "conv_scores", "depthwise", "affine", "activation", "lrn", "copy"}
     )
-    guards: Mapping[str, str] = {
-        "input": "if (in != NULL) "
-    }  # else an image of bytes is in the arena
 
     def __init__(self, packed: Packed, program: Program) -> None:
         super().__init__(program)
         self.places, self.factors = packed.tables, packed.factors
+        self.pixels = packed.pixels
+
+    def call(self, step: Step, arguments: str) -> str:
+        if step.kernel != "input" or self.pixels is None:
+            return super().call(step, arguments)
+        pixels = f"&pixels_of_input, {arguments.removesuffix('in')}weights, pixels"
+        return f"if (in != NULL) run_input({arguments}); else run_pixels({pixels})"
 
     def more(self, step: Step, label: str) -> list[str]:
+        if step.kernel == "input" and self.pixels is not None:
+            numbers = f"{{{self.places[PIXELS]}, {int(self.pixels.reversed)}}}"
+            return [f"static const picturing pixels_of_input = {numbers};\n"]
         if step.kernel != "lrn":
             return []
         return [c_array("int32_t", f"factors_{label}", self.factors[step.name].tolist())]

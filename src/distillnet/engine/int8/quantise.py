@@ -67,12 +67,16 @@ class Quantised:
     block: int
 
 
-def quantise(graph: Graph, ranges: Ranges, block: int = 16) -> Quantised:
+def quantise(
+    graph: Graph, ranges: Ranges, block: int = 16, *, by_rows: bool | None = None
+) -> Quantised:
     """Write a prepared compact network (``missions.prepare_compact``) in whole numbers.
 
     Args:
         ranges: of every node, see ``find_ranges``.
         block: 16, for vectors, or 1, which pads nothing.
+        by_rows: whether steps run by turns, row by row, where that makes the arena smaller; by
+            default where nothing is padded, for memory is what such targets lack.
 
     Raises:
         UnsupportedError: an operator that has no kernel in 8 bits.
@@ -86,7 +90,7 @@ def quantise(graph: Graph, ranges: Ranges, block: int = 16) -> Quantised:
                 "a network without it. Export without --int8, or with --format onnx"
             )
     low, graph = _with_float_scores(low, graph)
-    program = place_steps(low, graph)
+    program = place_steps(low, graph, by_rows=block == 1 if by_rows is None else by_rows)
     scales = scales_of(low, program, ranges, kept.filters)
     return _Quantiser(graph, kept, program, scales).run()
 

@@ -70,12 +70,12 @@ static void activate(const activation *s, const float *x, float *y, ptrdiff_t n)
     }
 }
 
-static void run_activation(const activation *s, float *arena)
+static void run_activation(const activation *s, rows r, float *arena)
 {
     const int dense = s->x.pixel == s->x.c && s->y.pixel == s->y.c; /* rows without gaps */
-    for (int32_t row = 0; row < s->y.h; row++) {
-        const float *x = arena + s->x.at + (ptrdiff_t)row * s->x.row;
-        float *y = arena + s->y.at + (ptrdiff_t)row * s->y.row;
+    for (int32_t row = r.first; row < r.end; row++) {
+        const float *x = pixel_at(arena, &s->x, r.in, row, 0);
+        float *y = pixel_at(arena, &s->y, r.out, row, 0);
         if (dense) {
             activate(s, x, y, (ptrdiff_t)s->y.w * s->y.c);
             continue;

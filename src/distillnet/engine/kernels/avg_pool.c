@@ -8,9 +8,10 @@ INLINE vec sum_window(const float *in, const tensor *x, int32_t top, int32_t bot
     return sum;
 }
 
-static void run_avg_pool(const pool *s, float *arena)
+static void run_avg_pool(const pool *s, rows r, float *arena)
 {
-    for (int32_t y = 0; y < s->y.h; y++)
+    const int32_t moved = r.in / s->x.row;
+    for (int32_t y = r.first; y < r.end; y++)
         for (int32_t x = 0; x < s->y.w; x++) {
             int32_t top = y * s->stride_h - s->pad_h, left = x * s->stride_w - s->pad_w;
             int32_t bottom = least(top + s->kernel_h, s->x.h + s->pad_h);
@@ -23,9 +24,10 @@ static void run_avg_pool(const pool *s, float *arena)
             if (!s->count_pad)
                 area = (bottom - top) * (right - left);
             const float share = 1.0f / (float)(s->divisor > 0 ? s->divisor : area);
-            float *out = arena + s->y.at + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel;
+            float *out = pixel_at(arena, &s->y, r.out, y, x);
             for (int32_t c = 0; c < s->y.c; c += LANES) {
-                const vec sum = sum_window(arena + s->x.at + c, &s->x, top, bottom, left, right);
+                const vec sum = sum_window(arena + s->x.at + c, &s->x, top + moved,
+                                           bottom + moved, left, right);
                 store_some(out + c, sum * splat(share), s->y.c - c);
             }
         }

@@ -113,6 +113,20 @@ typedef struct {
     int32_t h, w, c;
 } tensor;
 
+/* Rows first to end of what a step writes. Where only some rows of a map are in memory (see chain.c),
+ * its places lie `in`, or `out`, floats from where they would be if all were.
+ */
+typedef struct {
+    int32_t first, end;
+    int32_t in, out;
+} rows;
+
+/* A pixel of a tensor that lies `moved` floats from its place. */
+INLINE float *pixel_at(float *arena, const tensor *t, int32_t moved, int32_t row, int32_t x)
+{
+    return arena + ((ptrdiff_t)t->at + moved + (ptrdiff_t)row * t->row + (ptrdiff_t)x * t->pixel);
+}
+
 /* A vector with what a bitmap switches off set to zero: bit i for lane i, from bit `first` on. */
 INLINE vec keep_lanes(vec v, uint32_t bits, int first)
 {

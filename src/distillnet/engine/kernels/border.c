@@ -3,7 +3,7 @@ typedef struct {
     int32_t at, h, w, pixel, top, left, bottom, right;
 } border;
 
-static void run_border(const border *s, float *arena)
+INLINE void run_border(const border *s, float *arena)
 {
     const size_t pixel = (size_t)s->pixel * sizeof(float);
     const ptrdiff_t row = (ptrdiff_t)(s->left + s->w + s->right) * s->pixel;

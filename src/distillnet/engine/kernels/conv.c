@@ -109,15 +109,16 @@ typedef void run_tile(const tile *);
 #define ENTRY(P, G) [(G) - 1][(P) - 1] = tile_##P##x##G,
 static run_tile *const tiles[GROUPS][MOST_PLACES] = {EACH(ENTRY)};
 
-/* Some blocks of a strip, at all of its places. */
-static void conv_blocks(const conv *s, const strip *part, const span *spans, float *arena, tile *t,
-                        ptrdiff_t first_channel, int32_t group)
+/* Some blocks of a strip, at some of its places. */
+static void conv_blocks(const conv *s, const strip *part, rows r, const some_places *some,
+                        float *arena, tile *t, ptrdiff_t first_channel, int32_t group)
 {
-    const int32_t n = part->places, at_most = most_places[group - 1];
+    const int32_t n = some->count, at_most = most_places[group - 1];
     const int32_t n_tiles = (n + at_most - 1) / at_most;
-    const float *const in = arena + s->x + part->in;
-    float *const out = arena + s->y.at + part->out + first_channel;
-    int32_t y = -1, x = 0, end = 0; /* without spans: all rows in turn */
+    const ptrdiff_t in = (ptrdiff_t)s->x + part->in + r.in;
+    const ptrdiff_t out = (ptrdiff_t)s->y.at + part->out + first_channel + r.out;
+    const span *spans = some->spans;
+    int32_t y = r.first - 1, x = 0, end = 0; /* without spans: all rows in turn */
     for (int32_t i = 0; i < n_tiles; i++) {
         const int32_t places = n / n_tiles + (i < n % n_tiles); /* of equal sizes, or one less */
         for (int32_t p = 0; p < places; p++, x++) {
@@ -127,8 +128,8 @@ static void conv_blocks(const conv *s, const strip *part, const span *spans, flo
                 end = spans == NULL ? s->y.w : spans->x1;
                 spans = spans == NULL ? NULL : spans + 1;
             }
-            t->x[p] = in + (ptrdiff_t)y * s->y_step + (ptrdiff_t)x * s->x_step;
-            t->y[p] = out + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel;
+            t->x[p] = arena + (in + (ptrdiff_t)y * s->y_step + (ptrdiff_t)x * s->x_step);
+            t->y[p] = arena + (out + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel);
         }
         tiles[group - 1][places - 1](t);
         if (t->bits != NULL)
@@ -136,7 +137,7 @@ static void conv_blocks(const conv *s, const strip *part, const span *spans, flo
     }
 }
 
-static void run_conv(const conv *s, const layer *l, float *arena, const float *weights)
+static void run_conv(const conv *s, const layer *l, rows r, float *arena, const float *weights)
 {
     const int own = l->weights != NULL;
     tile t = {.layer = s, .segments = s->segments, .n_segments = s->n_segments};
@@ -149,10 +150,10 @@ static void run_conv(const conv *s, const layer *l, float *arena, const float *w
     const float *biases = l->biases;
     for (int32_t i = 0; i < l->n_strips; i++) {
         const strip *part = l->strips + i;
-        const span *spans = part->spans < 0 ? NULL : l->spans + part->spans;
+        const some_places some = places_in(l, part, &s->y, r);
         const int32_t n_blocks = (part->channels + BLOCK - 1) / BLOCK;
         const float *const w = (own ? l->weights : weights) + part->weights;
-        for (int32_t b = 0; b < n_blocks && part->places > 0; b += GROUPS) {
+        for (int32_t b = 0; b < n_blocks && some.count > 0; b += GROUPS) {
             const int32_t group = n_blocks - b < GROUPS ? n_blocks - b : GROUPS;
             const int32_t left = part->channels - b * BLOCK;
             t.channels = left < group * BLOCK ? left : group * BLOCK;
@@ -160,9 +161,10 @@ static void run_conv(const conv *s, const layer *l, float *arena, const float *w
             t.w = w + b * t.block + BLOCK;
             t.words = n_blocks;
             t.bits = part->bits < 0 ? NULL : l->bits + part->bits + b;
-            conv_blocks(s, part, spans, arena, &t, (ptrdiff_t)b * BLOCK, group);
+            t.bits = t.bits == NULL ? NULL : t.bits + some.before * t.words;
+            conv_blocks(s, part, r, &some, arena, &t, (ptrdiff_t)b * BLOCK, group);
         }
         biases = biases == NULL ? NULL : biases + (ptrdiff_t)n_blocks * BLOCK;
-        clear_strip(l, part, &s->y, arena);
+        clear_strip(l, part, &s->y, r, arena);
     }
 }

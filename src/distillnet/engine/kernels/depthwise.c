@@ -41,14 +41,14 @@ DEPTHWISE_TILE(4)
 
 /* Places x0 to x1 of a row; `bits` are the words of the first of them, NULL where all is needed.
  * `weights` are of the strip, `biases`, too, where they are a mission's own. */
-static void depthwise_row(const depthwise *s, const strip *part, float *arena,
+static void depthwise_row(const depthwise *s, const strip *part, rows r, float *arena,
                           const float *weights, const float *biases, int32_t row, int32_t x0,
                           int32_t x1, const uint16_t *bits)
 {
     const ptrdiff_t block = (ptrdiff_t)(s->rows * s->columns + 1) * BLOCK;
     const ptrdiff_t words = (part->channels + BLOCK - 1) / BLOCK;
-    const float *x_row = arena + s->x + part->in + (ptrdiff_t)row * s->y_step;
-    float *y_row = arena + s->y.at + part->out + (ptrdiff_t)row * s->y.row;
+    const float *x_row = arena + ((ptrdiff_t)s->x + part->in + r.in + (ptrdiff_t)row * s->y_step);
+    float *y_row = pixel_at(arena, &s->y, r.out, row, 0) + part->out;
     for (ptrdiff_t c = 0; c < part->channels; c += LANES) {
         const float *w = weights + c / BLOCK * block + c % BLOCK;
         const float *const bias = biases == NULL ? w : biases + c;
@@ -70,7 +70,8 @@ static void depthwise_row(const depthwise *s, const strip *part, float *arena,
     }
 }
 
-static void run_depthwise(const depthwise *s, const layer *l, float *arena, const float *weights)
+static void run_depthwise(const depthwise *s, const layer *l, rows r, float *arena,
+                          const float *weights)
 {
     const float *biases = l->biases;
     for (int32_t i = 0; i < l->n_strips; i++) {
@@ -78,14 +79,17 @@ static void run_depthwise(const depthwise *s, const layer *l, float *arena, cons
         const float *const w = (l->weights != NULL ? l->weights : weights) + part->weights;
         const ptrdiff_t words = (part->channels + BLOCK - 1) / BLOCK;
         const uint16_t *bits = part->bits < 0 ? NULL : l->bits + part->bits;
-        const span *spans = part->spans < 0 ? NULL : l->spans + part->spans;
-        const int32_t n = spans == NULL ? s->y.h : part->n_spans; /* without spans: all rows */
-        for (int32_t j = 0; j < n; j++) {
-            const span at = spans == NULL ? (span){(uint16_t)j, 0, (uint16_t)s->y.w} : spans[j];
-            depthwise_row(s, part, arena, w, biases, at.y, at.x0, at.x1, bits);
+        const some_places some = places_in(l, part, &s->y, r);
+        bits = bits == NULL ? NULL : bits + some.before * words;
+        if (part->spans < 0)
+            for (int32_t row = r.first; row < r.end; row++)
+                depthwise_row(s, part, r, arena, w, biases, row, 0, s->y.w, NULL);
+        for (const span *next = some.spans; next < some.end; next++) {
+            const span at = *next;
+            depthwise_row(s, part, r, arena, w, biases, at.y, at.x0, at.x1, bits);
             bits = bits == NULL ? NULL : bits + (at.x1 - at.x0) * words;
         }
         biases = biases == NULL ? NULL : biases + words * BLOCK;
-        clear_strip(l, part, &s->y, arena);
+        clear_strip(l, part, &s->y, r, arena);
     }
 }

@@ -14,16 +14,15 @@ typedef struct {
 /* x / (k + share * sum of squares in the window) ** beta. Windows lie over the original channels;
  * the bands tell which neighbours of those that are left were in it.
  */
-static void run_lrn(const lrn *s, float *arena, const float *weights)
+static void run_lrn(const lrn *s, rows r, float *arena, const float *weights)
 {
     float values[CHUNK + 2 * MOST_WINDOW], squares[CHUNK + 2 * MOST_WINDOW], result[CHUNK];
     const float *const bands = weights + s->bands;
     const ptrdiff_t channels = s->y.c;
-    for (int32_t row = 0; row < s->y.h; row++)
+    for (int32_t row = r.first; row < r.end; row++)
         for (int32_t at = 0; at < s->y.w; at++) {
-            const float *x =
-                arena + s->x.at + (ptrdiff_t)row * s->x.row + (ptrdiff_t)at * s->x.pixel;
-            float *y = arena + s->y.at + (ptrdiff_t)row * s->y.row + (ptrdiff_t)at * s->y.pixel;
+            const float *x = pixel_at(arena, &s->x, r.in, row, at);
+            float *y = pixel_at(arena, &s->y, r.out, row, at);
             for (ptrdiff_t c0 = 0; c0 < channels; c0 += CHUNK) {
                 const ptrdiff_t n = channels - c0 < CHUNK ? channels - c0 : CHUNK;
                 const ptrdiff_t first = c0 < s->before ? 0 : c0 - s->before;

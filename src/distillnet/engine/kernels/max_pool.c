@@ -1,6 +1,7 @@
-static void run_max_pool(const pool *s, float *arena)
+static void run_max_pool(const pool *s, rows r, float *arena)
 {
-    for (int32_t y = 0; y < s->y.h; y++)
+    const int32_t moved = r.in / s->x.row;
+    for (int32_t y = r.first; y < r.end; y++)
         for (int32_t x = 0; x < s->y.w; x++) {
             int32_t top = y * s->stride_h - s->pad_h, left = x * s->stride_w - s->pad_w;
             const int32_t bottom = least(top + (s->kernel_h - 1) * s->dilation_h + 1, s->x.h);
@@ -10,10 +11,10 @@ static void run_max_pool(const pool *s, float *arena)
             while (left < 0)
                 left += s->dilation_w;
             const float *in = arena + s->x.at;
-            float *out = arena + s->y.at + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel;
+            float *out = pixel_at(arena, &s->y, r.out, y, x);
             for (int32_t c = 0; c < s->y.c; c += LANES) {
                 vec most = splat(-INFINITY);
-                for (int32_t i = top; i < bottom; i += s->dilation_h)
+                for (int32_t i = top + moved; i < bottom + moved; i += s->dilation_h)
                     for (int32_t j = left; j < right; j += s->dilation_w)
                         most = larger(load(in + (ptrdiff_t)i * s->x.row +
                                            (ptrdiff_t)j * s->x.pixel + c),

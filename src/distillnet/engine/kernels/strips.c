@@ -1,15 +1,41 @@
-/* Zeros for what a mission does not need of a strip. Which places it computes was decided at export. */
+/* Which of a strip's places a mission needs was decided at export. */
 
-/* Everywhere but in the strip's spans. */
-static void clear_strip(const layer *l, const strip *s, const tensor *y, float *arena)
+/* A strip's places within rows: how many, how many before them, and the first of their spans, NULL
+ * where all places are computed.
+ */
+typedef struct {
+    int32_t count, before;
+    const span *spans, *end;
+} some_places;
+
+static some_places places_in(const layer *l, const strip *part, const tensor *y, rows r)
+{
+    if (part->spans < 0)
+        return (some_places){(r.end - r.first) * y->w, 0, NULL, NULL};
+    const span *next = l->spans + part->spans, *const end = next + part->n_spans;
+    if (r.first == 0 && r.end == y->h)
+        return (some_places){part->places, 0, next, end};
+    some_places some = {0, 0, NULL, NULL};
+    for (; next < end && next->y < r.first; next++)
+        some.before += next->x1 - next->x0;
+    some.spans = next;
+    for (; next < end && next->y < r.end; next++)
+        some.count += next->x1 - next->x0;
+    some.end = next;
+    return some;
+}
+
+/* Zeros everywhere but in the strip's spans. */
+static void clear_strip(const layer *l, const strip *s, const tensor *y, rows r, float *arena)
 {
     if (s->spans < 0) /* all places are computed */
         return;
-    float *out = arena + y->at + s->out;
-    const span *next = l->spans + s->spans, *const end = next + s->n_spans;
-    for (int32_t row = 0; row < y->h; row++, out += y->row) {
+    const some_places some = places_in(l, s, y, r);
+    const span *next = some.spans;
+    for (int32_t row = r.first; row < r.end; row++) {
+        float *const out = pixel_at(arena, y, r.out, row, 0) + s->out;
         int32_t x = 0;
-        for (; next < end && next->y == row; x = next++->x1)
+        for (; next < some.end && next->y == row; x = next++->x1)
             clear(out, x, next->x0, y->pixel, s->channels);
         clear(out, x, y->w, y->pixel, s->channels);
     }

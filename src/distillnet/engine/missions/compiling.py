@@ -61,14 +61,19 @@ class MissionPlan:
     refits: Mapping[str, LayerRefit] = field(default_factory=dict)
 
 
-def compile_compact(graph: Graph, name: str, classes: Sequence[str]) -> tuple[Program, MissionBits]:
+def compile_compact(
+    graph: Graph, name: str, classes: Sequence[str], *, by_rows: bool = False
+) -> tuple[Program, MissionBits]:
     """A compact network's program, and its only mission.
+
+    Args:
+        by_rows: run steps by turns, row by row, where that makes the arena smaller.
 
     Raises:
         UnsupportedError: an operator that the engine has no kernel for.
     """
     outputs = tuple(range(len(classes)))
-    done = _compile(graph, [_own_masks(graph)])
+    done = _compile(graph, [_own_masks(graph)], by_rows=by_rows)
     return done.program, MissionBits(name, done.keeps[0], outputs, tuple(classes), done.lives[0])
 
 
@@ -80,9 +85,12 @@ def prepare_compact(graph: Graph) -> tuple[Graph, dict[str, Keep]]:
 
 
 def compile_switchable(
-    graph: Graph, missions: Sequence[MissionPlan]
+    graph: Graph, missions: Sequence[MissionPlan], *, by_rows: bool = False
 ) -> tuple[Program, tuple[MissionBits, ...]]:
     """A whole network's program, and a mission for each plan; their ranks are ignored.
+
+    Args:
+        by_rows: as for ``compile_compact``.
 
     Raises:
         UnsupportedError: an operator that the engine has no kernel for.
@@ -90,12 +98,12 @@ def compile_switchable(
     plans = [mission.plan for mission in missions]
     sites = {s for plan in plans for s, keep in plan.keep.items() if not bool(keep.all())}
     layers = {name for mission in missions for name in mission.refits}
-    done, bits = _switchable(graph, missions, sites, layers)
+    done, bits = _switchable(graph, missions, sites, layers, by_rows=by_rows)
     return done.program, bits
 
 
 def compile_loadable(
-    graph: Graph, missions: Sequence[MissionPlan]
+    graph: Graph, missions: Sequence[MissionPlan], *, by_rows: bool = False
 ) -> tuple[Program, tuple[MissionBits, ...], Layout]:
     """As ``compile_switchable``, with what has to be known to make missions for it later.
 
@@ -110,7 +118,7 @@ def compile_loadable(
         )
     sites = {*analyse(graph).sites} - {graph.output}
     layers = {node.name for node in graph.nodes if node.op in LAYERS}
-    done, bits = _switchable(graph, missions, sites, layers)
+    done, bits = _switchable(graph, missions, sites, layers, by_rows=by_rows)
     site_of = {f"{site}{_SLOT}": site for site in (*sites, graph.output)}
     scores, n_scores = site_of[f"{graph.output}{_SLOT}"], graph[graph.output].shape[0]
     layout = layout_of(done.program, done.graph, site_of, done.orders, scores, n_scores)
@@ -122,6 +130,8 @@ def _switchable(
     missions: Sequence[MissionPlan],
     sites: Collection[str],
     layers: Collection[str] = (),
+    *,
+    by_rows: bool = False,
 ) -> tuple["_Compiled", tuple[MissionBits, ...]]:
     n_scores = graph[graph.output].shape[0]
     own = _own_masks(graph)
@@ -135,7 +145,7 @@ def _switchable(
             scores[list(outputs[-1])] = True
             chosen[f"{graph.output}{_SLOT}"] = scores
         keeps.append(own | chosen)
-    done = _compile(_with_slots(graph, sites), keeps, layers)
+    done = _compile(_with_slots(graph, sites), keeps, layers, by_rows=by_rows)
     return done, tuple(
         MissionBits(m.name, done.keeps[i], outputs[i], m.classes, done.lives[i],
                     _refits(done, m.refits))
@@ -188,12 +198,18 @@ class _Compiled:
     orders: Mapping[str, NDArray[np.int64]]
 
 
-def _compile(graph: Graph, missions: Sequence[Keeps], layers: Collection[str] = ()) -> _Compiled:
+def _compile(
+    graph: Graph,
+    missions: Sequence[Keeps],
+    layers: Collection[str] = (),
+    *,
+    by_rows: bool = False,
+) -> _Compiled:
     """A program for missions given by keep maps by mask node, with slots behind ``layers``."""
     graph, missions = with_needed_masks(graph, missions)
     graph = with_masks_behind(graph, {*layers, *layers_with_dead_inputs(graph, missions)})
     graph, missions, orders = with_like_bitmaps_together(graph, missions)
-    program = compile_graph(graph)
+    program = compile_graph(graph, by_rows=by_rows)
     bits = tuple(
         {name: keep.reshape(program.slots[name].shape) for name, keep in keeps.items()
          if name in program.slots}

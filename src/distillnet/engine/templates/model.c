@@ -13,18 +13,36 @@ typedef @NAME@_strip strip;
 typedef @NAME@_segment segment;
 typedef @NAME@_layer layer;
 
+/* What a run is given: an image as numbers, or, where it is NULL, as bytes. */
+typedef struct {
+    const layer *layers;
+    const @WEIGHT@ *weights;
+    @ELEMENT@ *arena;
+    const float *in;
+    const uint8_t *pixels;
+} given;
+
+#define GIVEN(with)                                   \
+    const layer *const layers = (with)->layers;       \
+    const @WEIGHT@ *const weights = (with)->weights;  \
+    @ELEMENT@ *const arena = (with)->arena;           \
+    const float *const in = (with)->in;               \
+    const uint8_t *const pixels = (with)->pixels;     \
+    (void)layers, (void)weights, (void)arena, (void)in, (void)pixels;
+
 @KERNELS@
 @TABLES@
 /* May be defined to look at each step, e.g. to time it. */
 #ifndef STEP
 #define STEP(index, call) call
 #endif
-
-static void run_all(const layer *layers, const @WEIGHT@ *weights, @ELEMENT@ *arena,
-                    const float *in)
+#ifndef CHAIN /* ... and at those that run by turns, by the first of them */
+#define CHAIN(index, call) call
+#endif
+@CHAINS@
+static void run_all(const given *with)
 {
-    (void)layers;
-    (void)weights;
+    GIVEN(with)
 @CALLS@}
 
 /* CRC-32 of the bytes as weights.bin has them, four bits at once: a table of 64 bytes. */
@@ -88,10 +106,12 @@ static int checked(const @NAME@_mission *mission, const void *arena, size_t aren
     return @UPPER@_OK;
 }
 
-static void give_scores(const @NAME@_mission *mission, void *arena, const float *in, float *out)
+static void give_scores(const @NAME@_mission *mission, void *arena, const float *in,
+                        const uint8_t *pixels, float *out)
 {
     @ELEMENT@ *const elements = arena;
-    run_all(mission->layers, mission->weights, elements, in);
+    const given with = {mission->layers, mission->weights, elements, in, pixels};
+    run_all(&with);
     const float *const scores = (const float *)(const void *)(elements + @SCORES@);
     for (int32_t i = 0; i < mission->n_outputs; i++)
         out[i] = scores[mission->outputs[i]];
@@ -104,7 +124,7 @@ int @NAME@_run_in(const @NAME@_mission *mission, void *arena, size_t arena_bytes
         return @UPPER@_ERROR_NULL;
     const int status = checked(mission, arena, arena_bytes, in, out);
     if (status == @UPPER@_OK)
-        give_scores(mission, arena, in, out);
+        give_scores(mission, arena, in, NULL, out);
     return status;
 }
 

@@ -23,9 +23,11 @@
 #if defined(__GNUC__)
 #define UNROLL _Pragma("GCC unroll 64")
 #define INLINE static inline __attribute__((always_inline, unused))
+#define APART static __attribute__((noinline))
 #else
 #define UNROLL
 #define INLINE static inline
+#define APART static
 #endif
 
 #define WORD 16   /* channels whose bits of a mission lie in one word */
@@ -37,6 +39,14 @@ typedef struct {
     int32_t h, w, c;
 } tensor;
 
+/* Rows first to end of what a step writes. Where only some rows of a map are in memory (see chain.c),
+ * its places lie `in`, or `out`, bytes from where they would be if all were.
+ */
+typedef struct {
+    int32_t first, end;
+    int32_t in, out;
+} rows;
+
 /* How a sum becomes a byte: times a multiplier, over 2**32 and 2**shift (at least 1), rounded half
  * up, from the zero of the output on, within bounds.
  */
@@ -46,6 +56,12 @@ typedef struct {
 
 INLINE int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
 INLINE int32_t bounded(int32_t v, int32_t lo, int32_t hi) { return v < lo ? lo : v > hi ? hi : v; }
+
+/* A pixel of a tensor that lies `moved` bytes from its place. */
+INLINE uint8_t *pixel_at(uint8_t *arena, const tensor *t, int32_t moved, int32_t row, int32_t x)
+{
+    return arena + ((ptrdiff_t)t->at + moved + (ptrdiff_t)row * t->row + (ptrdiff_t)x * t->pixel);
+}
 
 INLINE int32_t word_at(const uint8_t *p)
 {

@@ -131,11 +131,12 @@ INLINE int depthwise_places(const depthwise *s, const uint8_t *x, const uint8_t 
 #endif
 
 static void depthwise_row(const depthwise *s, const strip *part, uint8_t *arena,
-                          const uint8_t *weights, int32_t row, int32_t x0, int32_t x1)
+                          const uint8_t *weights, rows r, int32_t row, int32_t x0, int32_t x1)
 {
     const ptrdiff_t block = (ptrdiff_t)(s->rows * s->columns + 8) * DEPTH;
-    const uint8_t *const x_row = arena + s->x + part->in + (ptrdiff_t)row * s->y_step;
-    uint8_t *const y_row = arena + s->y.at + part->out + (ptrdiff_t)row * s->y.row;
+    const uint8_t *const x_row =
+        arena + ((ptrdiff_t)s->x + part->in + r.in + (ptrdiff_t)row * s->y_step);
+    uint8_t *const y_row = pixel_at(arena, &s->y, r.out, row, 0) + part->out;
     for (ptrdiff_t c = 0; c < part->channels; c += DEPTH) {
         const uint8_t *const w = weights + part->weights + c / DEPTH * block;
         const ptrdiff_t left = part->channels - c;
@@ -147,17 +148,17 @@ static void depthwise_row(const depthwise *s, const strip *part, uint8_t *arena,
     }
 }
 
-static void run_depthwise(const depthwise *s, const layer *l, uint8_t *arena, const uint8_t *weights)
+static void run_depthwise(const depthwise *s, const layer *l, rows r, uint8_t *arena,
+                          const uint8_t *weights)
 {
     for (int32_t i = 0; i < l->n_strips; i++) {
         const strip *part = l->strips + i;
+        const some_places some = places_in(l, part, &s->y, r);
         if (part->spans < 0)
-            for (int32_t row = 0; row < s->y.h; row++)
-                depthwise_row(s, part, arena, weights, row, 0, s->y.w);
-        for (int32_t j = 0; j < part->n_spans; j++) {
-            const span *at = l->spans + part->spans + j;
-            depthwise_row(s, part, arena, weights, at->y, at->x0, at->x1);
-        }
-        fill_strip(l, part, &s->y, arena, s->out.zero);
+            for (int32_t row = r.first; row < r.end; row++)
+                depthwise_row(s, part, arena, weights, r, row, 0, s->y.w);
+        for (const span *at = some.spans; at < some.end; at++)
+            depthwise_row(s, part, arena, weights, r, at->y, at->x0, at->x1);
+        fill_strip(l, part, &s->y, r, arena, s->out.zero);
     }
 }

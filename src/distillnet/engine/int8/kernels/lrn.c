@@ -13,7 +13,7 @@ typedef struct {
     const uint16_t *index; /* where each channel lies in x; NULL: in their order */
 } lrn;
 
-static void run_lrn(const lrn *s, uint8_t *arena, const uint8_t *weights)
+static void run_lrn(const lrn *s, rows r, uint8_t *arena, const uint8_t *weights)
 {
     int32_t values[CHUNK + 2 * MOST_WINDOW], squares[CHUNK + 2 * MOST_WINDOW], sums[CHUNK];
     uint8_t result[CHUNK];
@@ -21,11 +21,10 @@ static void run_lrn(const lrn *s, uint8_t *arena, const uint8_t *weights)
     const int32_t *const table = s->table;
     const int32_t channels = s->y.c, places = s->places, beyond = (1 << places) - 1;
     const int32_t shift = s->shift, half = 1 << shift >> 1, zero = s->zero;
-    for (int32_t row = 0; row < s->y.h; row++)
+    for (int32_t row = r.first; row < r.end; row++)
         for (int32_t at = 0; at < s->y.w; at++) {
-            const uint8_t *x =
-                arena + s->x.at + (ptrdiff_t)row * s->x.row + (ptrdiff_t)at * s->x.pixel;
-            uint8_t *y = arena + s->y.at + (ptrdiff_t)row * s->y.row + (ptrdiff_t)at * s->y.pixel;
+            const uint8_t *x = pixel_at(arena, &s->x, r.in, row, at);
+            uint8_t *y = pixel_at(arena, &s->y, r.out, row, at);
             for (int32_t c0 = 0; c0 < channels; c0 += CHUNK) {
                 const int32_t n = least(channels - c0, CHUNK);
                 const int32_t first = c0 < s->before ? 0 : c0 - s->before;

@@ -95,26 +95,28 @@ typedef struct {
     int32_t reversed; /* whether the network has blue first where pixels have red */
 } picturing;
 
-INLINE void run_pixels(const picturing *s, const tensor *y, uint8_t *arena, const uint8_t *weights,
-                       const uint8_t *pixels)
+INLINE void run_pixels(const picturing *s, const reading *to, rows r, uint8_t *arena,
+                       const uint8_t *weights, const uint8_t *pixels)
 {
-    for (int32_t row = 0; row < y->h; row++)
+    const tensor *const y = &to->y;
+    pixels += (ptrdiff_t)r.first * y->w * y->c;
+    for (int32_t row = r.first; row < r.end; row++)
         for (int32_t at = 0; at < y->w; at++, pixels += y->c) {
-            uint8_t *const out =
-                arena + y->at + (ptrdiff_t)row * y->row + (ptrdiff_t)at * y->pixel;
+            uint8_t *const out = pixel_at(arena, y, r.out, row, at);
             for (int32_t c = 0; c < y->c; c++)
                 out[c] = weights[s->table + 256 * c + pixels[s->reversed ? y->c - 1 - c : c]];
         }
 }
 
-INLINE void run_input(const reading *s, uint8_t *arena, const float *in)
+INLINE void run_input(const reading *s, rows r, uint8_t *arena, const float *in)
 {
     const float lo = (float)-s->zero, hi = (float)(255 - s->zero);
     for (int32_t c = 0; c < s->y.c; c++)
-        for (int32_t row = 0; row < s->y.h; row++) {
-            uint8_t *out = arena + s->y.at + c + (ptrdiff_t)row * s->y.row;
+        for (int32_t row = r.first; row < r.end; row++) {
+            const float *from = in + ((ptrdiff_t)c * s->y.h + row) * s->y.w;
+            uint8_t *out = pixel_at(arena, &s->y, r.out, row, 0) + c;
             for (int32_t at = 0; at < s->y.w; at++, out += s->y.pixel) {
-                const float steps = *in++ * s->per_step;
+                const float steps = *from++ * s->per_step;
                 const float some = steps > lo ? steps : lo; /* NaN becomes lo */
                 *out = (uint8_t)((int32_t)rintf(some < hi ? some : hi) + s->zero);
             }

@@ -12,10 +12,12 @@ typedef struct {
     int32_t top, bottom, left, right; /* of a window, within the input */
 } window;
 
-/* So many channels of a window, a number that compilers know; the first n are written. */
-#define MAX_CHANNELS(N)                                                                         \
-    static void max_##N(uint8_t *y, const uint8_t *x, const tensor *s, const window *at,        \
-                        int32_t row_step, int32_t column_step, int32_t n)                       \
+/* So many channels of a window, a number that compilers know; the first n are written. The few are
+ * apart, as within the loops around them GCC keeps their maximum in memory.
+ */
+#define MAX_CHANNELS(HOW, N)                                                                    \
+    HOW void max_##N(uint8_t *y, const uint8_t *x, const tensor *s, const window *at,           \
+                     int32_t row_step, int32_t column_step, int32_t n)                          \
     {                                                                                           \
         uint8_t most[N] = {0};                                                                  \
         for (int32_t i = at->top; i < at->bottom; i += row_step)                                \
@@ -26,8 +28,8 @@ typedef struct {
             }                                                                                   \
         memcpy(y, most, (size_t)n);                                                             \
     }
-MAX_CHANNELS(64)
-MAX_CHANNELS(16)
+MAX_CHANNELS(static, 64)
+MAX_CHANNELS(APART, 16)
 
 static void max_window(uint8_t *y, const uint8_t *x, const tensor *s, const window *at,
                        int32_t row_step, int32_t column_step)
@@ -63,9 +65,9 @@ static void mean_window(uint8_t *y, const uint8_t *x, const tensor *s, const win
     }
 }
 
-INLINE void run_max_pool(const pool *s, uint8_t *arena)
+INLINE void run_max_pool(const pool *s, rows r, uint8_t *arena)
 {
-    for (int32_t y = 0; y < s->y.h; y++)
+    for (int32_t y = r.first; y < r.end; y++)
         for (int32_t x = 0; x < s->y.w; x++) {
             window at = {.top = y * s->stride_h - s->pad_h, .left = x * s->stride_w - s->pad_w};
             at.bottom = least(at.top + (s->kernel_h - 1) * s->dilation_h + 1, s->x.h);
@@ -74,14 +76,17 @@ INLINE void run_max_pool(const pool *s, uint8_t *arena)
                 at.top += s->dilation_h;
             while (at.left < 0)
                 at.left += s->dilation_w;
-            max_window(arena + s->y.at + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel,
-                       arena + s->x.at, &s->x, &at, s->dilation_h, s->dilation_w);
+            const uint8_t *const in = pixel_at(arena, &s->x, r.in, at.top, at.left);
+            at = (window){0, at.bottom - at.top, 0, at.right - at.left};
+            max_window(pixel_at(arena, &s->y, r.out, y, x), in, &s->x, &at, s->dilation_h,
+                       s->dilation_w);
         }
 }
 
-INLINE void run_avg_pool(const pool *s, uint8_t *arena)
+INLINE void run_avg_pool(const pool *s, rows r, uint8_t *arena)
 {
-    for (int32_t y = 0; y < s->y.h; y++)
+    const int32_t moved = r.in / s->x.row;
+    for (int32_t y = r.first; y < r.end; y++)
         for (int32_t x = 0; x < s->y.w; x++) {
             window at = {.top = y * s->stride_h - s->pad_h, .left = x * s->stride_w - s->pad_w};
             at.bottom = least(at.top + s->kernel_h, s->x.h + s->pad_h);
@@ -93,8 +98,10 @@ INLINE void run_avg_pool(const pool *s, uint8_t *arena)
             at.right = least(at.right, s->x.w);
             if (!s->count_pad)
                 area = (at.bottom - at.top) * (at.right - at.left);
-            mean_window(arena + s->y.at + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel,
-                        arena + s->x.at, &s->x, &at, s->divisor > 0 ? s->divisor : area, s);
+            at.top += moved;
+            at.bottom += moved;
+            mean_window(pixel_at(arena, &s->y, r.out, y, x), arena + s->x.at, &s->x, &at,
+                        s->divisor > 0 ? s->divisor : area, s);
         }
 }
 
