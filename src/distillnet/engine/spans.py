@@ -134,9 +134,9 @@ def computed_macs(
     """
     total = 0
     for step in program.steps:
-        if step.kernel not in ("conv", "depthwise"):
+        if step.kernel not in ("conv", "conv_scores", "depthwise"):
             continue
-        source = step.settings["source"] if step.kernel == "conv" else 1
+        source = 1 if step.kernel == "depthwise" else step.settings["source"]
         taps = math.prod(step.settings["kernel"]) * source
         if live is not None and step.slot is not None and step.slot in live:
             taps = int(live[step.slot].sum())

@@ -1,0 +1,90 @@
+"""What a mission has of its own in a layer of whole numbers, as C."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillnet.engine.emit import Tables
+from distillnet.engine.int8.fours import computed_taps, in_fours, live_fours, whole_fours
+from distillnet.engine.int8.layers import Filters
+from distillnet.engine.int8.packing import block_bytes, packed_blocks
+from distillnet.engine.int8.quantise import Quantised
+from distillnet.engine.missions.source import Own, OwnOf, OwnTable
+from distillnet.engine.spans import ActiveStrip
+from distillnet.engine.steps import MissionBits, Step
+from distillnet.engine.taps import live_segments, segment_rows
+
+__all__ = ["in_bytes"]
+
+Whole = NDArray[np.int32]
+Keep = NDArray[np.bool_]
+
+
+def in_bytes(network: Quantised) -> OwnOf:
+    """What ``write_folder`` asks for.
+
+    Inputs that are always zero are left out, four at a time, and biases then hold the zero of
+    those alone that are not. So a mission has biases of its own wherever it leaves any out.
+    """
+
+    def own(writer: Tables, step: Step, active: Sequence[ActiveStrip], mission: MissionBits) -> Own:
+        if step.kernel == "depthwise":
+            return Own()
+        slot = str(step.slot)
+        live, refit = mission.live.get(slot), mission.refits.get(slot)
+        run = writer.runs(step)[-1]
+        filters = network.filters_of(step, mission)
+        fours = None if live is None else live_fours(live, run)
+        bias = filters.folded(None if live is None else computed_taps(live, run))
+        refitted = refit is not None and refit.weight is not None
+        segments = None
+        if fours is not None:
+            some = live_segments(whole_fours(writer, step), fours, packed=refitted)
+            segments = segment_rows(some)
+        if refitted:
+            data, begins, taps = _own_blocks(active, filters, bias, run, fours, network.block)
+            return Own(OwnTable("uint8_t", data), None, begins, taps, segments)
+        if live is None and refit is None:
+            return Own()
+        return Own(biases=_biases(active, bias, network.block), segments=segments)
+
+    return own
+
+
+def _biases(active: Sequence[ActiveStrip], bias_m: Whole, block: int) -> OwnTable:
+    """For all blocks of all strips in turn, zeros behind the last channel of each."""
+    values: list[int] = []
+    for part in active:
+        own = bias_m[part.strip.channels.start : part.strip.channels.stop]
+        values += np.pad(own, (0, -len(own) % block)).tolist()
+    return OwnTable("int32_t", [_constant(v) for v in values])
+
+
+def _constant(value: int) -> str:
+    """A number of 32 bits; the least has no constant of its own in C."""
+    return str(value) if value > -(2**31) else f"({value + 1} - 1)"
+
+
+def _own_blocks(
+    active: Sequence[ActiveStrip],
+    filters: Filters,
+    bias_m: Whole,
+    run: int,
+    fours: Keep | None,
+    block: int,
+) -> tuple[bytes, tuple[int, ...], int]:
+    """Blocks for the strips that a mission computes, where each begins, and taps of a filter."""
+    taps = in_fours(filters.weight_mkkc.reshape(len(bias_m), -1), run)
+    taps = taps if fours is None else taps[:, fours]
+    parts: list[bytes] = []
+    begins, length = [], 0
+    for part in active:
+        begins.append(length)
+        if part.spans is not None and not part.spans:
+            continue
+        mine = slice(part.strip.channels.start, part.strip.channels.stop)
+        for values in packed_blocks(filters.of(mine), bias_m[mine], taps[mine], block):
+            parts.append(values.astype(values.dtype.newbyteorder("<")).tobytes())
+        length += -(-len(part.strip.channels) // block) * block_bytes(taps.shape[1], block)
+    return b"".join(parts), tuple(begins), taps.shape[1]
