@@ -22,6 +22,9 @@ typedef struct {
     ptrdiff_t channels;  /* to write */
     const uint8_t *bias; /* of all blocks of the tile, `bias_step` bytes apart */
     ptrdiff_t bias_step;
+    const uint16_t *bits; /* of the first place; NULL: no channel is switched off anywhere */
+    ptrdiff_t words;      /* from one place to the next */
+    ptrdiff_t first;      /* channel of the tile, within its strip */
     const uint8_t *x[MOST_PLACES];
     uint8_t *y[MOST_PLACES];
 } tile;
@@ -66,6 +69,15 @@ typedef struct {
                     sum[p][g * VECTORS + v] =                                                  \
                         steps_of(sum[p][g * VECTORS + v], m, &layer->out);                     \
             }                                                                                  \
+            const ptrdiff_t first = t->first + g * BLOCK;                                      \
+            if (t->bits != NULL)                                                               \
+                UNROLL for (int p = 0; p < (P); p++) {                                         \
+                    const uint32_t bits =                                                      \
+                        (uint32_t)t->bits[p * t->words + first / WORD] >> first % WORD;        \
+                    UNROLL for (int v = 0; v < VECTORS; v++)                                   \
+                        sum[p][g * VECTORS + v] = keep_lanes(sum[p][g * VECTORS + v],          \
+                                                             bits >> v * LANES, layer->out.zero);\
+                }                                                                              \
             UNROLL for (int p = 0; p < (P); p++)                                               \
                 store_block(t->y[p] + g * BLOCK, sum[p] + g * VECTORS,                         \
                             t->channels - g * BLOCK);                                          \
@@ -79,12 +91,12 @@ static run_tile *const tiles[GROUPS][MOST_PLACES] = {EACH(ENTRY)};
 
 /* Some blocks of a strip, at all of its places. */
 static void conv_blocks(const conv *s, const strip *part, const span *spans, uint8_t *arena, tile *t,
-                        ptrdiff_t first_channel, int32_t group)
+                        int32_t group)
 {
     const int32_t n = part->places, at_most = most_places[group - 1];
     const int32_t n_tiles = (n + at_most - 1) / at_most;
     const uint8_t *const in = arena + s->x + part->in;
-    uint8_t *const out = arena + s->y.at + part->out + first_channel;
+    uint8_t *const out = arena + s->y.at + part->out + t->first;
     int32_t y = -1, x = 0, end = 0; /* without spans: all rows in turn */
     for (int32_t i = 0; i < n_tiles; i++) {
         const int32_t places = n / n_tiles + (i < n % n_tiles); /* of equal sizes, or one less */
@@ -99,6 +111,8 @@ static void conv_blocks(const conv *s, const strip *part, const span *spans, uin
             t->y[p] = out + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel;
         }
         tiles[group - 1][places - 1](t);
+        if (t->bits != NULL)
+            t->bits += places * t->words;
     }
 }
 
@@ -159,9 +173,12 @@ static void run_conv(const conv *s, const layer *l, uint8_t *arena, const uint8_
             uint8_t half[GROUPS * 4 * BLOCK];
             half_filters(&t, group, half);
 #endif
-            conv_blocks(s, part, spans, arena, &t, (ptrdiff_t)b * BLOCK, group);
+            t.bits = part->bits < 0 ? NULL : l->bits + part->bits;
+            t.words = (part->channels + WORD - 1) / WORD;
+            t.first = (ptrdiff_t)b * BLOCK;
+            conv_blocks(s, part, spans, arena, &t, group);
         }
         biases = biases == NULL ? NULL : biases + (ptrdiff_t)n_blocks * BLOCK;
-        fill_strip(l, part, &s->y, arena, s->out.zero);
+        clear_strip(l, part, &s->y, arena, s->out.zero);
     }
 }

@@ -147,6 +147,20 @@ static void depthwise_row(const depthwise *s, const strip *part, uint8_t *arena,
     }
 }
 
+/* What single channels of a strip do not keep of its spans. */
+static void keep_in_spans(const depthwise *s, const layer *l, const strip *part, uint8_t *arena)
+{
+    const uint16_t *bits = l->bits + part->bits;
+    for (int32_t j = 0; j < part->n_spans; j++) {
+        const span *at = l->spans + part->spans + j;
+        uint8_t *const row = arena + s->y.at + part->out + (ptrdiff_t)at->y * s->y.row;
+        for (int32_t x = at->x0; x < at->x1; x++)
+            for (int32_t c = 0; c < part->channels; c += WORD)
+                keep_bits(row + (ptrdiff_t)x * s->y.pixel + c, *bits++, part->channels - c,
+                          s->out.zero);
+    }
+}
+
 static void run_depthwise(const depthwise *s, const layer *l, uint8_t *arena, const uint8_t *weights)
 {
     for (int32_t i = 0; i < l->n_strips; i++) {
@@ -158,6 +172,8 @@ static void run_depthwise(const depthwise *s, const layer *l, uint8_t *arena, co
             const span *at = l->spans + part->spans + j;
             depthwise_row(s, part, arena, weights, at->y, at->x0, at->x1);
         }
-        fill_strip(l, part, &s->y, arena, s->out.zero);
+        if (part->bits >= 0)
+            keep_in_spans(s, l, part, arena);
+        clear_strip(l, part, &s->y, arena, s->out.zero);
     }
 }
