@@ -2,12 +2,13 @@
 
     python benchmarks/int8_missions.py RUN [RUN ...] --data DIR [--scales]
 
-The runs are missions over one set of weights, as ``export --format c --int8 --switchable`` has them.
+The runs are missions over one set of weights, as ``export --format c --int8 --switchable`` writes.
 Scores are compared with the reference, bit by bit, on all val images (``--reference N``: on N of
 them). *Tables* are what a mission adds to flash. Times are of one image on one thread, in turns:
 *dense* is the whole network in 8 bits with all its scores, *compact* the mission's own network in 8
 bits. ``--scales`` tells what calibration does: the difference from float32 with the ranges that all
-missions share, and with those of each mission alone.
+missions share, and with those of each mission alone. ``--firmware DIR`` writes a folder for
+examples/cortex-m with the missions and one more, ``dense``, that computes everything.
 """
 
 import argparse
@@ -61,7 +62,10 @@ def told(scores: np.ndarray, wanted: np.ndarray, labels: np.ndarray) -> str:
     error = float(np.sqrt(np.mean((scores - wanted) ** 2)) / np.std(wanted))
     differ = int((scores.argmax(1) != wanted.argmax(1)).sum())
     right = 100 * float((scores.argmax(1) == labels).mean())
-    return f"{right:.2f} %, {differ} decisions differ, error {100 * error:.2f} % of the scores' deviation"
+    return (
+        f"{right:.2f} %, {differ} decisions differ, error {100 * error:.2f} % of the scores' "
+        "deviation"
+    )
 
 
 def compare_scales(
@@ -83,11 +87,22 @@ def compare_scales(
                 print(f"{name}, {kind}, {label} ranges: {told(scores, wanted, labels.numpy())}")
 
 
-def dense_of(runs: list[Run], whole: Whole) -> Whole:
-    graph, _, _ = missions_of_runs(runs)
+def with_dense(runs: list[Run], *, alone: bool) -> Whole:
+    """All of the original as a mission, without the runs or as the last beside them."""
+    graph, missions, networks = missions_of_runs(runs)
     count = graph[graph.output].shape[0]
-    mission = MissionPlan("dense", Plan(), tuple(map(str, range(count))))
-    return Whole(prepare_switchable(graph, [mission]), whole.networks[:1])
+    dense = MissionPlan("dense", Plan(), tuple(map(str, range(count))))
+    wanted = [dense] if alone else [*missions, dense]
+    return Whole(prepare_switchable(graph, wanted), tuple(networks))
+
+
+def write_firmware(runs: list[Run], some: list[Tensor], kind: str, folder: Path) -> None:
+    whole = with_dense(runs, alone=False)
+    graphs = whole.prepared.graphs
+    seen = [find_ranges(g, x)[kind] for g, x in zip(graphs, [*some, some[0]], strict=True)]
+    network, missions = whole.quantised(united(seen), BLOCKS["cortex-m"])
+    folder.mkdir(parents=True)
+    write_network(network, missions, whole.networks[0], folder, "model")
 
 
 def measure(runs: list[Run], images: list[Images], args: argparse.Namespace, folder: Path) -> None:
@@ -103,11 +118,12 @@ def measure(runs: list[Run], images: list[Images], args: argparse.Namespace, fol
     native = written(whole, ranges, folder / "all")
     network, missions = whole.quantised(ranges, BLOCKS["vectors"])
     print(f"{kind}; shared weights {network_bytes(folder / 'all'):,} bytes")
-    calls = [lambda: None]
     names = ["dense"]
-    whole_network = dense_of(runs, whole)
-    seen_whole = find_ranges(whole_network.prepared.graphs[0], some[0])[kind]
-    dense = written(whole_network, seen_whole, folder / "dense")
+    if args.firmware is not None:
+        write_firmware(runs, some, kind, args.firmware)
+    original = with_dense(runs, alone=True)
+    seen_whole = find_ranges(original.prepared.graphs[0], some[0])[kind]
+    dense = written(original, seen_whole, folder / "dense")
     x0 = some[0][:1].numpy()
     calls = [lambda b=dense.mission("dense"): dense.scores(b, x0)]
     for i, mission in enumerate(missions):
@@ -155,6 +171,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="of the original, where runs do not tell")
     parser.add_argument("--reference", type=int, default=10**6)
     parser.add_argument("--scales", action="store_true")
+    parser.add_argument("--firmware", type=Path, metavar="DIR")
     parser.add_argument("--seconds", type=float, default=10.0)
     args = parser.parse_args()
     torch.set_num_threads(1)
