@@ -24,6 +24,7 @@ __all__ = ["check_prefix", "identifier", "noise_image", "write_folder"]
 
 Floats = NDArray[np.float32]
 _LARGEST_ARRAY = 8_000_000  # bytes
+_MOST_OF_A_BYTE = 255
 _KEYWORDS = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if
     inline int long main register restrict return short signed sizeof static struct switch typedef
@@ -130,6 +131,7 @@ def write_folder(
         "WEIGHT": "uint8_t" if whole else "float",
         "ELEMENT": "uint8_t" if whole else "float",
         "BIAS": "int32_t" if whole else "float",
+        "SIDE": "uint8_t" if whole and _longest_side(program) <= _MOST_OF_A_BYTE else "uint16_t",
         "MORE_C": "",
         "MORE_H": "",
         "PRECISION": "int8" if whole else "float32",
@@ -179,6 +181,11 @@ def write_folder(
         (directory / "weights.c").write_text(text, encoding="utf-8")
     else:
         _write_array(data, directory / "weights.c", common)
+
+
+def _longest_side(program: Program) -> int:
+    """Of all maps that a mission may skip places of."""
+    return max((max(slot.shape[1:]) for slot in program.slots.values()), default=0)
 
 
 _PACKED = """

@@ -7,7 +7,7 @@ time of whole maps (benchmarks/engine.py spans). So a layer is dense only where 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "bit_words",
     "computed_macs",
     "gap_of",
+    "plain_words",
     "strip_rows",
     "strips_of_step",
 ]
@@ -147,12 +148,24 @@ def computed_macs(
     return total
 
 
+def plain_words(part: ActiveStrip) -> list[int]:
+    """The words of a strip's bits as they are, place by place."""
+    assert part.bits is not None
+    words: list[int] = part.bits.tolist()
+    return words
+
+
 def strip_rows(
-    active: Sequence[ActiveStrip], size: int, own: Sequence[int] | None = None
+    active: Sequence[ActiveStrip],
+    size: int,
+    own: Sequence[int] | None = None,
+    words_of: Callable[[ActiveStrip], list[int]] = plain_words,
 ) -> tuple[list[str], list[str], list[int]]:
     """Rows of a layer's strips, of its spans, and the words of its bits; ``size`` places in all.
 
-    ``own`` tells where each strip's weights begin that are not the shared ones.
+    Args:
+        own: where each strip's weights begin that are not the shared ones.
+        words_of: a strip's bits as C has them.
     """
     strips: list[str] = []
     spans: list[str] = []
@@ -165,7 +178,7 @@ def strip_rows(
             spans += [f"{{{p.y}, {p.x0}, {p.x1}}}" for p in part.spans]
             if part.bits is not None:
                 words = len(bits)
-                bits += part.bits.tolist()
+                bits += words_of(part)
         strips.append(
             f"{{{s.weights if own is None else own[i]}, {s.source}, {s.channels.start}, "
             f"{len(s.channels)}, {part.places(size)}, {first}, {count}, {words}}}"

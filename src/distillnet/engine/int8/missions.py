@@ -11,12 +11,13 @@ from distillnet.engine.int8.layers import Filters
 from distillnet.engine.int8.packing import block_bytes, packed_blocks
 from distillnet.engine.int8.quantise import Quantised
 from distillnet.engine.missions.source import Own, OwnOf, OwnTable
-from distillnet.engine.spans import ActiveStrip
-from distillnet.engine.steps import MissionBits, Step
+from distillnet.engine.spans import ActiveStrip, plain_words
+from distillnet.engine.steps import BLOCK, MissionBits, Step
 from distillnet.engine.taps import live_segments, segment_rows
 
-__all__ = ["in_bytes"]
+__all__ = ["few_words", "in_bytes"]
 
+_MOST_KINDS = 256  # that a byte tells apart
 Whole = NDArray[np.int32]
 Keep = NDArray[np.bool_]
 
@@ -30,7 +31,7 @@ def in_bytes(network: Quantised) -> OwnOf:
 
     def own(writer: Tables, step: Step, active: Sequence[ActiveStrip], mission: MissionBits) -> Own:
         if step.kernel == "depthwise":
-            return Own()
+            return Own(words_of=few_words)
         slot = str(step.slot)
         live, refit = mission.live.get(slot), mission.refits.get(slot)
         run = writer.runs(step)[-1]
@@ -44,12 +45,34 @@ def in_bytes(network: Quantised) -> OwnOf:
             segments = segment_rows(some)
         if refitted:
             data, begins, taps = _own_blocks(active, filters, bias, run, fours, network.block)
-            return Own(OwnTable("uint8_t", data), None, begins, taps, segments)
+            return Own(OwnTable("uint8_t", data), None, begins, taps, segments, few_words)
         if live is None and refit is None:
-            return Own()
-        return Own(biases=_biases(active, bias, network.block), segments=segments)
+            return Own(words_of=few_words)
+        biases = _biases(active, bias, network.block)
+        return Own(biases=biases, segments=segments, words_of=few_words)
 
     return own
+
+
+def few_words(part: ActiveStrip) -> list[int]:
+    """The words of a strip's bits: how many places differ in them, these, and which each place has.
+
+    Channels that were removed in blocks make few, so a place takes a byte in place of a word for
+    each 16 channels. Where that is no less, 0 and the words place by place.
+
+    >>> from distillnet.engine.steps import Strip
+    >>> strip = Strip(range(32), 0, 0)
+    >>> few_words(ActiveStrip(strip, (), np.array([1, 2, 3, 4, 1, 2, 1, 2, 3, 4], np.uint16)))
+    [2, 1, 2, 3, 4, 256, 0, 1]
+    """
+    words = plain_words(part)
+    count = -(-len(part.strip.channels) // BLOCK)
+    some, which = np.unique(np.reshape(words, (-1, count)), axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    if len(some) > _MOST_KINDS or some.size + -(-len(which) // 2) >= len(words):
+        return [0, *words]
+    pairs = np.pad(which, (0, len(which) % 2)).astype(np.uint8).view("<u2")
+    return [len(some), *some.reshape(-1).tolist(), *pairs.tolist()]
 
 
 def _biases(active: Sequence[ActiveStrip], bias_m: Whole, block: int) -> OwnTable:

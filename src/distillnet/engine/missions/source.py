@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from distillnet.engine.emit import Tables, fill_template
 from distillnet.engine.literals import byte_text, c_array, c_comment, c_float, c_text
 from distillnet.engine.missions.refits import own_biases, own_weights
-from distillnet.engine.spans import ActiveStrip, bit_words, strip_rows, strips_of_step
+from distillnet.engine.spans import (
+    ActiveStrip,
+    bit_words,
+    plain_words,
+    strip_rows,
+    strips_of_step,
+)
 from distillnet.engine.steps import MissionBits, Program, Step
 from distillnet.engine.taps import live_segments, segment_rows
 
@@ -36,6 +42,7 @@ class Own:
         begins: where the weights of each strip begin; None where they are the shared ones.
         taps: of a filter of its own weights.
         segments: as C has them; None where all taps count.
+        words_of: a strip's bits as C has them.
     """
 
     weights: OwnTable | None = None
@@ -43,6 +50,7 @@ class Own:
     begins: Sequence[int] | None = None
     taps: int = 0
     segments: Sequence[str] | None = None
+    words_of: Callable[[ActiveStrip], list[int]] = plain_words
 
 
 OwnOf = Callable[[Tables, Step, Sequence[ActiveStrip], MissionBits], Own]
@@ -124,7 +132,8 @@ def _layer(
     for name, numbers in (("weights", own.weights), ("biases", own.biases)):
         if numbers is not None:
             table(numbers.kind, name, numbers.values, numbers.per_line)
-    strips, spans, bits = strip_rows(active, math.prod(_places(writer.program, step)), own.begins)
+    size = math.prod(_places(writer.program, step))
+    strips, spans, bits = strip_rows(active, size, own.begins, own.words_of)
     parts.append(c_array("@NAME@_strip", f"strips_{label}", strips, 1))
     table("@NAME@_span", "spans", spans, 6)
     table("uint16_t", "bits", bits, 16)

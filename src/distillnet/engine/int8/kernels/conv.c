@@ -22,9 +22,9 @@ typedef struct {
     ptrdiff_t channels;  /* to write */
     const uint8_t *bias; /* of all blocks of the tile, `bias_step` bytes apart */
     ptrdiff_t bias_step;
-    const uint16_t *bits; /* of the first place; NULL: no channel is switched off anywhere */
-    ptrdiff_t words;      /* from one place to the next */
-    ptrdiff_t first;      /* channel of the tile, within its strip */
+    bitmap bits;
+    ptrdiff_t place; /* the first of the tile, among those of its strip */
+    ptrdiff_t first; /* channel of the tile, within its strip */
     const uint8_t *x[MOST_PLACES];
     uint8_t *y[MOST_PLACES];
 } tile;
@@ -70,10 +70,10 @@ typedef struct {
                         steps_of(sum[p][g * VECTORS + v], m, &layer->out);                     \
             }                                                                                  \
             const ptrdiff_t first = t->first + g * BLOCK;                                      \
-            if (t->bits != NULL)                                                               \
+            if (t->bits.n > 0)                                                                 \
                 UNROLL for (int p = 0; p < (P); p++) {                                         \
-                    const uint32_t bits =                                                      \
-                        (uint32_t)t->bits[p * t->words + first / WORD] >> first % WORD;        \
+                    const uint16_t *const words = words_at(&t->bits, t->place + p);            \
+                    const uint32_t bits = (uint32_t)words[first / WORD] >> first % WORD;       \
                     UNROLL for (int v = 0; v < VECTORS; v++)                                   \
                         sum[p][g * VECTORS + v] = keep_lanes(sum[p][g * VECTORS + v],          \
                                                              bits >> v * LANES, layer->out.zero);\
@@ -111,8 +111,7 @@ static void conv_blocks(const conv *s, const strip *part, const span *spans, uin
             t->y[p] = out + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel;
         }
         tiles[group - 1][places - 1](t);
-        if (t->bits != NULL)
-            t->bits += places * t->words;
+        t->place += places;
     }
 }
 
@@ -162,6 +161,7 @@ static void run_conv(const conv *s, const layer *l, uint8_t *arena, const uint8_
         const span *spans = part->spans < 0 ? NULL : l->spans + part->spans;
         const int32_t n_blocks = (part->channels + BLOCK - 1) / BLOCK;
         const uint8_t *const w = (l->weights != NULL ? l->weights : weights) + part->weights;
+        t.bits = bitmap_of(l, part);
         for (int32_t b = 0; b < n_blocks && part->places > 0; b += GROUPS) {
             const int32_t group = n_blocks - b < GROUPS ? n_blocks - b : GROUPS;
             const int32_t left = part->channels - b * BLOCK;
@@ -173,8 +173,7 @@ static void run_conv(const conv *s, const layer *l, uint8_t *arena, const uint8_
             uint8_t half[GROUPS * 4 * BLOCK];
             half_filters(&t, group, half);
 #endif
-            t.bits = part->bits < 0 ? NULL : l->bits + part->bits;
-            t.words = (part->channels + WORD - 1) / WORD;
+            t.place = 0;
             t.first = (ptrdiff_t)b * BLOCK;
             conv_blocks(s, part, spans, arena, &t, group);
         }

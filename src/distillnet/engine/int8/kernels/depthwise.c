@@ -150,14 +150,17 @@ static void depthwise_row(const depthwise *s, const strip *part, uint8_t *arena,
 /* What single channels of a strip do not keep of its spans. */
 static void keep_in_spans(const depthwise *s, const layer *l, const strip *part, uint8_t *arena)
 {
-    const uint16_t *bits = l->bits + part->bits;
+    const bitmap bits = bitmap_of(l, part);
+    ptrdiff_t place = 0;
     for (int32_t j = 0; j < part->n_spans; j++) {
         const span *at = l->spans + part->spans + j;
         uint8_t *const row = arena + s->y.at + part->out + (ptrdiff_t)at->y * s->y.row;
-        for (int32_t x = at->x0; x < at->x1; x++)
+        for (int32_t x = at->x0; x < at->x1; x++, place++) {
+            const uint16_t *const words = words_at(&bits, place);
             for (int32_t c = 0; c < part->channels; c += WORD)
-                keep_bits(row + (ptrdiff_t)x * s->y.pixel + c, *bits++, part->channels - c,
+                keep_bits(row + (ptrdiff_t)x * s->y.pixel + c, words[c / WORD], part->channels - c,
                           s->out.zero);
+        }
     }
 }
 
