@@ -114,7 +114,11 @@ def measure(runs: list[Run], images: list[Images], args: argparse.Namespace, fol
     if args.scales:
         seen = [find_ranges(g, x) for g, x in zip(graphs, some, strict=True)]
         compare_scales(whole, seen, val, folder)
-    kind, ranges = calibrate(whole, some, [some_images(i.statistics, n) for i, n in pairs])
+    if args.calibration is None:
+        kind, ranges = calibrate(whole, some, [some_images(i.statistics, n) for i, n in pairs])
+    else:
+        kind = args.calibration
+        ranges = united([find_ranges(g, x)[kind] for g, x in zip(graphs, some, strict=True)])
     native = written(whole, ranges, folder / "all")
     network, missions = whole.quantised(ranges, BLOCKS["vectors"])
     print(f"{kind}; shared weights {network_bytes(folder / 'all'):,} bytes")
@@ -170,6 +174,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, help="of the original, where runs do not tell")
     parser.add_argument("--reference", type=int, default=10**6)
+    parser.add_argument("--calibration", choices=CALIBRATIONS, help="in place of the best one")
     parser.add_argument("--scales", action="store_true")
     parser.add_argument("--firmware", type=Path, metavar="DIR")
     parser.add_argument("--seconds", type=float, default=10.0)
