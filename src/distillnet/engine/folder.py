@@ -13,7 +13,7 @@ from distillnet.engine.flash import Flash, flash_source
 from distillnet.engine.literals import byte_text, c_text
 from distillnet.engine.missions.layout import LAYOUT, Layout
 from distillnet.engine.missions.loader import loader_header, loader_source
-from distillnet.engine.missions.source import OwnOf, in_floats, mission_source
+from distillnet.engine.missions.source import Numbers, mission_source
 from distillnet.engine.platforms import platform_files
 from distillnet.engine.preprocess import preprocess_values
 from distillnet.engine.steps import MissionBits, Program
@@ -95,7 +95,7 @@ def write_folder(
     version: str = "distillnet",
     layout: Layout | None = None,
     source: Callable[[Program, Mapping[str, object]], dict[str, str]] = model_source,
-    own_of: OwnOf = in_floats,
+    numbers: Numbers | None = None,
     flash: Flash | None = None,
 ) -> None:
     """Write a program and its missions into an existing folder.
@@ -108,7 +108,7 @@ def write_folder(
         version: of what writes this.
         layout: of a program that missions can be loaded into later.
         source: what makes ``model.h`` and ``model.c``.
-        own_of: what a mission has of its own in a layer.
+        numbers: what missions' tables have to know of the program's; by default float32.
         flash: the programme's weights, packed; ``weights.c`` then holds these and their decoder.
 
     Raises:
@@ -164,7 +164,7 @@ def write_folder(
         written["load_mission.c"] = loader_source(program, layout, common)
         written[LAYOUT] = layout.json().decode()
     for mission in missions:
-        written[f"missions/{mission.name}.c"] = mission_source(program, mission, common, own_of)
+        written[f"missions/{mission.name}.c"] = mission_source(program, mission, common, numbers)
     if preprocessing is not None:
         written["preprocess.c"] = fill_template("preprocess.c", common)
     common["TABLES"], common["ROWS"] = _expected_tables(missions, expected, prefix)

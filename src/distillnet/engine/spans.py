@@ -8,7 +8,7 @@ time of whole maps (benchmarks/engine.py spans). So a layer is dense only where 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ __all__ = [
     "ActiveStrip",
     "Span",
     "active_strips",
+    "apart_from_idle",
     "bit_words",
     "computed_macs",
     "gap_of",
@@ -120,18 +121,52 @@ def strips_of_step(step: Step, keep_chw: Keep | None) -> tuple[ActiveStrip, ...]
     return active_strips(step.strips, keep_chw, gap_of(step.kernel))
 
 
+def apart_from_idle(
+    strips: Sequence[Strip], keep_chw: Keep, unit: int, weights: int
+) -> tuple[Strip, ...]:
+    """Strips in parts, so that channels that compute nothing do not share one with others.
+
+    Args:
+        unit: so many channels stay together.
+        weights: from those of one unit to the next's.
+
+    >>> keep = np.array([0, 0, 1, 1, 0, 0, 1], bool).reshape(-1, 1, 1)
+    >>> apart_from_idle([Strip(range(7), 0, 50)], keep, 4, 10) == (
+    ...     Strip(range(7), 0, 50),)
+    True
+    >>> [s.channels for s in apart_from_idle([Strip(range(7), 0, 50)], keep, 2, 10)]
+    [range(0, 2), range(2, 4), range(4, 6), range(6, 7)]
+    """
+    parts: list[Strip] = []
+    for strip in strips:
+        first, last = strip.channels.start, strip.channels.stop
+        starts = range(first, last, unit)
+        idle = [not keep_chw[at : min(at + unit, last)].any() for at in starts]
+        begins = [0, *(i for i in range(1, len(idle)) if idle[i] != idle[i - 1])]
+        for i, end in zip(begins, [*begins[1:], len(idle)], strict=True):
+            channels = range(starts[i], min(first + end * unit, last))
+            parts.append(Strip(channels, strip.source, strip.weights + i * weights))
+    return tuple(parts)
+
+
 def gap_of(kernel: str) -> int:
     """Gaps of how many places a kernel computes rather than skips."""
     return _DEPTHWISE_GAP * (kernel == "depthwise")
 
 
 def computed_macs(
-    program: Program, keep: Mapping[str, Keep], live: Mapping[str, Keep] | None = None
+    program: Program,
+    keep: Mapping[str, Keep],
+    live: Mapping[str, Keep] | None = None,
+    unit: int | None = None,
 ) -> int:
     """Multiply-adds that the C code carries out for a mission, by slot its keep map (C, H, W).
 
     Whole blocks of channels at all places that any channel of a strip needs, and of each the taps
     that are ``live``: what its time follows.
+
+    Args:
+        unit: so many channels of a strip are skipped where none is needed; None: whole strips.
     """
     total = 0
     for step in program.steps:
@@ -142,9 +177,13 @@ def computed_macs(
         if live is not None and step.slot is not None and step.slot in live:
             taps = int(live[step.slot].sum())
         size = math.prod(program.places[step.writes].shape[1:])
-        for part in strips_of_step(step, keep.get(step.slot or "")):
-            blocks = -(-len(part.strip.channels) // BLOCK)
-            total += part.places(size) * blocks * BLOCK * taps
+        map_ = keep.get(step.slot or "")
+        if unit is not None and map_ is not None and step.kernel != "depthwise":
+            step = replace(step, strips=apart_from_idle(step.strips, map_, unit, 0))
+        for part in strips_of_step(step, map_):
+            count = min(unit or BLOCK, BLOCK)
+            channels = -(-len(part.strip.channels) // count) * count
+            total += part.places(size) * channels * taps
     return total
 
 

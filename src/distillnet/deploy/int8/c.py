@@ -39,6 +39,7 @@ from distillnet.engine.int8 import (
     find_ranges,
     quantise,
     reference_scores,
+    unit_of,
     united,
     write_int8_folder,
 )
@@ -211,14 +212,16 @@ def export_int8_c(
     )
     quantised, missions = whole.quantised(ranges, BLOCKS[target])
     program = write_network(quantised, missions, deployable, folder, prefix, banner)
-    macs = computed_macs(quantised.program, {})
+    unit = unit_of(BLOCKS[target])
+    macs = computed_macs(quantised.program, {}, unit=unit)
     done = []
     with TemporaryDirectory() as work:
         native, _ = open_c(folder, Path(work))
         for i, mission in enumerate(missions):
             ratio = runs[i].result["mac_ratio_c"]
             if as_missions:
-                ratio = macs / computed_macs(quantised.program, mission.keep, mission.live)
+                left = computed_macs(quantised.program, mission.keep, mission.live, unit)
+                ratio = macs / left
             x, labels = read_val(of_runs[i].val, whole.networks[i], runs[i])
             judged = _judged(native, quantised, mission, whole.networks[i], x)
             y = torch.from_numpy(native.scores(native.mission(mission.name), x.numpy()))

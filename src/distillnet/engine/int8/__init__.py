@@ -9,6 +9,7 @@ every bit.
 
 from distillnet.engine.int8.calibration import CALIBRATIONS, Ranges, find_ranges, united
 from distillnet.engine.int8.folder import write_int8_folder
+from distillnet.engine.int8.missions import unit_of
 from distillnet.engine.int8.packing import Pixels
 from distillnet.engine.int8.quantise import Quantised, quantise
 from distillnet.engine.int8.reference import reference_scores
@@ -21,6 +22,7 @@ __all__ = [
     "find_ranges",
     "quantise",
     "reference_scores",
+    "unit_of",
     "united",
     "write_int8_folder",
 ]

@@ -1,6 +1,7 @@
 """What a mission has of its own in a layer of whole numbers, as C."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,32 +11,56 @@ from distillnet.engine.int8.fours import computed_taps, in_fours, live_fours, wh
 from distillnet.engine.int8.layers import Filters
 from distillnet.engine.int8.packing import block_bytes, packed_blocks
 from distillnet.engine.int8.quantise import Quantised
-from distillnet.engine.missions.source import Own, OwnOf, OwnTable
-from distillnet.engine.spans import ActiveStrip, plain_words
+from distillnet.engine.missions.source import Own, OwnTable
+from distillnet.engine.spans import (
+    ActiveStrip,
+    apart_from_idle,
+    plain_words,
+    strips_of_step,
+)
 from distillnet.engine.steps import BLOCK, MissionBits, Step
 from distillnet.engine.taps import live_segments, segment_rows
 
-__all__ = ["few_words", "in_bytes"]
+__all__ = ["InBytes", "few_words", "unit_of"]
 
+_LEAST_UNIT = 4  # fewer would save less than their strips take of flash
 _MOST_KINDS = 256  # that a byte tells apart
 Whole = NDArray[np.int32]
 Keep = NDArray[np.bool_]
 
 
-def in_bytes(network: Quantised) -> OwnOf:
-    """What ``write_folder`` asks for.
+@dataclass(frozen=True)
+class InBytes:
+    """What ``write_folder`` asks for of a network in whole numbers.
 
     Inputs that are always zero are left out, four at a time, and biases then hold the zero of
     those alone that are not. So a mission has biases of its own wherever it leaves any out.
     """
 
-    def own(writer: Tables, step: Step, active: Sequence[ActiveStrip], mission: MissionBits) -> Own:
+    network: Quantised
+
+    def strips(self, writer: Tables, step: Step, keep: Keep | None) -> Sequence[ActiveStrip]:
+        """Blocks that compute nothing stand apart, at the price of a strip's row."""
+        if keep is not None and step.kernel != "depthwise":
+            unit, run = unit_of(self.network.block), writer.runs(step)[-1]
+            count = len(self.network.filters[step.name].bias_m)
+            taps = in_fours(self.network.filters[step.name].weight_mkkc.reshape(count, -1), run)
+            size = block_bytes(taps.shape[1], self.network.block) * unit // self.network.block
+            step = replace(step, strips=apart_from_idle(step.strips, keep, unit, size))
+        return strips_of_step(step, keep)
+
+    def own(
+        self, writer: Tables, step: Step, active: Sequence[ActiveStrip], mission: MissionBits
+    ) -> Own:
+        """Biases, filters, and which taps count."""
         if step.kernel == "depthwise":
             return Own(words_of=few_words)
         slot = str(step.slot)
         live, refit = mission.live.get(slot), mission.refits.get(slot)
+        if live is None and refit is None:
+            return Own(words_of=few_words)
         run = writer.runs(step)[-1]
-        filters = network.filters_of(step, mission)
+        filters, block = self.network.filters_of(step, mission), self.network.block
         fours = None if live is None else live_fours(live, run)
         bias = filters.folded(None if live is None else computed_taps(live, run))
         refitted = refit is not None and refit.weight is not None
@@ -43,15 +68,16 @@ def in_bytes(network: Quantised) -> OwnOf:
         if fours is not None:
             some = live_segments(whole_fours(writer, step), fours, packed=refitted)
             segments = segment_rows(some)
-        if refitted:
-            data, begins, taps = _own_blocks(active, filters, bias, run, fours, network.block)
-            return Own(OwnTable("uint8_t", data), None, begins, taps, segments, few_words)
-        if live is None and refit is None:
-            return Own(words_of=few_words)
-        biases = _biases(active, bias, network.block)
-        return Own(biases=biases, segments=segments, words_of=few_words)
+        if not refitted:
+            biases = _biases(active, bias, block)
+            return Own(biases=biases, segments=segments, words_of=few_words)
+        data, begins, taps = _own_blocks(active, filters, bias, run, fours, block)
+        return Own(OwnTable("uint8_t", data), None, begins, taps, segments, few_words)
 
-    return own
+
+def unit_of(block: int) -> int:
+    """Channels that are skipped together where none of them is needed."""
+    return max(block, _LEAST_UNIT)
 
 
 def few_words(part: ActiveStrip) -> list[int]:

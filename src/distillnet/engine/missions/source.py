@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ from distillnet.engine.spans import (
 from distillnet.engine.steps import MissionBits, Program, Step
 from distillnet.engine.taps import live_segments, segment_rows
 
-__all__ = ["Own", "OwnOf", "OwnTable", "in_floats", "mission_source"]
+__all__ = ["Numbers", "Own", "OwnTable", "mission_source"]
+
+Keep = NDArray[np.bool_]
 
 _WHOLE_MASK = "{NULL, 0, NULL, NULL, NULL, NULL, NULL, 0, 0}"
 
@@ -53,13 +56,33 @@ class Own:
     words_of: Callable[[ActiveStrip], list[int]] = plain_words
 
 
-OwnOf = Callable[[Tables, Step, Sequence[ActiveStrip], MissionBits], Own]
+class Numbers(Protocol):
+    """What tables of missions have to know of a program's numbers."""
+
+    def strips(self, writer: Tables, step: Step, keep: Keep | None) -> Sequence[ActiveStrip]:
+        """What is computed of a layer under a keep map (C, H, W)."""
+
+    def own(
+        self, writer: Tables, step: Step, active: Sequence[ActiveStrip], mission: MissionBits
+    ) -> Own:
+        """What a mission does not share in a layer."""
 
 
-def in_floats(
+class InFloats:
+    """Those of a network in float32."""
+
+    def strips(self, writer: Tables, step: Step, keep: Keep | None) -> Sequence[ActiveStrip]:
+        return strips_of_step(step, keep)
+
+    def own(
+        self, writer: Tables, step: Step, active: Sequence[ActiveStrip], mission: MissionBits
+    ) -> Own:
+        return _own_floats(writer, step, active, mission)
+
+
+def _own_floats(
     writer: Tables, step: Step, active: Sequence[ActiveStrip], mission: MissionBits
 ) -> Own:
-    """Of a network in float32."""
     slot = str(step.slot)
     live, refit = mission.live.get(slot), mission.refits.get(slot)
     segments = None
@@ -80,16 +103,17 @@ def mission_source(
     program: Program,
     mission: MissionBits,
     common: Mapping[str, object],
-    own_of: OwnOf = in_floats,
+    numbers: Numbers | None = None,
 ) -> str:
-    """The C source of one mission; ``own_of`` tells what it does not share, layer by layer."""
+    """The C source of one mission, by default of a network in float32."""
+    numbers = numbers or InFloats()
     writer = Tables(program)
     parts: list[str] = []
     layers = []
     for i, (name, slot) in enumerate(program.slots.items()):
         step, keep = program.steps[slot.step], mission.keep.get(name)
         if step.kernel != "mask":
-            layers.append(_layer(writer, step, str(i), mission, own_of, parts))
+            layers.append(_layer(writer, step, str(i), mission, numbers, parts))
         elif keep is None or bool(keep.all()):
             layers.append(_WHOLE_MASK)
         else:
@@ -112,10 +136,10 @@ def mission_source(
 
 
 def _layer(
-    writer: Tables, step: Step, label: str, mission: MissionBits, own_of: OwnOf, parts: list[str]
+    writer: Tables, step: Step, label: str, mission: MissionBits, numbers: Numbers, parts: list[str]
 ) -> str:
     """The row of a convolution; its tables are added to ``parts``."""
-    active = strips_of_step(step, mission.keep.get(str(step.slot)))
+    active = numbers.strips(writer, step, mission.keep.get(str(step.slot)))
     row = dict.fromkeys(("spans", "bits", "weights", "biases", "segments"), "NULL")
 
     def table(kind: str, name: str, values: Sequence[object] | bytes, per_line: int) -> None:
@@ -128,10 +152,10 @@ def _layer(
         else:
             parts.append(c_array(kind, row[name], values, per_line))
 
-    own = own_of(writer, step, active, mission)
-    for name, numbers in (("weights", own.weights), ("biases", own.biases)):
-        if numbers is not None:
-            table(numbers.kind, name, numbers.values, numbers.per_line)
+    own = numbers.own(writer, step, active, mission)
+    for name, of_its_own in (("weights", own.weights), ("biases", own.biases)):
+        if of_its_own is not None:
+            table(of_its_own.kind, name, of_its_own.values, of_its_own.per_line)
     size = math.prod(_places(writer.program, step))
     strips, spans, bits = strip_rows(active, size, own.begins, own.words_of)
     parts.append(c_array("@NAME@_strip", f"strips_{label}", strips, 1))
