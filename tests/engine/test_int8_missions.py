@@ -1,5 +1,6 @@
 """Missions over one set of weights in 8 bits: the C is the reference, bit by bit, for each."""
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from distillnet.engine import (
     Prepared,
     build_native,
     compile_loadable,
+    computed_macs,
     noise_image,
     prepare_compact,
     prepare_switchable,
@@ -28,9 +30,13 @@ from distillnet.engine.int8 import (
     find_ranges,
     quantise,
     reference_scores,
+    unit_of,
     united,
     write_int8_folder,
 )
+from distillnet.engine.int8.missions import few_words
+from distillnet.engine.spans import ActiveStrip
+from distillnet.engine.steps import Strip
 from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture
@@ -214,6 +220,47 @@ def test_weights_of_inputs_that_are_always_zero_are_not_read(tmp_path: Path) -> 
     assert not np.array_equal(weights, native.weights)
     bound.weights = weights.ctypes.data
     assert np.array_equal(native.scores(bound, IMAGES), before)
+
+
+@pytest.mark.parametrize(("block", "wanted", "computed"), [(16, 14, 16), (1, 14, 16), (1, 6, 8)])
+def test_channels_that_compute_nothing_stand_apart(
+    block: int, wanted: int, computed: int, tmp_path: Path
+) -> None:
+    """A layer whose channels are scores computes those of the mission alone, in whole units."""
+    layers = nn.Sequential(
+        nn.Conv2d(3, 40, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    graph = capture(randomise(layers, 1), (SIDE, SIDE)).to(torch.float32)
+    plan = Plan({}, tuple(range(16, 16 + wanted)))
+    prepared = prepare_switchable(graph, mission_plans({"m": plan}, {"m": np.zeros(wanted)}))
+    ranges = find_ranges(prepared.graphs[0], torch.from_numpy(IMAGES))["MinMax"]
+    network, (mission,) = quantise(prepared.graph, prepared.missions, ranges, block)
+    macs = computed_macs(network.program, mission.keep, mission.live, unit_of(block))
+    assert macs == computed * 27 * SIDE * SIDE
+    folder = written(network, (mission,), tmp_path / "c")
+    table = re.search(r"strips_0\[\] = \{(.*?)\};", (folder / "missions/m.c").read_text(), re.S)
+    assert table is not None
+    rows = [list(map(int, row.split(","))) for row in re.findall(r"\{([^{}]*)\}", table[1])]
+    assert sum(channels for _, _, _, channels, places, *_ in rows if places) == computed
+    assert sum(row[3] for row in rows) == 40
+
+
+def test_maps_of_missions_are_read_back_from_their_kinds() -> None:
+    draw = np.random.default_rng(0)
+    for channels, kinds in ((32, 3), (40, 900), (16, 2), (16, 1), (9, 900)):
+        count = -(-channels // 16)
+        some = draw.integers(0, 2**16, (kinds, count), dtype=np.uint16)
+        words = some[draw.integers(0, kinds, 500)]
+        part = ActiveStrip(Strip(range(channels), 0, 0), (), words.reshape(-1))
+        kind, *rest = few_words(part)
+        assert 1 + len(rest) <= 1 + words.size
+        if kind == 0:
+            found = np.reshape(rest, (-1, count))
+        else:
+            which = np.array(rest[kind * count :], "<u2").view(np.uint8)[:500]
+            found = np.reshape(rest[: kind * count], (-1, count))[which]
+        assert np.array_equal(found, words)
+        assert (kind == 0) == (kinds > 256)
 
 
 def _end(graph: Graph, layer: str) -> str:
