@@ -68,7 +68,7 @@ class Numbers(Protocol):
         """What a mission does not share in a layer."""
 
 
-class InFloats:
+class _InFloats:
     """Those of a network in float32."""
 
     def strips(self, writer: Tables, step: Step, keep: Keep | None) -> Sequence[ActiveStrip]:
@@ -77,26 +77,20 @@ class InFloats:
     def own(
         self, writer: Tables, step: Step, active: Sequence[ActiveStrip], mission: MissionBits
     ) -> Own:
-        return _own_floats(writer, step, active, mission)
-
-
-def _own_floats(
-    writer: Tables, step: Step, active: Sequence[ActiveStrip], mission: MissionBits
-) -> Own:
-    slot = str(step.slot)
-    live, refit = mission.live.get(slot), mission.refits.get(slot)
-    segments = None
-    refitted = refit is not None and refit.weight is not None
-    if live is not None:
-        segments = segment_rows(live_segments(writer.segments(step), live, packed=refitted))
-    if refit is None:
-        return Own(segments=segments)
-    if refit.weight is None:
-        biases = OwnTable("float", _floats(own_biases(active, refit.bias)))
-        return Own(biases=biases, segments=segments)
-    packed = own_weights(active, refit, live)
-    weights = OwnTable("float", _floats(packed.values))
-    return Own(weights, None, packed.begins, packed.taps, segments)
+        slot = str(step.slot)
+        live, refit = mission.live.get(slot), mission.refits.get(slot)
+        refitted = refit is not None and refit.weight is not None
+        segments = None
+        if live is not None:
+            segments = segment_rows(live_segments(writer.segments(step), live, packed=refitted))
+        if refit is None:
+            return Own(segments=segments)
+        if not refitted:
+            biases = OwnTable("float", _floats(own_biases(active, refit.bias)))
+            return Own(biases=biases, segments=segments)
+        packed = own_weights(active, refit, live)
+        weights = OwnTable("float", _floats(packed.values))
+        return Own(weights, None, packed.begins, packed.taps, segments)
 
 
 def mission_source(
@@ -106,7 +100,7 @@ def mission_source(
     numbers: Numbers | None = None,
 ) -> str:
     """The C source of one mission, by default of a network in float32."""
-    numbers = numbers or InFloats()
+    numbers = numbers or _InFloats()
     writer = Tables(program)
     parts: list[str] = []
     layers = []
