@@ -23,7 +23,6 @@ from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import compact
 from distillnet.deploy.networks import distilled_network
 from distillnet.engine import (
-    MissionBits,
     Program,
     build_native,
     compile_compact,
@@ -95,13 +94,13 @@ class Forms:
             program, mission = compile_compact(graph, "all", classes, by_rows=by_rows)
             write_folder(program, [mission], zeros, where, "net", banner="benchmark")
             return program
-        prepared, keeps = prepare_compact(graph)
-        ranges = find_ranges(prepared, torch.from_numpy(self.x))["MinMax"]
-        network = quantise(prepared, ranges, 1 if kind == "plain" else 16, by_rows=by_rows)
-        slots = network.program.slots
-        keep = {n: k.reshape(slots[n].shape) for n, k in keeps.items() if n in slots}
-        mission = MissionBits("all", keep, tuple(range(count)), classes)
-        return write_int8_folder(network, [mission], zeros, where, "net", banner="benchmark")
+        prepared = prepare_compact(graph, "all", classes)
+        ranges = find_ranges(prepared.graph, torch.from_numpy(self.x))["MinMax"]
+        block = 1 if kind == "plain" else 16
+        network, missions = quantise(
+            prepared.graph, prepared.missions, ranges, block, by_rows=by_rows
+        )
+        return write_int8_folder(network, missions, zeros, where, "net", banner="benchmark")
 
     def measured(self, runs: int) -> str:
         """Whether both say the same, and what they take."""

@@ -14,7 +14,7 @@ from distillnet.deploy.agreement import as_pixels
 from distillnet.deploy.c_folder import open_c
 from distillnet.deploy.int8.c import BLOCKS
 from targets import tool
-from untrained_run import CLASSES, refused
+from untrained_run import CLASSES, SIDE, net_of, refused
 
 
 @pytest.mark.slow
@@ -40,9 +40,53 @@ def test_a_folder_in_8_bits_is_written_judged_and_read(
 @pytest.mark.slow
 def test_what_8_bits_in_c_cannot_be_is_refused(run: Path, monkeypatch, capsys) -> None:
     asked = ["export", str(run), "--format", "c"]
-    for more in (["--int8", "--switchable"], ["--int8", "--fp16"]):
-        assert refused(monkeypatch, *asked, *more) == 2
-        assert more[0] in capsys.readouterr().err
+    data = ["--data", str(run.parent / "data")]
+    cases = [
+        (["--int8", "--fp16"], "--int8"),
+        (["--int8", "--switchable", "--loadable"], "--loadable"),
+        (["--int8", "--mission", str(run), *data], "--switchable"),
+        (["--int8", "--switchable", "--with-unknown", *data], "--with-unknown"),
+        (["--int8", "--switchable", "--model", net_of(run), *data], "--no-split"),
+    ]
+    for more, told in cases:
+        assert refused(monkeypatch, *asked, *more) == 2, more
+        assert told in capsys.readouterr().err, more
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_compiler")
+@pytest.mark.parametrize("target", sorted(BLOCKS))
+def test_runs_of_one_network_become_missions_in_8_bits(
+    run: Path, target: str, monkeypatch, capsys, tmp_path: Path
+) -> None:
+    tool("cc")
+    home = run.parent
+    data = ["--data", str(home / "data")]
+    methods = {"early": ["paper", "--max-loss", "60"], "late": ["best", "--no-split"]}
+    for name, classes in (("early", "ant,bee"), ("late", "cat,ant")):
+        run_command(
+            monkeypatch, "distill", net_of(run), *data, "--out", str(tmp_path / name),
+            "--classes", classes, "--class-names", str(home / "names.tsv"), "--input-size",
+            str(SIDE), "--mean", "0.5,0.4,0.3", "--std", "0.25,0.25,0.25", "--keep-input-size",
+            "--method", *methods[name],
+        )  # fmt: skip
+    early, late, out = (str(tmp_path / name) for name in ("early", "late", "c8"))
+    capsys.readouterr()
+    run_command(monkeypatch, "export", early, "--format", "c", "--int8", "--switchable",
+                "--mission", late, "--model", net_of(run), "--target", target, *data,
+                "--out", out, "--max-loss", "100", "--json")  # fmt: skip
+    told = json.loads(capsys.readouterr().out)
+    assert told["switchable"]
+    assert [(m["name"], m["classes"]) for m in told["missions"]] == [
+        ("early", ["ant", "bee"]), ("late", ["cat", "ant"])
+    ]  # fmt: skip
+    assert told["missions"][0]["accuracy"] == told["accuracy"]
+    assert all(m["mac_ratio"] > 1 for m in told["missions"])
+    for path, mission in zip((early, late), told["missions"], strict=True):
+        run_command(monkeypatch, "evaluate", path, "--runtime", "c", "--trust", "--file", out,
+                    "--json")  # fmt: skip
+        seen = json.loads(capsys.readouterr().out)
+        assert (seen["accuracy"], seen["n"]) == (mission["accuracy"], mission["compared_on"])
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Folders of C of small networks: written, compiled, and compared with the mask."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from architectures import SIDE, captured
 from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import mask
 from distillnet.engine import (
+    LayerRefit,
     MissionBits,
     MissionPlan,
     Native,
@@ -20,6 +22,7 @@ from distillnet.engine import (
     write_folder,
 )
 from distillnet.graph import Graph
+from distillnet.refit.compensation import with_biases
 from plans import random_plan, scores
 from targets import STRICT
 
@@ -34,6 +37,7 @@ __all__ = [
     "missions_of",
     "names",
     "plain",
+    "refitted",
     "shape_of",
     "within",
 ]
@@ -106,3 +110,27 @@ def missions_of(name: str, folder: Path) -> Path:
     wanted = {style: masked_scores(graph, plan, image) for style, plan in plans.items()}
     program, missions = compile_switchable(graph, mission_plans(plans, wanted))
     return export(program, missions, list(wanted.values()), folder)
+
+
+def refitted(
+    graph: Graph, layers: Collection[str], seed: int
+) -> tuple[Graph, dict[str, LayerRefit]]:
+    """The network with other biases, and other weights where ``seed`` says, and these by layer.
+
+    Of three layers one keeps what it had, one gets biases, and one weights, too; with seed 0 all
+    get weights.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    whole = with_biases(graph)
+    params, refits = dict(whole.params), {}
+    for i, node in enumerate(n for n in whole.nodes if n.name in layers):
+        kind = (i + seed) % 3 if seed else 2
+        if kind == 0:
+            continue
+        for role, name in node.params.items():
+            if role == "bias" or kind == 2:
+                noise = torch.randn(params[name].shape, generator=draw, dtype=torch.float64)
+                params[name] = params[name] + 0.3 * noise * (1 + params[name].abs().mean())
+        arrays = {role: params[name].numpy() for role, name in node.params.items()}
+        refits[node.name] = LayerRefit(arrays["bias"], arrays["weight"] if kind == 2 else None)
+    return replace(whole, params=params), refits

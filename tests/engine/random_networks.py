@@ -20,9 +20,9 @@ from distillnet.graph.channels import analyse
 from plans import STYLES, random_plan
 from targets import run_test_vector
 
-__all__ = ["check_random_network"]
+__all__ = ["SANITIZED", "bounds", "check_random_network", "random_network"]
 
-_FLAGS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover")
+SANITIZED = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover")
 _LANES = ("-DLANES=1", "-DLANES=4", "-march=native")
 _MOST_NUMBERS = 4_000  # of a map
 # Before each step, all of the arena is out of bounds but for the buffers that are alive then, by
@@ -30,17 +30,19 @@ _MOST_NUMBERS = 4_000  # of a map
 _BOUNDS = """
 #include <sanitizer/asan_interface.h>
 #include <stddef.h>
-static const struct {{ int first, last; size_t at, floats; }} buffers[] = {{ {buffers} }};
-__attribute__((unused)) static void set_bounds(float *arena, int step)
+#include <stdint.h>
+static const struct {{ int first, last; size_t at, count; }} buffers[] = {{ {buffers} }};
+__attribute__((unused)) static void set_bounds({element} *arena, int step)
 {{
     if (step < 0) {{
-        __asan_unpoison_memory_region(arena, {floats} * sizeof(float));
+        __asan_unpoison_memory_region(arena, {count} * sizeof({element}));
         return;
     }}
-    __asan_poison_memory_region(arena, {floats} * sizeof(float));
+    __asan_poison_memory_region(arena, {count} * sizeof({element}));
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         if (buffers[i].first <= step && step <= buffers[i].last)
-            __asan_unpoison_memory_region(arena + buffers[i].at, buffers[i].floats * sizeof(float));
+            __asan_unpoison_memory_region(arena + buffers[i].at,
+                                          buffers[i].count * sizeof({element}));
 }}
 /* Steps that run by turns lie within the first of them. */
 __attribute__((unused)) static int outer = -1;
@@ -168,7 +170,7 @@ class _Drawing:
         return self.one(*kinds)()  # type: ignore[operator, no-any-return]
 
 
-def _network(seed: int) -> tuple[nn.Module, tuple[int, int, int]]:
+def random_network(seed: int) -> tuple[nn.Module, tuple[int, int, int]]:
     """A module in float64, and the shape (C, H, W) of its images."""
     drawing = _Drawing(seed)
     torch.manual_seed(seed)
@@ -181,7 +183,7 @@ def _network(seed: int) -> tuple[nn.Module, tuple[int, int, int]]:
             y = stage.eval()(x)
         except RuntimeError:  # the map is too small for it
             if number == 0:
-                return _network(seed + 10**6)
+                return random_network(seed + 10**6)
             continue
         if 0 < y[0].numel() <= _MOST_NUMBERS:
             stages += [stage] if number else []
@@ -195,7 +197,7 @@ def check_random_network(seed: int, folder: Path, *, by_rows: bool = False) -> i
     0 where the engine refuses the network by name. Whole, masked and cut; each step may touch
     nothing but the buffers that are alive in it, and of those of which a window is kept, that.
     """
-    module, shape = _network(seed)
+    module, shape = random_network(seed)
     try:
         graph = capture(module, shape[1:], channels=shape[0])
         channels = analyse(graph)
@@ -215,17 +217,17 @@ def check_random_network(seed: int, folder: Path, *, by_rows: bool = False) -> i
     ):
         assert within(program)
         export(program, missions, want, folder / name)
-        (folder / name / "bounds.h").write_text(_bounds(program))
-        flags = [*_FLAGS, _LANES[seed % len(_LANES)], "-include", "bounds.h"]
+        (folder / name / "bounds.h").write_text(bounds(program))
+        flags = [*SANITIZED, _LANES[seed % len(_LANES)], "-include", "bounds.h"]
         said = run_test_vector(folder / name, ["cc", *flags])
         assert said.count("PASS") == len(missions)
         passed += len(missions)
     return passed
 
 
-def _bounds(program: Program) -> str:
+def bounds(program: Program, element: str = "float") -> str:
     rows = [
         f"{{{b.first}, {b.last}, {program.offsets[name]}, {b.size + BLOCK}}}"
         for name, b in program.buffers.items()
     ]
-    return _BOUNDS.format(buffers=", ".join(rows), floats=program.arena_floats)
+    return _BOUNDS.format(buffers=", ".join(rows), count=program.arena_floats, element=element)

@@ -1,5 +1,6 @@
 """Steps that run by turns, row by row, say what they say one after the other, in less memory."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -129,13 +130,12 @@ def test_missions_skip_in_rows_what_they_skip_in_maps(name: str, tmp_path: Path)
 @pytest.mark.parametrize("block", [1, 16])
 @pytest.mark.parametrize("name", MAPS)
 def test_bytes_are_those_of_the_reference(name: str, block: int, tmp_path: Path) -> None:
-    graph, _ = prepare_compact(graph_of(MAPS[name]).to(torch.float32))
+    prepared = prepare_compact(graph_of(MAPS[name]).to(torch.float32), "all", names(5))
     image = noise_image((3, 32, 32), 1.0)[None]
-    ranges = find_ranges(graph, torch.from_numpy(image))["MinMax"]
-    network = quantise(graph, ranges, block, by_rows=True)
+    ranges = find_ranges(prepared.graph, torch.from_numpy(image))["MinMax"]
+    network, (mission,) = quantise(prepared.graph, prepared.missions, ranges, block, by_rows=True)
     assert network.program.chains
-    wanted = reference_scores(network, image, {})
-    mission = MissionBits("all", {}, tuple(range(5)), names(5))
+    wanted = reference_scores(network, image, mission)
     folder = tmp_path / "c"
     folder.mkdir()
     write_int8_folder(network, [mission], {"all": wanted[0]}, folder, "net", banner="b")
@@ -146,11 +146,12 @@ def test_bytes_are_those_of_the_reference(name: str, block: int, tmp_path: Path)
 
 
 def test_what_is_not_padded_goes_by_rows_unless_told_otherwise() -> None:
-    graph, _ = prepare_compact(graph_of(MAPS["pool"]).to(torch.float32))
-    ranges = find_ranges(graph, torch.zeros(1, 3, 32, 32))["MinMax"]
-    found = {block: bool(quantise(graph, ranges, block).program.chains) for block in (1, 16)}
+    prepared = prepare_compact(graph_of(MAPS["pool"]).to(torch.float32), "all", names(5))
+    ranges = find_ranges(prepared.graph, torch.zeros(1, 3, 32, 32))["MinMax"]
+    network = partial(quantise, prepared.graph, prepared.missions, ranges)
+    found = {block: bool(network(block)[0].program.chains) for block in (1, 16)}
     assert found == {1: True, 16: False}
-    assert not quantise(graph, ranges, 1, by_rows=False).program.chains
+    assert not network(1, by_rows=False)[0].program.chains
 
 
 @pytest.mark.slow

@@ -36,14 +36,12 @@ SAID = ("depthwise", "residual through concat", "grouped", "local response norm"
 
 def in_8_bits(graph: Graph, block: int) -> tuple[Quantised, MissionBits]:
     """A compact graph with ranges from a few images of noise."""
-    graph, keeps = prepare_compact(graph)
+    prepared = prepare_compact(graph, "only", names(graph[graph.output].shape[0]))
     x = torch.from_numpy(np.stack([noise_image((3, SIDE, SIDE), 1.5), _other_noise()]))
     x = x.to(next(iter(graph.params.values())).dtype)
-    network = quantise(graph, find_ranges(graph, x)["MinMax"], block)
-    slots = network.program.slots
-    keep = {n: k.reshape(slots[n].shape) for n, k in keeps.items() if n in slots}
-    count = graph[graph.output].shape[0]
-    return network, MissionBits("only", keep, tuple(range(count)), names(count))
+    ranges = find_ranges(prepared.graph, x)["MinMax"]
+    network, (mission,) = quantise(prepared.graph, prepared.missions, ranges, block)
+    return network, mission
 
 
 def _other_noise() -> np.ndarray:
@@ -60,7 +58,7 @@ def written(
     network: Quantised, mission: MissionBits, folder: Path, how: Preprocessing | None = None
 ) -> Path:
     image = noise_image((3, SIDE, SIDE), 1.5)
-    wanted = reference_scores(network, image[None], mission.keep)[0]
+    wanted = reference_scores(network, image[None], mission)[0]
     folder.mkdir()
     write_int8_folder(
         network, [mission], {"only": wanted}, folder, "net", banner="b", scale=1.5,
@@ -86,7 +84,7 @@ def agrees(name: str, folder: Path) -> None:
     x = np.stack([image, _other_noise(), 3 * image])  # the last beyond what was calibrated on
     native.arena[:] = 0xFF
     got = native.scores(bound, x)
-    want = reference_scores(network, x, mission.keep)
+    want = reference_scores(network, x, mission)
     assert np.array_equal(got, want)
     real = scores(graph, torch.from_numpy(x[:2])).numpy()
     spread = max(float(np.ptp(real)), 1e-6)
@@ -156,7 +154,7 @@ def test_pictures_become_the_input_beside_the_network(tmp_path: Path) -> None:
     assert status == 0
     assert np.array_equal(x[0], preprocess(Image.fromarray(rgb), how).numpy())
     got = native.scores(native.mission("only"), x)
-    assert np.array_equal(got, reference_scores(network, x, mission.keep))
+    assert np.array_equal(got, reference_scores(network, x, mission))
 
 
 def test_rounding_is_half_up_of_the_exact_product() -> None:
@@ -217,4 +215,4 @@ def test_sums_that_may_not_fit_are_refused() -> None:
     graph = capture(Wide().eval(), (100, 100), channels=7)
     ranges = find_ranges(graph, torch.rand(1, 7, 100, 100))["MinMax"]
     with pytest.raises(UnsupportedError, match="32 bits"):
-        quantise(graph, ranges)
+        quantise(graph, [], ranges)

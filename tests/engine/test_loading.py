@@ -6,7 +6,7 @@ import shutil
 import struct
 import subprocess
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from architectures import SIDE, captured
-from compiling import check, compiled, difference, export, masked_scores, names
+from compiling import check, compiled, difference, export, masked_scores, names, refitted
 from distillnet.cut.plan import Plan, removed_classes
 from distillnet.cut.surgery import mask
 from distillnet.engine import (
@@ -37,7 +37,6 @@ from distillnet.graph import Graph
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import Channels, analyse
 from distillnet.graph.operators import LAYERS
-from distillnet.refit.compensation import with_biases
 from plans import random_plan
 from targets import STRICT, vector_flags
 
@@ -63,36 +62,12 @@ def _block(layout: Layout, plan: Plan, serial: int = 1, **more: object) -> bytes
     )
 
 
-def _refitted(
-    graph: Graph, layers: Collection[str], seed: int
-) -> tuple[Graph, dict[str, LayerRefit]]:
-    """The network with other biases, and other weights where ``seed`` says, and these by layer.
-
-    Of three layers one keeps what it had, one gets biases, and one weights, too; with seed 0 all
-    get weights.
-    """
-    draw = torch.Generator().manual_seed(seed)
-    whole = with_biases(graph)
-    params, refits = dict(whole.params), {}
-    for i, node in enumerate(n for n in whole.nodes if n.name in layers):
-        kind = (i + seed) % 3 if seed else 2
-        if kind == 0:
-            continue
-        for role, name in node.params.items():
-            if role == "bias" or kind == 2:
-                noise = torch.randn(params[name].shape, generator=draw, dtype=torch.float64)
-                params[name] = params[name] + 0.3 * noise * (1 + params[name].abs().mean())
-        arrays = {role: params[name].numpy() for role, name in node.params.items()}
-        refits[node.name] = LayerRefit(arrays["bias"], arrays["weight"] if kind == 2 else None)
-    return replace(whole, params=params), refits
-
-
 def _of_its_own(
     layout: Layout, graph: Graph, channels: Channels, plan: Plan, seed: int
 ) -> tuple[Graph, dict[str, object]]:
     """A network with parameters of its own under a plan, and what a block needs for it."""
     layers = {slot.layer for slot in layout.slots if slot.layer is not None}
-    changed, refits = _refitted(graph, layers, seed)
+    changed, refits = refitted(graph, layers, seed)
     gone = removed_classes(channels, plan)
     kept = {name: ~gone[channels.of[name]] for name in refits}
     own = {name for name, refit in refits.items() if refit.weight is not None}
@@ -168,7 +143,7 @@ def test_a_mission_that_is_compiled_in_may_have_weights_of_its_own(
     _, graph, channels = captured(name)
     plans = [random_plan(graph, channels, "channels", seed) for seed in (5, 6)]
     layers = {n.name for n in graph.nodes if n.op in LAYERS and n.attrs.get("groups", 1) == 1}
-    made = [_refitted(graph, layers, seed) for seed in (0, 1)]
+    made = [refitted(graph, layers, seed) for seed in (0, 1)]
     wanted = [
         masked_scores(changed, plan, IMAGE) for (changed, _), plan in zip(made, plans, strict=True)
     ]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from random_in_8_bits import check_random_in_8_bits
 from random_networks import check_random_network
 
 
@@ -13,3 +14,11 @@ from random_networks import check_random_network
 @pytest.mark.parametrize("seed", [0, 4, 11, 8009])
 def test_the_code_of_a_random_network_stays_within_its_bounds(seed: int, tmp_path: Path) -> None:
     assert check_random_network(seed, tmp_path) == 4  # missions
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 5, 6, 3])  # vectors, none padded, AVX2, plain C
+def test_in_8_bits_it_does_so_too_and_says_what_the_reference_says(
+    seed: int, tmp_path: Path
+) -> None:
+    assert check_random_in_8_bits(seed, tmp_path / "c") == 4  # missions

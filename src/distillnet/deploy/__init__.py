@@ -3,7 +3,7 @@
 from distillnet.deploy.agreement import TOLERANCE, Agreement, compare
 from distillnet.deploy.c_folder import CFolder, evaluate_c, export_c
 from distillnet.deploy.exporting import FORMATS, Exported, Form, evaluate_onnx, export, onnx_scores
-from distillnet.deploy.int8.c import Int8Folder, export_int8_c
+from distillnet.deploy.int8.c import Int8Folder, Int8Mission, export_int8_c
 from distillnet.deploy.int8.onnx_tools import to_half, to_int8
 from distillnet.deploy.networks import (
     Deployable,
@@ -24,6 +24,7 @@ __all__ = [
     "Exported",
     "Form",
     "Int8Folder",
+    "Int8Mission",
     "OnnxFile",
     "available_runtimes",
     "compare",

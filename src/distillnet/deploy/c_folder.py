@@ -16,6 +16,7 @@ from torch import Tensor
 from distillnet.deploy.agreement import Agreement, compare
 from distillnet.deploy.c_missions import (
     ReferencedMission,
+    check_form,
     compact_program,
     mission_name,
     noise_batch,
@@ -145,27 +146,13 @@ def export_c(
             weights lies in the code as it was packed.
         DistillnetError: scores differ.
     """
-    if with_unknown and as_missions:
-        raise InputError(
-            "found --with-unknown with --switchable, whose missions share one head; expected one "
-            "of them. Export without --switchable"
-        )
-    if loadable and not as_missions:
-        raise InputError(
-            "found --loadable without --switchable; a compact network has one mission. Add "
-            "--switchable to keep all weights"
-        )
+    check_form(others, as_missions=as_missions, loadable=loadable, with_unknown=with_unknown)
     distilled = distilled_network(run, unknown=with_unknown)
     banner = f"Written by {distilled.provenance['producer']}: {command or 'export --format c'}"
     layout = None
     if as_missions:
         program, missions, layout = switchable_program(
             run, others, model, loadable=loadable, by_rows=by_rows
-        )
-    elif others:
-        raise InputError(
-            "found --mission without --switchable; a compact network has one mission. Add "
-            "--switchable to keep all weights"
         )
     else:
         program, mission = compact_program(distilled, mission_name(run), by_rows=by_rows)

@@ -36,9 +36,11 @@ from distillnet.missions.packages.graphs import named_as
 
 __all__ = [
     "ReferencedMission",
+    "check_form",
     "compact_program",
     "fused_bitmaps",
     "mission_name",
+    "missions_of_runs",
     "noise_batch",
     "noise_scale",
     "plans_of_runs",
@@ -88,6 +90,23 @@ def fused_bitmaps(run: Run) -> dict[str, Tensor]:
         raise InputError(f"{path}: {error}") from error
 
 
+def check_form(
+    others: Sequence[Run], *, as_missions: bool, loadable: bool = False, with_unknown: bool = False
+) -> None:
+    """Raise InputError where what was asked of a folder of C does not go together."""
+    if with_unknown and as_missions:
+        raise InputError(
+            "found --with-unknown with --switchable, whose missions share one head; expected one "
+            "of them. Export without --switchable"
+        )
+    for name, given in (("--loadable", loadable), ("--mission", bool(others))):
+        if given and not as_missions:
+            raise InputError(
+                f"found {name} without --switchable; a compact network has one mission. Add "
+                "--switchable to keep all weights"
+            )
+
+
 def switchable_program(
     run: Run,
     others: Sequence[Run],
@@ -108,26 +127,39 @@ def switchable_program(
     Raises:
         InputError: runs of different networks, or one that splits layers of the original.
     """
-    graph, plans = plans_of_runs((run, *others), named)
-    wanted: list[MissionPlan] = []
-    references: list[nn.Module] = []
-    for one, plan in zip((run, *others), plans, strict=True):
-        network = distilled_network(one)
-        references.append(network.module)
-        small = named_as(
-            capture(network.module, network.shape[1:], channels=network.shape[0]), network.module
-        )
-        refits = changed_layers(graph, plan, small.params, str(one.directory))
-        name = mission_name(one, [m.name for m in wanted])
-        wanted.append(MissionPlan(name, plan, one.mission.names, refits))
+    graph, wanted, networks = missions_of_runs((run, *others), named)
     layout = None
     if loadable:
         program, bits, layout = compile_loadable(graph, wanted, by_rows=by_rows)
         layout = replace(layout, original_sha256=run.weights_sha256)
     else:
         program, bits = compile_switchable(graph, wanted, by_rows=by_rows)
-    referenced = [ReferencedMission(b, r) for b, r in zip(bits, references, strict=True)]
+    modules = (network.module for network in networks)
+    referenced = [ReferencedMission(b, r) for b, r in zip(bits, modules, strict=True)]
     return program, referenced, layout
+
+
+def missions_of_runs(
+    runs: Sequence[Run], named: str | None = None
+) -> tuple[Graph, list[MissionPlan], list[Deployable]]:
+    """The original of all of ``runs``, what each is as a mission of it, and as a network alone.
+
+    Raises:
+        InputError: see ``switchable_program``.
+    """
+    graph, plans = plans_of_runs(runs, named)
+    wanted: list[MissionPlan] = []
+    networks: list[Deployable] = []
+    for one, plan in zip(runs, plans, strict=True):
+        network = distilled_network(one)
+        networks.append(network)
+        small = named_as(
+            capture(network.module, network.shape[1:], channels=network.shape[0]), network.module
+        )
+        refits = changed_layers(graph, plan, small.params, str(one.directory))
+        name = mission_name(one, [m.name for m in wanted])
+        wanted.append(MissionPlan(name, plan, one.mission.names, refits))
+    return graph, wanted, networks
 
 
 def plans_of_runs(runs: Sequence[Run], named: str | None = None) -> tuple[Graph, list[Plan]]:

@@ -12,12 +12,14 @@ from distillnet.engine.missions import (
     LayerRefit,
     Layout,
     MissionPlan,
+    Prepared,
     compile_compact,
     compile_loadable,
     compile_switchable,
     macs_in_c,
     mission_block,
     prepare_compact,
+    prepare_switchable,
     read_layout,
 )
 from distillnet.engine.native import COMPILERS, Native, build_native, compiler
@@ -32,6 +34,7 @@ __all__ = [
     "MissionBits",
     "MissionPlan",
     "Native",
+    "Prepared",
     "Program",
     "build_native",
     "check_prefix",
@@ -45,6 +48,7 @@ __all__ = [
     "mission_block",
     "noise_image",
     "prepare_compact",
+    "prepare_switchable",
     "read_layout",
     "write_folder",
 ]

@@ -13,7 +13,7 @@ from distillnet.engine.flash import Flash, flash_source
 from distillnet.engine.literals import byte_text, c_text
 from distillnet.engine.missions.layout import LAYOUT, Layout
 from distillnet.engine.missions.loader import loader_header, loader_source
-from distillnet.engine.missions.source import mission_source
+from distillnet.engine.missions.source import Numbers, mission_source
 from distillnet.engine.platforms import platform_files
 from distillnet.engine.preprocess import preprocess_values
 from distillnet.engine.steps import MissionBits, Program
@@ -24,6 +24,7 @@ __all__ = ["check_prefix", "identifier", "noise_image", "write_folder"]
 
 Floats = NDArray[np.float32]
 _LARGEST_ARRAY = 8_000_000  # bytes
+_MOST_OF_A_BYTE = 255
 _KEYWORDS = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if
     inline int long main register restrict return short signed sizeof static struct switch typedef
@@ -94,6 +95,7 @@ def write_folder(
     version: str = "distillnet",
     layout: Layout | None = None,
     source: Callable[[Program, Mapping[str, object]], dict[str, str]] = model_source,
+    numbers: Numbers | None = None,
     flash: Flash | None = None,
 ) -> None:
     """Write a program and its missions into an existing folder.
@@ -106,6 +108,7 @@ def write_folder(
         version: of what writes this.
         layout: of a program that missions can be loaded into later.
         source: what makes ``model.h`` and ``model.c``.
+        numbers: what missions' tables have to know of the program's; by default float32.
         flash: the programme's weights, packed; ``weights.c`` then holds these and their decoder.
 
     Raises:
@@ -127,6 +130,8 @@ def write_folder(
         "OUTPUTS": layout.n_scores if layout else max(len(m.outputs) for m in missions),
         "WEIGHT": "uint8_t" if whole else "float",
         "ELEMENT": "uint8_t" if whole else "float",
+        "BIAS": "int32_t" if whole else "float",
+        "SIDE": "uint8_t" if whole and _longest_side(program) <= _MOST_OF_A_BYTE else "uint16_t",
         "MORE_C": "",
         "MORE_H": "",
         "PRECISION": "int8" if whole else "float32",
@@ -159,7 +164,7 @@ def write_folder(
         written["load_mission.c"] = loader_source(program, layout, common)
         written[LAYOUT] = layout.json().decode()
     for mission in missions:
-        written[f"missions/{mission.name}.c"] = mission_source(program, mission, common)
+        written[f"missions/{mission.name}.c"] = mission_source(program, mission, common, numbers)
     if preprocessing is not None:
         written["preprocess.c"] = fill_template("preprocess.c", common)
     common["TABLES"], common["ROWS"] = _expected_tables(missions, expected, prefix)
@@ -176,6 +181,11 @@ def write_folder(
         (directory / "weights.c").write_text(text, encoding="utf-8")
     else:
         _write_array(data, directory / "weights.c", common)
+
+
+def _longest_side(program: Program) -> int:
+    """Of all maps that a mission may skip places of."""
+    return max((max(slot.shape[1:]) for slot in program.slots.values()), default=0)
 
 
 _PACKED = """

@@ -7,8 +7,8 @@ time of whole maps (benchmarks/engine.py spans). So a layer is dense only where 
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,11 @@ __all__ = [
     "ActiveStrip",
     "Span",
     "active_strips",
+    "apart_from_idle",
     "bit_words",
     "computed_macs",
     "gap_of",
+    "plain_words",
     "strip_rows",
     "strips_of_step",
 ]
@@ -119,40 +121,90 @@ def strips_of_step(step: Step, keep_chw: Keep | None) -> tuple[ActiveStrip, ...]
     return active_strips(step.strips, keep_chw, gap_of(step.kernel))
 
 
+def apart_from_idle(
+    strips: Sequence[Strip], keep_chw: Keep, unit: int, weights: int
+) -> tuple[Strip, ...]:
+    """Strips in parts, so that channels that compute nothing do not share one with others.
+
+    Args:
+        unit: so many channels stay together.
+        weights: from those of one unit to the next's.
+
+    >>> keep = np.array([0, 0, 1, 1, 0, 0, 1], bool).reshape(-1, 1, 1)
+    >>> apart_from_idle([Strip(range(7), 0, 50)], keep, 4, 10) == (
+    ...     Strip(range(7), 0, 50),)
+    True
+    >>> [s.channels for s in apart_from_idle([Strip(range(7), 0, 50)], keep, 2, 10)]
+    [range(0, 2), range(2, 4), range(4, 6), range(6, 7)]
+    """
+    parts: list[Strip] = []
+    for strip in strips:
+        first, last = strip.channels.start, strip.channels.stop
+        starts = range(first, last, unit)
+        idle = [not keep_chw[at : min(at + unit, last)].any() for at in starts]
+        begins = [0, *(i for i in range(1, len(idle)) if idle[i] != idle[i - 1])]
+        for i, end in zip(begins, [*begins[1:], len(idle)], strict=True):
+            channels = range(starts[i], min(first + end * unit, last))
+            parts.append(Strip(channels, strip.source, strip.weights + i * weights))
+    return tuple(parts)
+
+
 def gap_of(kernel: str) -> int:
     """Gaps of how many places a kernel computes rather than skips."""
     return _DEPTHWISE_GAP * (kernel == "depthwise")
 
 
 def computed_macs(
-    program: Program, keep: Mapping[str, Keep], live: Mapping[str, Keep] | None = None
+    program: Program,
+    keep: Mapping[str, Keep],
+    live: Mapping[str, Keep] | None = None,
+    unit: int | None = None,
 ) -> int:
     """Multiply-adds that the C code carries out for a mission, by slot its keep map (C, H, W).
 
     Whole blocks of channels at all places that any channel of a strip needs, and of each the taps
     that are ``live``: what its time follows.
+
+    Args:
+        unit: so many channels of a strip are skipped where none is needed; None: whole strips.
     """
     total = 0
     for step in program.steps:
-        if step.kernel not in ("conv", "depthwise"):
+        if step.kernel not in ("conv", "conv_scores", "depthwise"):
             continue
-        source = step.settings["source"] if step.kernel == "conv" else 1
+        source = 1 if step.kernel == "depthwise" else step.settings["source"]
         taps = math.prod(step.settings["kernel"]) * source
         if live is not None and step.slot is not None and step.slot in live:
             taps = int(live[step.slot].sum())
         size = math.prod(program.places[step.writes].shape[1:])
-        for part in strips_of_step(step, keep.get(step.slot or "")):
-            blocks = -(-len(part.strip.channels) // BLOCK)
-            total += part.places(size) * blocks * BLOCK * taps
+        map_ = keep.get(step.slot or "")
+        if unit is not None and map_ is not None and step.kernel != "depthwise":
+            step = replace(step, strips=apart_from_idle(step.strips, map_, unit, 0))
+        for part in strips_of_step(step, map_):
+            count = min(unit or BLOCK, BLOCK)
+            channels = -(-len(part.strip.channels) // count) * count
+            total += part.places(size) * channels * taps
     return total
 
 
+def plain_words(part: ActiveStrip) -> list[int]:
+    """The words of a strip's bits as they are, place by place."""
+    assert part.bits is not None
+    words: list[int] = part.bits.tolist()
+    return words
+
+
 def strip_rows(
-    active: Sequence[ActiveStrip], size: int, own: Sequence[int] | None = None
+    active: Sequence[ActiveStrip],
+    size: int,
+    own: Sequence[int] | None = None,
+    words_of: Callable[[ActiveStrip], list[int]] = plain_words,
 ) -> tuple[list[str], list[str], list[int]]:
     """Rows of a layer's strips, of its spans, and the words of its bits; ``size`` places in all.
 
-    ``own`` tells where each strip's weights begin that are not the shared ones.
+    Args:
+        own: where each strip's weights begin that are not the shared ones.
+        words_of: a strip's bits as C has them.
     """
     strips: list[str] = []
     spans: list[str] = []
@@ -165,7 +217,7 @@ def strip_rows(
             spans += [f"{{{p.y}, {p.x0}, {p.x1}}}" for p in part.spans]
             if part.bits is not None:
                 words = len(bits)
-                bits += part.bits.tolist()
+                bits += words_of(part)
         strips.append(
             f"{{{s.weights if own is None else own[i]}, {s.source}, {s.channels.start}, "
             f"{len(s.channels)}, {part.places(size)}, {first}, {count}, {words}}}"

@@ -14,6 +14,7 @@ from distillnet.cli.options import ImageOptions, JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_table, warn
 from distillnet.errors import InputError
 from distillnet.files import check_writable, new_file
+from distillnet.models.names import check_model
 
 if TYPE_CHECKING:
     from distillnet.deploy import Exported
@@ -136,7 +137,7 @@ def export_command(
         typer.Option(
             "--switchable",
             help="Keep all weights, so that the C code can switch between missions; needs runs of "
-            "--method paper (c).",
+            "--method paper or --no-split (c).",
             show_default="off",
             rich_help_panel=SELDOM,
         ),
@@ -200,15 +201,13 @@ def export_command(
             "--with-preprocessing": with_preprocessing,
             "--data": data is not None and not int8,
             "--max-loss": max_loss is not None and not int8,
-            "--switchable": int8 and as_missions,
             "--loadable": int8 and loadable,
-            "--mission": int8 and bool(mission),
         }
         if found := [name for name, given in others.items() if given]:
             raise typer.BadParameter(
                 f"--format c{' --int8' * int8} with {', '.join(found)}; the C engine takes one "
-                "normalised float32 image, is compared on noise in float32, and has one compact "
-                "mission in int8. Leave them out, or choose --format onnx"
+                "normalised float32 image, is compared on noise in float32, and loads missions "
+                "later in float32 alone. Leave them out, or choose --format onnx"
             )
         if model is not None and not as_missions:
             raise typer.BadParameter("--model without --switchable, which alone needs the original")
@@ -263,19 +262,26 @@ def _export_int8_c(
     max_loss: float | None,
     as_json: bool,
 ) -> None:
-    check_run(run)
+    for folder in (run, *asked.others):
+        check_run(folder)
+    if asked.model is not None:
+        check_model(asked.model)
     check_folder(data, "--data", "the folder of images that the run was distilled on")
     from distillnet.engine import check_prefix
     from distillnet.job.runs import open_run
 
     check_prefix(asked.prefix)
-    opened = open_run(run_folder(run))
-    images = images_of_run(opened, data)
-    if images is None:
-        raise InputError(
-            "--int8 needs the mission's images to take the ranges of activations from; pass --data"
-        )
-    write_int8_folder(opened, run, images, asked, target, max_loss, as_json)
+    runs = []
+    for folder in (run, *asked.others):
+        opened = open_run(run_folder(folder))
+        images = images_of_run(opened, data)
+        if images is None:
+            raise InputError(
+                f"--int8 needs the images of {folder} to take the ranges of activations from; pass "
+                "--data"
+            )
+        runs.append((opened, images))
+    write_int8_folder(runs, run, asked, target, max_loss, as_json)
 
 
 def images_of_run(run: "Run", data: Path | None) -> "Images | None":

@@ -1,6 +1,7 @@
 """What ``export --format c`` does, in either precision."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from distillnet.job.runs import Run
 
 __all__ = ["AskedC", "write_c_folder", "write_int8_folder"]
+
+
+_FORMS = {True: "switchable, all weights", False: "compact, one mission"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def write_c_folder(run: Path, asked: AskedC, as_json: bool) -> None:
         )
     rows = [
         ["Folder", str(asked.out)],
-        ["Form", "switchable, all weights" if asked.as_missions else "compact, one mission"],
+        ["Form", _FORMS[asked.as_missions]],
         ["Weights", f"{done.weight_bytes:,} bytes"],
         *(
             [["Packed in flash", f"{done.packed_bytes:,} bytes, decoded into memory exactly"]]
@@ -106,21 +110,22 @@ def write_c_folder(run: Path, asked: AskedC, as_json: bool) -> None:
 
 
 def write_int8_folder(
-    opened: "Run",
+    runs: Sequence[tuple["Run", "Images"]],
     run: Path,
-    images: "Images",
     asked: AskedC,
     target: str,
     max_loss: float | None,
     as_json: bool,
 ) -> None:
-    """Write a run, which lies in ``run``, as C in 8 bits, and say what it became."""
+    """Write a run, which lies in ``run``, and others as its missions, as C in 8 bits."""
     from distillnet.deploy import export_int8_c
 
+    (opened, images), *others = runs
     with new_folder(asked.out, C_FOLDER) as work:
         done = export_int8_c(
-            opened, work, asked.prefix, images, target=target, max_loss_pp=max_loss,
-            with_unknown=asked.with_unknown,
+            opened, work, asked.prefix, images, others,
+            as_missions=asked.as_missions, model=asked.model, target=target,
+            max_loss_pp=max_loss, with_unknown=asked.with_unknown,
             command=f"{asked.command(run)} --int8",
         )  # fmt: skip
     if as_json:
@@ -129,41 +134,52 @@ def write_int8_folder(
     share = done.float_weight_bytes / done.weight_bytes
     rows = [
         ["Folder", str(asked.out)],
+        ["Form", _FORMS[done.switchable]],
         ["Weights", f"{done.weight_bytes:,} bytes, 1/{share:.1f} of float32's"],
         ["Arena", f"{done.arena_bytes:,} bytes"],
-        [
-            "Different decisions",
-            f"{done.agreement.decisions} of {done.agreement.images} val images, from float32",
-        ],
-        [
-            "Accuracy",
-            f"{100 * done.result.accuracy:.1f} %, {done.loss_pp:+.2f} points lost from the "
-            "original",
-        ],
         ["Calibration", done.calibration],
-        [f"Mission {done.mission}", ", ".join(done.classes)],
     ]
+    for m in done.missions:
+        told = [
+            f"{100 * m.result.accuracy:.1f} %, {m.loss_pp:+.2f} points lost from the original",
+            f"{m.agreement.decisions} of {m.agreement.images} val images decided otherwise than in "
+            "float32",
+        ]
+        if m.mac_ratio is not None:
+            told.append(f"{m.mac_ratio:.2f} x fewer multiply-adds")
+        rows.append([f"Mission {m.name}", "; ".join([", ".join(m.classes), *told])])
     print_table("c, int8", ["", ""], rows, 2)
 
 
 def _int8_json(done: "Int8Folder", asked: AskedC, target: str) -> dict[str, Any]:
+    missions = [
+        {
+            "name": m.name,
+            "classes": list(m.classes),
+            "largest_difference": m.agreement.largest,
+            "different_decisions": m.agreement.decisions,
+            "compared_on": m.agreement.images,
+            "accuracy": m.result.accuracy,
+            "loss_pp": m.loss_pp,
+            "mac_ratio": m.mac_ratio,
+        }
+        for m in done.missions
+    ]
+    first = dict(missions[0])  # as before there could be several
     return {
         "out": str(asked.out),
         "format": "c",
         "precision": "int8",
         "prefix": asked.prefix,
         "target": target,
-        "mission": done.mission,
-        "classes": list(done.classes),
+        "switchable": done.switchable,
+        "mission": first.pop("name"),
+        **first,
         "calibration": done.calibration,
         "weight_bytes": done.weight_bytes,
         "float_weight_bytes": done.float_weight_bytes,
         "arena_bytes": done.arena_bytes,
-        "largest_difference": done.agreement.largest,
-        "different_decisions": done.agreement.decisions,
-        "compared_on": done.agreement.images,
-        "accuracy": done.result.accuracy,
-        "loss_pp": done.loss_pp,
+        "missions": missions,
     }
 
 

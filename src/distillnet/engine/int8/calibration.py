@@ -1,6 +1,6 @@
 """The range of every value of a network, seen on images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distillnet.graph import Graph, fast_layout, run
 
-__all__ = ["CALIBRATIONS", "Ranges", "find_ranges"]
+__all__ = ["CALIBRATIONS", "Ranges", "find_ranges", "united"]
 
 # How a range is taken from what was seen; which is best depends on the network.
 CALIBRATIONS = ("MinMax", "Percentile", "MSE")
@@ -55,6 +55,18 @@ def find_ranges(graph: Graph, x_nchw: Tensor) -> dict[str, Ranges]:
         "MinMax": {name: (one.least, one.most) for name, one in seen.items()},
         "Percentile": {name: _by_percentile(one) for name, one in seen.items()},
         "MSE": {name: _by_error(one) for name, one in seen.items()},
+    }
+
+
+def united(ranges: Sequence[Ranges]) -> Ranges:
+    """Ranges that hold those of each of several missions.
+
+    >>> united([{"a": (0.0, 2.0)}, {"a": (-1.0, 1.0)}])
+    {'a': (-1.0, 2.0)}
+    """
+    return {
+        name: (min(one[name][0] for one in ranges), max(one[name][1] for one in ranges))
+        for name in ranges[0]
     }
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 
 from distillnet.engine.emit import Tables, fill_template, kernels_source, steps_source
+from distillnet.engine.int8.fours import whole_fours
 from distillnet.engine.int8.packing import PIXELS, Packed
 from distillnet.engine.literals import c_array, c_float
 from distillnet.engine.steps import Program, Step
+from distillnet.engine.taps import segment_rows
 
 __all__ = ["source_of"]
 
@@ -74,9 +76,17 @@ class _Writer(Tables):
         if step.kernel == "input" and self.pixels is not None:
             numbers = f"{{{self.places[PIXELS]}, {int(self.pixels.reversed)}}}"
             return [f"static const picturing pixels_of_input = {numbers};\n"]
+        if step.kernel in ("conv", "conv_scores"):
+            rows = segment_rows(whole_fours(self, step))
+            return [c_array("segment", f"segments_{label}", rows, 4)]
         if step.kernel != "lrn":
             return []
         return [c_array("int32_t", f"factors_{label}", self.factors[step.name].tolist())]
+
+    def sums(self, step: Step, label: str) -> str:
+        """What a convolution writes, and the taps that it adds up."""
+        whole = whole_fours(self, step)
+        return f"{self.start(step)}, segments_{label}, {len(whole)}, {sum(s.n for s in whole)}"
 
     def output(self, step: Step) -> str:
         s = step.settings
@@ -104,11 +114,10 @@ class _Writer(Tables):
         s = step.settings
         match step.kernel:
             case "conv":
-                return "conv", f"{self.window(step)}, {self.output(step)}"
+                return "conv", f"{self.sums(step, label)}, {self.output(step)}"
             case "conv_scores":
-                inner = f"{{{self.window(step)}, {{0, 0, 0, 0}}}}"
-                bounds = c_float(s["lo"]), c_float(s["hi"])
-                return "conv_scores", f"{inner}, {_numbers(self.places[step.name], *bounds)}"
+                inner = f"{{{self.sums(step, label)}, {{0, 0, 0, 0}}}}"
+                return "conv_scores", f"{inner}, {c_float(s['lo'])}, {c_float(s['hi'])}"
             case "depthwise":
                 return "depthwise", f"{self.taps(step)}, {self.output(step)}"
             case "max_pool" | "avg_pool" | "adaptive_avg" | "adaptive_max":

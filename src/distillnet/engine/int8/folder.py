@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from distillnet.engine.folder import write_folder
 from distillnet.engine.int8.emit import source_of
+from distillnet.engine.int8.missions import InBytes
 from distillnet.engine.int8.packing import Pixels, pack
 from distillnet.engine.int8.quantise import Quantised
 from distillnet.engine.steps import MissionBits, Program
@@ -46,6 +47,6 @@ def write_int8_folder(
     write_folder(
         packed.program, missions, expected, directory, prefix, banner=banner,
         preprocessing=preprocessing, scale=scale, version=version,
-        source=source_of(packed, network.block),
+        source=source_of(packed, network.block), numbers=InBytes(network),
     )  # fmt: skip
     return packed.program

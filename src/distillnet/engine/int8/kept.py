@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillnet.engine.packing import blocks_at_once
-from distillnet.engine.steps import Strip
+from distillnet.engine.steps import BLOCK, Strip
 
 __all__ = ["Kept", "KeptFilters"]
 
@@ -52,7 +52,11 @@ class Kept:
         groups: int,
         places: int,
     ) -> tuple[Strip, ...]:
-        """The strips of a convolution on maps of so many places, all with its position."""
+        """The strips of a convolution on maps of so many places, all with its position.
+
+        They are as wide for all targets: narrower ones skip a little more, but each has its spans,
+        which take more flash than weights on ragged maps.
+        """
         at = self.add(np.zeros(0))
         self.filters[at] = KeptFilters(
             np.asarray(weight_mkkc, np.float64), np.asarray(bias, np.float64)
@@ -61,8 +65,8 @@ class Kept:
         result = []
         for g in range(groups):
             first = 0
-            for blocks in blocks_at_once(places, -(-count // self.block)):
-                end = min(first + blocks * self.block, count)
+            for blocks in blocks_at_once(places, -(-count // BLOCK)):
+                end = min(first + blocks * BLOCK, count)
                 result.append(Strip(range(g * count + first, g * count + end), g * source, at))
                 first = end
         return tuple(result)

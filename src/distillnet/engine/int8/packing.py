@@ -7,13 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillnet.engine.emit import Tables
-from distillnet.engine.int8.quantise import Filters, Quantised, input_bytes
+from distillnet.engine.int8.fours import FOUR, in_fours
+from distillnet.engine.int8.layers import Filters
+from distillnet.engine.int8.quantise import Quantised, input_bytes
 from distillnet.engine.steps import Program, Strip
 
-__all__ = ["PIXELS", "Packed", "Pixels", "pack"]
+__all__ = ["PIXELS", "Packed", "Pixels", "block_bytes", "pack", "packed_blocks"]
 
 PIXELS = "pixels"  # the name of their table
 
+_HEAD = 8  # bytes of a filter's bias and multiplier
 _LEAST_DEPTH = 4  # channels in a block of a depthwise layer; depthwise.c has the same
 
 
@@ -72,8 +75,6 @@ def pack(network: Quantised, pixels: Pixels | None = None) -> Packed:
         elif step.kernel in ("conv", "conv_scores"):
             run = geometry.runs(step)[-1]
             strips = _conv(out, strips, network.filters[step.name], run, network.block)
-        if step.kernel == "conv_scores":
-            tables[step.name] = out.add(network.filters[step.name].units)
         steps.append(replace(step, strips=strips))
     factors = {}
     for name, table in network.tables.items():
@@ -97,25 +98,46 @@ def _blocked(values: NDArray[np.generic], count: int) -> NDArray[np.generic]:
     return full.reshape(blocks, count, *values.shape[1:])
 
 
+def packed_blocks(
+    filters: Filters, bias_m: NDArray[np.int32], taps_mt: NDArray[np.int8], block: int
+) -> list[NDArray[np.generic]]:
+    """Blocks of bias, multiplier (of scores: unit), and fours of taps by channel.
+
+    Args:
+        bias_m: with the input's zero folded in.
+        taps_mt: of each filter, in fours (see ``fours``).
+    """
+    fours = taps_mt.reshape(len(bias_m), -1, FOUR)
+    heads = filters.units if len(filters.units) else filters.multiplier_m
+    parts = (_blocked(part, block) for part in (bias_m, heads, fours))
+    return [
+        part
+        for bias, head, taps in zip(*parts, strict=True)
+        for part in (bias, head, np.ascontiguousarray(taps.transpose(1, 0, 2)))
+    ]
+
+
+def block_bytes(taps: int, block: int) -> int:
+    """Of a block of filters of so many taps, in fours."""
+    return block * (_HEAD + taps)
+
+
 def _conv(
     out: _Bytes, strips: Sequence[Strip], filters: Filters, run: int, block: int
 ) -> tuple[Strip, ...]:
-    """Group by group: blocks of bias, multiplier, and runs of four numbers by channel."""
+    """Group by group, blocks of filters."""
     count = len(filters.bias_m)
-    runs = filters.weight_mkkc.reshape(count, -1, run)
-    fours = np.pad(runs, ((0, 0), (0, 0), (0, -run % 4))).reshape(count, -1, 4)
+    taps = in_fours(filters.weight_mkkc.reshape(count, -1), run)
+    bias = filters.folded()
     sources = sorted({strip.source for strip in strips})
     per_group = count // len(sources)
-    size = block * (8 + 4 * fours.shape[1])
+    size = block_bytes(taps.shape[1], block)
     starts = {}
     for g, source in enumerate(sources):
         mine = slice(g * per_group, (g + 1) * per_group)
         starts[source] = out.length
-        parts = (
-            _blocked(part[mine], block) for part in (filters.folded_m, filters.multiplier_m, fours)
-        )
-        for bias, multiplier, taps in zip(*parts, strict=True):
-            out.add(bias, multiplier, np.ascontiguousarray(taps.transpose(1, 0, 2)))
+        for part in packed_blocks(filters.of(mine), bias[mine], taps[mine], block):
+            out.add(part)
     return tuple(
         replace(s, weights=starts[s.source] + s.channels.start % per_group // block * size)
         for s in strips
@@ -128,7 +150,7 @@ def _depthwise(
     """Blocks of bias, multiplier, and taps by channel."""
     start = out.length
     taps = filters.weight_mkkc.reshape(len(filters.bias_m), -1)
-    parts = (_blocked(part, depth) for part in (filters.folded_m, filters.multiplier_m, taps))
+    parts = (_blocked(part, depth) for part in (filters.folded(), filters.multiplier_m, taps))
     data = [
         part
         for bias, multiplier, some in zip(*parts, strict=True)

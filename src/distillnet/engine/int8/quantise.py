@@ -1,7 +1,7 @@
 """From a graph and the ranges of its values to steps in whole numbers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,43 +9,23 @@ import torch
 from numpy.typing import NDArray
 
 from distillnet.engine.int8.calibration import Ranges
-from distillnet.engine.int8.fixed import HIGHEST, Scale, byte_of, in_high_word, shifted
+from distillnet.engine.int8.fixed import HIGHEST, Scale, byte_of, shifted
 from distillnet.engine.int8.kept import Kept
-from distillnet.engine.int8.scales import filter_steps, scales_of
+from distillnet.engine.int8.layers import Filters, KeptLayer, kept_layer, whole_layer
+from distillnet.engine.int8.scales import scales_of
 from distillnet.engine.lower import Lowered, View, lower
 from distillnet.engine.placing import place_steps
-from distillnet.engine.steps import Program, Slot, Step
+from distillnet.engine.steps import MissionBits, Program, Slot, Step
 from distillnet.errors import UnsupportedError
 from distillnet.graph import Graph, Node, consumers
 from distillnet.graph.operators import APPLY
 
-__all__ = ["Filters", "Quantised", "input_bytes", "quantise"]
+__all__ = ["Quantised", "input_bytes", "quantise"]
 
 _REFUSED = ("layer_norm", "group_norm", "channel_conv", "channel_max")
 _LRN_BITS = 10  # of a table's places
 _SCORE_BYTES = 4
-_MOST_SUM = 2**31 - 1
 _SCORES = "scores:float"
-
-
-@dataclass(frozen=True)
-class Filters:
-    """A layer in whole numbers: filters (M, H, W, C), and by filter a bias and a multiplier.
-
-    Biases and sums are in units of filter times input. What a multiplier does,
-    ``fixed.in_high_word`` tells.
-
-    Attributes:
-        folded_m: the bias for sums over bytes from whose values no zero was taken.
-        units: for a layer of scores, what 1 in a sum stands for, float32 (M,).
-    """
-
-    weight_mkkc: NDArray[np.int8]
-    bias_m: NDArray[np.int32]
-    folded_m: NDArray[np.int32]
-    multiplier_m: NDArray[np.int32]
-    shift: int
-    units: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -56,6 +36,7 @@ class Quantised:
         program: its settings are whole numbers; lengths and offsets are bytes.
         scales: by value.
         filters: by step's name.
+        own: by mission and step's name, filters in place of those, or these with other biases.
         tables: by step's name: bytes for bytes, or factors; see ``reference``.
         block: output channels in a block of weights.
     """
@@ -63,26 +44,44 @@ class Quantised:
     program: Program
     scales: Mapping[str, Scale]
     filters: Mapping[str, Filters]
+    own: Mapping[str, Mapping[str, Filters]]
     tables: Mapping[str, NDArray[np.integer]]
     block: int
 
+    def filters_of(self, step: Step, mission: MissionBits) -> Filters:
+        """What a layer is computed with under a mission."""
+        return self.own.get(mission.name, {}).get(step.name, self.filters[step.name])
+
 
 def quantise(
-    graph: Graph, ranges: Ranges, block: int = 16, *, by_rows: bool | None = None
-) -> Quantised:
-    """Write a prepared compact network (``missions.prepare_compact``) in whole numbers.
+    graph: Graph,
+    missions: Sequence[MissionBits],
+    ranges: Ranges,
+    block: int = 16,
+    *,
+    by_rows: bool | None = None,
+) -> tuple[Quantised, tuple[MissionBits, ...]]:
+    """Write a prepared network (``missions.Prepared``) in whole numbers.
 
     Args:
-        ranges: of every node, see ``find_ranges``.
+        ranges: of every node under any mission, see ``find_ranges``.
         block: 16, for vectors, or 1, which pads nothing.
         by_rows: whether steps run by turns, row by row, where that makes the arena smaller; by
             default where nothing is padded, for memory is what such targets lack.
+
+    Returns:
+        The network, and its missions as far as it has their slots: a mask of scores alone is left
+        out, since nobody reads what it drops.
 
     Raises:
         UnsupportedError: an operator that has no kernel in 8 bits.
     """
     kept = Kept(block)
     low = lower(graph, kept)
+    if _masks_scores_alone(low, missions):
+        graph = _without_output(graph)
+        kept = Kept(block)
+        low = lower(graph, kept)
     for step in low.steps:
         if step.kernel in _REFUSED:
             raise UnsupportedError(
@@ -91,8 +90,39 @@ def quantise(
             )
     low, graph = _with_float_scores(low, graph)
     program = place_steps(low, graph, by_rows=block == 1 if by_rows is None else by_rows)
-    scales = scales_of(low, program, ranges, kept.filters)
-    return _Quantiser(graph, kept, program, scales).run()
+    missions = tuple(_in_slots(mission, program) for mission in missions)
+    layers = {
+        step.name: kept_layer(kept.filters[step.strips[0].weights], step, missions)
+        for step in program.steps
+        if step.strips
+    }
+    filters = {name: layer.all for name, layer in layers.items()}
+    scales = scales_of(low, program, ranges, filters)
+    return _Quantiser(graph, kept, program, scales, layers).run(), missions
+
+
+def _masks_scores_alone(low: Lowered, missions: Sequence[MissionBits]) -> bool:
+    """Whether the last step only sets scores to zero that no mission gives out."""
+    last = low.steps[-1]
+    return last.kernel == "mask" and all(
+        bool(mission.keep[last.name].reshape(-1)[list(mission.outputs)].all())
+        for mission in missions
+    )
+
+
+def _without_output(graph: Graph) -> Graph:
+    *nodes, last = graph.nodes
+    return Graph(tuple(nodes), graph.params, last.inputs[0])
+
+
+def _in_slots(mission: MissionBits, program: Program) -> MissionBits:
+    slots = program.slots
+    return replace(
+        mission,
+        keep={name: v for name, v in mission.keep.items() if name in slots},
+        live={name: v for name, v in mission.live.items() if name in slots},
+        refits={name: v for name, v in mission.refits.items() if name in slots},
+    )
 
 
 def _with_float_scores(low: Lowered, graph: Graph) -> tuple[Lowered, Graph]:
@@ -124,17 +154,24 @@ def _with_float_scores(low: Lowered, graph: Graph) -> tuple[Lowered, Graph]:
 
 class _Quantiser:
     def __init__(
-        self, graph: Graph, kept: Kept, program: Program, scales: Mapping[str, Scale]
+        self,
+        graph: Graph,
+        kept: Kept,
+        program: Program,
+        scales: Mapping[str, Scale],
+        layers: Mapping[str, KeptLayer],
     ) -> None:
         self.graph, self.kept, self.program, self.scales = graph, kept, program, scales
+        self.layers = layers
         self.filters: dict[str, Filters] = {}
+        self.own: dict[str, dict[str, Filters]] = {}
         self.tables: dict[str, NDArray[np.integer]] = {}
 
     def run(self) -> Quantised:
         steps = tuple(replace(step, settings=self._settings(step)) for step in self.program.steps)
         slots = {name: self._slot(slot) for name, slot in self.program.slots.items()}
         program = replace(self.program, steps=steps, slots=slots)
-        return Quantised(program, self.scales, self.filters, self.tables, self.kept.block)
+        return Quantised(program, self.scales, self.filters, self.own, self.tables, self.kept.block)
 
     def _slot(self, slot: Slot) -> Slot:
         """Scores take four bytes each, but are masked one by one."""
@@ -188,25 +225,14 @@ class _Quantiser:
 
     def _layer(self, step: Step) -> dict[str, object]:
         x = self.scales[step.reads[0]]
-        kept = self.kept.filters[step.strips[0].weights]
-        steps = filter_steps(kept, x.step)
-        whole = np.rint(kept.weight_mkkc / steps.reshape(-1, 1, 1, 1)).astype(np.int8)
-        bias = np.rint(kept.bias_m / (x.step * steps)).astype(np.int64)
-        _check_sums(step, whole, bias)
-        factors = x.step * steps
-        if step.kernel == "conv_scores":
-            units, clamp = factors.astype(np.float32), {"zero": 0}
-            multipliers, shift = np.zeros(len(bias), np.int32), 0
-            settings: dict[str, object] = {**clamp}
-        else:
-            units = np.zeros(0, np.float32)
-            multipliers, shift = in_high_word(factors / self.scales[step.writes].step)
-            settings = {**self._clamp(step)}
-        folded = bias - x.zero * whole.astype(np.int64).reshape(len(bias), -1).sum(1)
-        self.filters[step.name] = Filters(
-            whole, bias.astype(np.int32), folded.astype(np.int32), multipliers, shift, units
-        )
-        return settings | {"x_zero": x.zero, "shift": shift}
+        scores = step.kernel == "conv_scores"
+        y = None if scores else self.scales[step.writes]
+        shared, own = whole_layer(step, self.layers[step.name], x, y)
+        self.filters[step.name] = shared
+        for mission, filters in own.items():
+            self.own.setdefault(mission, {})[step.name] = filters
+        bounds = {"zero": 0} if scores else self._clamp(step)
+        return {**bounds, "x_zero": x.zero, "shift": shared.shift}
 
     def _binary(self, step: Step) -> dict[str, int]:
         a, b = (self.scales[name] for name in step.reads)
@@ -284,12 +310,3 @@ def input_bytes(x: NDArray[np.float32], step: Step) -> NDArray[np.int64]:
     s = step.settings
     lo, hi = np.float32(-s["zero"]), np.float32(HIGHEST - s["zero"])
     return np.rint(np.clip(x * np.float32(s["per_step"]), lo, hi)).astype(np.int64) + s["zero"]
-
-
-def _check_sums(step: Step, whole: NDArray[np.int8], bias: NDArray[np.int64]) -> None:
-    sums = np.abs(whole.astype(np.int64)).reshape(len(bias), -1).sum(1) * HIGHEST + np.abs(bias)
-    if int(sums.max(initial=0)) > _MOST_SUM:
-        raise UnsupportedError(
-            f"{step.name!r} adds up {whole[0].size} products of bytes, which may not fit into 32 "
-            "bits; expected fewer. Export without --int8, or with --format onnx"
-        )

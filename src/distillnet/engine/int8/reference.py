@@ -3,14 +3,14 @@
 Each buffer is an array (H, W, C) with its border; nothing is packed, vectorised or skipped.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distillnet.engine.int8.quantise import Quantised, input_bytes
-from distillnet.engine.steps import Program, Step
+from distillnet.engine.steps import MissionBits, Program, Step
 
 __all__ = ["reference_scores"]
 
@@ -19,19 +19,20 @@ Whole = NDArray[np.int64]
 
 
 def reference_scores(
-    network: Quantised, x_nchw: NDArray[np.float32], keep: Mapping[str, NDArray[np.bool_]]
+    network: Quantised, x_nchw: NDArray[np.float32], mission: MissionBits
 ) -> NDArray[np.float32]:
-    """Scores (N, classes) of normalised images (N, C, H, W).
+    """A mission's scores (N, classes) of normalised images (N, C, H, W).
 
-    Args:
-        keep: of each slot (C, H, W), what a mission computes; a slot without one is whole.
+    Of a mission it takes the keep maps and the filters of its own; which inputs are always zero it
+    does not ask.
     """
-    return np.stack([_Run(network, keep).scores(x) for x in x_nchw])
+    scores = np.stack([_Run(network, mission).scores(x) for x in x_nchw])
+    return scores[:, list(mission.outputs)]
 
 
 class _Run:
-    def __init__(self, network: Quantised, keep: Mapping[str, NDArray[np.bool_]]) -> None:
-        self.network, self.keep = network, keep
+    def __init__(self, network: Quantised, mission: MissionBits) -> None:
+        self.network, self.mission = network, mission
         self.program: Program = network.program
         self.buffers: dict[str, Bytes] = {}
         self.scores_n = np.zeros(0, np.float32)
@@ -85,7 +86,7 @@ class _Run:
         self.buffers[step.name][~inside] = step.settings["zero"]
 
     def masked(self, step: Step, y_hwc: NDArray[np.integer]) -> NDArray[np.integer]:
-        keep = self.keep.get(step.slot) if step.slot is not None else None
+        keep = self.mission.keep.get(step.slot) if step.slot is not None else None
         if keep is None:
             return y_hwc
         return np.where(keep.transpose(1, 2, 0), y_hwc, step.settings["zero"])
@@ -119,7 +120,7 @@ def _windows(run: _Run, step: Step) -> Whole:
 
 def _sums(run: _Run, step: Step) -> Whole:
     """A layer's sums (H, W, M). Products of doubles: every sum is below 2**53, so exact."""
-    filters = run.network.filters[step.name]
+    filters = run.network.filters_of(step, run.mission)
     seen = _windows(run, step).astype(np.float64)
     height, width, _, _, channels = seen.shape
     weight = filters.weight_mkkc.astype(np.float64)
@@ -138,13 +139,13 @@ def _sums(run: _Run, step: Step) -> Whole:
 
 
 def _layer(run: _Run, step: Step) -> Whole:
-    filters = run.network.filters[step.name]
+    filters = run.network.filters_of(step, run.mission)
     high = (_sums(run, step) * filters.multiplier_m.astype(np.int64)) >> 32
     return _clamped(_rounded(high, filters.shift), step.settings)
 
 
 def _layer_scores(run: _Run, step: Step) -> NDArray[np.float32]:
-    s, units = step.settings, run.network.filters[step.name].units
+    s, units = step.settings, run.network.filters_of(step, run.mission).units
     sums = _sums(run, step)[0, 0].astype(np.float32)
     return np.clip(sums * units, np.float32(s["lo"]), np.float32(s["hi"])).astype(np.float32)
 

@@ -1,6 +1,6 @@
 """Which bytes stand for which numbers: one scale for all that has to be the same bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +51,13 @@ class _Groups:
 
 
 def scales_of(
-    low: Lowered, program: Program, ranges: Ranges, filters: Mapping[int, KeptFilters]
+    low: Lowered, program: Program, ranges: Ranges, filters: Mapping[str, Sequence[KeptFilters]]
 ) -> dict[str, Scale]:
-    """The scale of every value that a step reads or writes in bytes."""
+    """The scale of every value that a step reads or writes in bytes.
+
+    Args:
+        filters: by step's name, all that are multiplied with its input by any mission.
+    """
     groups = _groups(low, program)
     found: dict[str, tuple[float, float]] = {}
     for step in program.steps:
@@ -99,7 +103,7 @@ def _coarsen(
     steps: tuple[Step, ...],
     scales: dict[str, Scale],
     groups: _Groups,
-    filters: Mapping[int, KeptFilters],
+    filters: Mapping[str, Sequence[KeptFilters]],
 ) -> bool:
     """Make outputs coarser whose layers' sums are too coarse for them; whether any was."""
     changed = False
@@ -107,8 +111,8 @@ def _coarsen(
         if step.kernel not in ("conv", "depthwise"):
             continue
         x, y = scales[groups.of(step.reads[0])], scales[groups.of(step.writes)]
-        weights = filters[step.strips[0].weights]
-        least = x.step * float(filter_steps(weights, x.step).max()) / _LARGEST_FACTOR
+        largest = max(float(filter_steps(one, x.step).max()) for one in filters[step.name])
+        least = x.step * largest / _LARGEST_FACTOR
         if y.step < least:
             scales[groups.of(step.writes)] = y.at_least(least)
             changed = True

@@ -3,11 +3,13 @@
 from distillnet.engine.missions.blocks import mission_block
 from distillnet.engine.missions.compiling import (
     MissionPlan,
+    Prepared,
     compile_compact,
     compile_loadable,
     compile_switchable,
     macs_in_c,
     prepare_compact,
+    prepare_switchable,
 )
 from distillnet.engine.missions.layout import LAYOUT, Layout, read_layout
 from distillnet.engine.missions.refits import LayerRefit
@@ -17,11 +19,13 @@ __all__ = [
     "LayerRefit",
     "Layout",
     "MissionPlan",
+    "Prepared",
     "compile_compact",
     "compile_loadable",
     "compile_switchable",
     "macs_in_c",
     "mission_block",
     "prepare_compact",
+    "prepare_switchable",
     "read_layout",
 ]

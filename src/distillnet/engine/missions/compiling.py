@@ -20,6 +20,7 @@ from distillnet.engine.missions.layout import Layout, layout_of
 from distillnet.engine.missions.refits import (
     LayerRefit,
     columns_of,
+    graph_of_mission,
     in_program_order,
     may_be_refitted,
 )
@@ -36,11 +37,13 @@ from distillnet.graph.operators import LAYERS
 
 __all__ = [
     "MissionPlan",
+    "Prepared",
     "compile_compact",
     "compile_loadable",
     "compile_switchable",
     "macs_in_c",
     "prepare_compact",
+    "prepare_switchable",
 ]
 
 Keep = NDArray[np.bool_]
@@ -61,6 +64,21 @@ class MissionPlan:
     refits: Mapping[str, LayerRefit] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A graph as it is compiled, for programs of other numbers than float32: see ``int8``.
+
+    Attributes:
+        graph: with masks where nobody needs a neuron, and filters in the program's order.
+        missions: by slot, which is a mask of the graph.
+        graphs: of each mission, its keep maps in the masks, and its own parameters.
+    """
+
+    graph: Graph
+    missions: tuple[MissionBits, ...]
+    graphs: tuple[Graph, ...]
+
+
 def compile_compact(
     graph: Graph, name: str, classes: Sequence[str], *, by_rows: bool = False
 ) -> tuple[Program, MissionBits]:
@@ -72,16 +90,22 @@ def compile_compact(
     Raises:
         UnsupportedError: an operator that the engine has no kernel for.
     """
+    done, bits = _compact(graph, name, classes, by_rows=by_rows)
+    return done.program, bits
+
+
+def prepare_compact(graph: Graph, name: str, classes: Sequence[str]) -> Prepared:
+    """What ``compile_compact`` compiles."""
+    done, bits = _compact(graph, name, classes)
+    return _prepared(done, [bits])
+
+
+def _compact(
+    graph: Graph, name: str, classes: Sequence[str], *, by_rows: bool = False
+) -> tuple["_Compiled", MissionBits]:
     outputs = tuple(range(len(classes)))
     done = _compile(graph, [_own_masks(graph)], by_rows=by_rows)
-    return done.program, MissionBits(name, done.keeps[0], outputs, tuple(classes), done.lives[0])
-
-
-def prepare_compact(graph: Graph) -> tuple[Graph, dict[str, Keep]]:
-    """A compact network as it is compiled: masks where nobody needs a neuron, keep maps by mask."""
-    graph, missions = with_needed_masks(graph, [_own_masks(graph)])
-    graph, (keeps,), _ = with_like_bitmaps_together(graph, missions)
-    return graph, dict(keeps)
+    return done, MissionBits(name, done.keeps[0], outputs, tuple(classes), done.lives[0])
 
 
 def compile_switchable(
@@ -95,11 +119,27 @@ def compile_switchable(
     Raises:
         UnsupportedError: an operator that the engine has no kernel for.
     """
+    done, bits = _shared(graph, missions, by_rows=by_rows)
+    return done.program, bits
+
+
+def prepare_switchable(graph: Graph, missions: Sequence[MissionPlan]) -> Prepared:
+    """What ``compile_switchable`` compiles."""
+    return _prepared(*_shared(graph, missions))
+
+
+def _prepared(done: "_Compiled", missions: Sequence[MissionBits]) -> Prepared:
+    graphs = tuple(graph_of_mission(done.graph, done.program, m) for m in missions)
+    return Prepared(done.graph, tuple(missions), graphs)
+
+
+def _shared(
+    graph: Graph, missions: Sequence[MissionPlan], *, by_rows: bool = False
+) -> tuple["_Compiled", tuple[MissionBits, ...]]:
     plans = [mission.plan for mission in missions]
     sites = {s for plan in plans for s, keep in plan.keep.items() if not bool(keep.all())}
     layers = {name for mission in missions for name in mission.refits}
-    done, bits = _switchable(graph, missions, sites, layers, by_rows=by_rows)
-    return done.program, bits
+    return _switchable(graph, missions, sites, layers, by_rows=by_rows)
 
 
 def compile_loadable(

@@ -1,20 +1,22 @@
 """What a mission brings of its own in place of shared weights, as the kernels read it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from distillnet.engine.packing import Weights
 from distillnet.engine.spans import ActiveStrip
-from distillnet.engine.steps import BLOCK, Refit, Step
+from distillnet.engine.steps import BLOCK, MissionBits, Program, Refit, Step
 from distillnet.graph import Graph
 
 __all__ = [
     "LayerRefit",
     "OwnWeights",
     "columns_of",
+    "graph_of_mission",
     "in_program_order",
     "may_be_refitted",
     "own_biases",
@@ -76,6 +78,33 @@ def in_program_order(
     if rows is None:
         return Refit(bias, weight)
     return Refit(bias[rows], None if weight is None else weight[rows])
+
+
+def graph_of_mission(graph: Graph, program: Program, mission: MissionBits) -> Graph:
+    """A program's graph with one mission's keep maps and its own parameters in it.
+
+    Args:
+        program: of ``graph``, whose slots are named as its masks.
+    """
+    params = dict(graph.params)
+    nodes = {node.name: node for node in graph.nodes}
+    for slot, keep in mission.keep.items():
+        params[nodes[slot].params["keep"]] = torch.from_numpy(keep.reshape(nodes[slot].shape))
+    for slot, refit in mission.refits.items():
+        step = program.steps[program.slots[slot].step]
+        layer = nodes[step.name]
+        own = {"bias": refit.bias}
+        if refit.weight is not None:
+            size, source = step.settings["kernel"], step.settings["source"]
+            weight_mkkc = refit.weight.reshape(len(refit.weight), *size, source)
+            shape = graph.params[layer.params["weight"]].shape
+            own["weight"] = weight_mkkc.transpose(0, 3, 1, 2).reshape(shape)
+        names = {role: f"{layer.name}:{mission.name}.{role}" for role in own}
+        kind = graph.params[layer.params["weight"]].dtype
+        for role, values in own.items():
+            params[names[role]] = torch.from_numpy(np.ascontiguousarray(values)).to(kind)
+        nodes[layer.name] = replace(layer, params={**layer.params, **names})
+    return Graph(tuple(nodes.values()), params, graph.output)
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,7 @@ enum {
 
 /* What a mission needs of a layer's output: places x0 to x1 of row y ... */
 typedef struct {
-    uint16_t y, x0, x1;
+    @SIDE@ y, x0, x1;
 } @NAME@_span;
 
 /* ... of some channels. */
@@ -59,7 +59,7 @@ typedef struct {
     const @NAME@_span *spans;
     const uint16_t *bits;
     const @WEIGHT@ *weights; /* of the mission's own, strip by strip */
-    const float *biases;     /* of the mission's own, for all blocks of all strips */
+    const @BIAS@ *biases; /* of the mission's own, for all blocks of all strips */
     const @NAME@_segment *segments; /* the taps whose inputs are not always zero */
     int32_t n_segments;
     int32_t taps; /* that own weights have */

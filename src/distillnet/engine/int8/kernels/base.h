@@ -96,6 +96,12 @@ INLINE void keep_bits(uint8_t *p, uint32_t bits, ptrdiff_t n, int32_t zero)
 INLINE void clear(uint8_t *row, ptrdiff_t x0, ptrdiff_t x1, ptrdiff_t pixel, ptrdiff_t n,
                   int32_t zero)
 {
-    for (ptrdiff_t x = x0; x < x1; x++)
-        memset(row + x * pixel, zero, (size_t)n);
+    for (ptrdiff_t x = x0; x < x1; x++) {
+        uint8_t *const p = row + x * pixel;
+        ptrdiff_t c = 0;
+        for (; c + WORD <= n; c += WORD) /* of a size that compilers know */
+            memset(p + c, zero, WORD);
+        if (c < n)
+            memset(p + c, zero, (size_t)(n - c));
+    }
 }

@@ -148,6 +148,23 @@ static void depthwise_row(const depthwise *s, const strip *part, uint8_t *arena,
     }
 }
 
+/* What single channels of a strip do not keep of its spans within rows. */
+static void keep_in_spans(const depthwise *s, const layer *l, const strip *part, rows r,
+                          const some_places *some, uint8_t *arena)
+{
+    const bitmap bits = bitmap_of(l, part);
+    ptrdiff_t place = some->before;
+    for (const span *at = some->spans; at < some->end; at++) {
+        uint8_t *const row = pixel_at(arena, &s->y, r.out, at->y, 0) + part->out;
+        for (int32_t x = at->x0; x < at->x1; x++, place++) {
+            const uint16_t *const words = words_at(&bits, place);
+            for (int32_t c = 0; c < part->channels; c += WORD)
+                keep_bits(row + (ptrdiff_t)x * s->y.pixel + c, words[c / WORD], part->channels - c,
+                          s->out.zero);
+        }
+    }
+}
+
 static void run_depthwise(const depthwise *s, const layer *l, rows r, uint8_t *arena,
                           const uint8_t *weights)
 {
@@ -159,6 +176,8 @@ static void run_depthwise(const depthwise *s, const layer *l, rows r, uint8_t *a
                 depthwise_row(s, part, arena, weights, r, row, 0, s->y.w);
         for (const span *at = some.spans; at < some.end; at++)
             depthwise_row(s, part, arena, weights, r, at->y, at->x0, at->x1);
-        fill_strip(l, part, &s->y, r, arena, s->out.zero);
+        if (part->bits >= 0)
+            keep_in_spans(s, l, part, r, &some, arena);
+        clear_strip(l, part, &s->y, r, arena, s->out.zero);
     }
 }

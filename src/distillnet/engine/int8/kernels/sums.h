@@ -1,5 +1,6 @@
 /* Sums of products, for what the target has: a vector of sums, one for each of LANES channels, takes
- * four bytes of the input, the same for all, times four bytes of each channel's filter at once.
+ * four bytes of the input, the same for all, times four bytes of each channel's filter at once. What
+ * a bitmap switches off becomes zero on its way out: bit i of `bits` for lane i.
  *
  * EACH lists the tiles: places at once for 1, 2, .. blocks, as many sums as there are registers for.
  */
@@ -38,6 +39,11 @@ INLINE sums steps_of(sums s, sums m, const output *o)
     v = _mm512_add_epi32(v, _mm512_set1_epi32(o->zero));
     v = _mm512_max_epi32(v, _mm512_set1_epi32(o->lo));
     return _mm512_min_epi32(v, _mm512_set1_epi32(o->hi));
+}
+
+INLINE sums keep_lanes(sums v, uint32_t bits, int32_t zero)
+{
+    return _mm512_mask_mov_epi32(_mm512_set1_epi32(zero), (__mmask16)bits, v);
 }
 
 INLINE void store_block(uint8_t *p, const sums *v, ptrdiff_t n)
@@ -109,6 +115,13 @@ INLINE sums steps_of(sums s, sums m, const output *o)
     return _mm256_min_epi32(v, _mm256_set1_epi32(o->hi));
 }
 
+INLINE sums keep_lanes(sums v, uint32_t bits, int32_t zero)
+{
+    const __m256i lane = _mm256_setr_epi32(0x1, 0x2, 0x4, 0x8, 0x10, 0x20, 0x40, 0x80);
+    const __m256i some = _mm256_and_si256(_mm256_set1_epi32((int32_t)bits), lane);
+    return _mm256_blendv_epi8(_mm256_set1_epi32(zero), v, _mm256_cmpeq_epi32(some, lane));
+}
+
 INLINE void store_block(uint8_t *p, const sums *v, ptrdiff_t n)
 {
     const __m256i pairs = _mm256_permute4x64_epi64(_mm256_packs_epi32(v[0], v[1]), 0xd8);
@@ -150,6 +163,13 @@ INLINE sums steps_of(sums s, sums m, const output *o)
     v = vrshlq_s32(v, vdupq_n_s32(-o->shift));
     v = vaddq_s32(v, vdupq_n_s32(o->zero));
     return vminq_s32(vmaxq_s32(v, vdupq_n_s32(o->lo)), vdupq_n_s32(o->hi));
+}
+
+INLINE sums keep_lanes(sums v, uint32_t bits, int32_t zero)
+{
+    static const int32_t lane[LANES] = {0x1, 0x2, 0x4, 0x8};
+    const uint32x4_t kept = vtstq_s32(vdupq_n_s32((int32_t)bits), vld1q_s32(lane));
+    return vbslq_s32(kept, v, vdupq_n_s32(zero));
 }
 
 INLINE void store_block(uint8_t *p, const sums *v, ptrdiff_t n)
@@ -210,6 +230,7 @@ INLINE sums add_products(sums s, inputs x, filters w)
 }
 #endif
 INLINE sums steps_of(sums s, sums m, const output *o) { return byte_of_sum(s, m, o); }
+INLINE sums keep_lanes(sums v, uint32_t bits, int32_t zero) { return bits & 1 ? v : zero; }
 INLINE void store_block(uint8_t *p, const sums *v, ptrdiff_t n)
 {
     if (n > 0)
@@ -246,6 +267,12 @@ INLINE sums steps_of(sums s, sums m, const output *o)
     for (int i = 0; i < BLOCK; i++)
         s.of[i] = byte_of_sum(s.of[i], m.of[i], o);
     return s;
+}
+INLINE sums keep_lanes(sums v, uint32_t bits, int32_t zero)
+{
+    for (int i = 0; i < BLOCK; i++)
+        v.of[i] = bits >> i & 1 ? v.of[i] : zero;
+    return v;
 }
 INLINE void store_block(uint8_t *p, const sums *v, ptrdiff_t n)
 {
