@@ -99,6 +99,36 @@ def test_an_input_size_at_which_nothing_holds_is_left_for_the_networks_own() -> 
     assert 1.5 < _WORK / search.done[chosen].work < 2.5
 
 
+def test_a_size_that_is_refused_uncut_is_left_at_once() -> None:
+    class OneSize(_Workshop):
+        """The smaller image saves half by itself, and seems to be all that holds."""
+
+        def go_to(self, size: tuple[int, int]) -> None:
+            self.size = size
+
+        def work_left(self, cut: float | Cut) -> float:
+            return cut if isinstance(cut, float) else _WORK if self.size == _SIZE else 50.0
+
+        def make(self, enough: Callable[[float], bool]) -> Candidate:
+            made = replace(super().make(enough), size=self.size)
+            if self.size == _SIZE:
+                return replace(made, verdict=_verdict(1.5))
+            return replace(made, work=min(50.0, made.work))
+
+        def cross_validate(self, candidate: Candidate) -> Verdict:
+            asked.append(candidate.size)
+            return _verdict(-0.5 if candidate.size == _SIZE and candidate.work > 60 else 8.0)
+
+    asked: list[tuple[int, int]] = []
+    workshop = OneSize(lambda r: 0.1 if r < 2.1 else 9.0, lambda r: 0.0)
+    search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
+    chosen = search.smallest([_SIZE, (7, 7), (6, 6)])
+    assert chosen is not None
+    assert chosen[0] == _SIZE
+    assert 1.2 < _WORK / search.done[chosen].work < 1.67
+    assert asked.count((6, 6)) == 1, "as it is, and no more often"
+
+
 def test_where_nothing_will_do_nothing_is_chosen() -> None:
     workshop = _Workshop(lambda r: 0.0 if r < 6 else 8.0, lambda r: 50.0)
     search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]

@@ -90,11 +90,13 @@ class Explorer:
         refused = max(self.validated, key=self._work_of, default=None)
         if refused is None:  # nothing ever fitted
             return None
+        refused_work = self._work_of(refused)
         for size in dict.fromkeys((refused[0], self.workshop.original_size)):
-            low, high, found = 0, refused[1], None
+            low, high = self._level_of(self._uncut_work(size)), self._level_of(refused_work)
+            found: Key | None = None
             for _ in range(_RETREATS):
                 level = (low + high) // 2
-                if level == low or self._try(size, level) is None:
+                if level <= low or self._try(size, level) is None:
                     break
                 self._validate((size, level))
                 if self._allows((size, level)):
@@ -176,6 +178,10 @@ class Explorer:
     def _allowed(self, level: int) -> float:
         """MACs, or what stands for time; level 0 is the network uncut at its own size."""
         return self.workshop.work / _STEP**level
+
+    def _level_of(self, work: float) -> int:
+        """The highest level that so many MACs are within."""
+        return int(math.log(self.workshop.work / work, _STEP))
 
     def _uncut_work(self, size: Size) -> float:
         if size not in self.uncut:
@@ -294,19 +300,11 @@ class Explorer:
             return replace(found, front=(*self._front(None), found))
         candidate = self.done[chosen]
         graph = self.workshop.refit_on_all(candidate)
-        verdict = self.verdict(chosen)
-        found = Found(
-            candidate.plan,
-            {},
-            {},
-            verdict,
-            not self.missed,
-            graph,
-            seen=self.seen,
-            stopped_by=self._stopped_by(chosen),
-            work=candidate.work,
-            without=partial(self.workshop.refit_without, candidate),
-        )
+        verdict, met = self.verdict(chosen), not self.missed
+        found = Found(candidate.plan, {}, {}, verdict, met, graph, seen=self.seen)
+        without = partial(self.workshop.refit_without, candidate)
+        why = self._stopped_by(chosen)
+        found = replace(found, stopped_by=why, work=candidate.work, without=without)
         return replace(found, front=self._front(chosen, found))
 
     def _stopped_by(self, chosen: Key | None) -> str:
