@@ -7,7 +7,7 @@ is refitted for small images learns to answer as the original does on large ones
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -45,33 +45,25 @@ class Teacher:
 
 def refittable(graph: Graph) -> tuple[Node, ...]:
     """Layers whose weights can be fitted on their own: one group, parameters used nowhere else."""
-    uses = Counter(name for node in graph.nodes for name in node.params.values())
-    return tuple(
-        node
-        for node in graph.nodes
-        if node.op in LAYERS
-        and node.attrs.get("groups", 1) == 1
-        and all(uses[name] == 1 for name in node.params.values())
-    )
-
-
-def _depthwise(graph: Graph) -> tuple[Node, ...]:
-    """Convolutions of a filter for each channel, with a bias, whose parameters nothing shares."""
-    uses = Counter(name for node in graph.nodes for name in node.params.values())
-    return tuple(
-        node
-        for node in graph.nodes
-        if node.op in LAYERS
-        and node.attrs.get("groups", 1) == node.shape[0] == graph[node.inputs[0]].shape[0] > 1
-        and "bias" in node.params
-        and all(uses[name] == 1 for name in node.params.values())
-    )
+    return tuple(node for node in _unshared(graph) if node.attrs.get("groups", 1) == 1)
 
 
 def taught(graph: Graph) -> tuple[Node, ...]:
-    """All layers that a refit fits, in the order in which they run."""
-    names = {node.name for node in (*refittable(graph), *_depthwise(graph))}
-    return tuple(node for node in graph.nodes if node.name in names)
+    """Those, and convolutions of a filter for each channel: all that a refit fits, as they run."""
+    return tuple(
+        node
+        for node in _unshared(graph)
+        if (groups := node.attrs.get("groups", 1)) == 1
+        or (groups == node.shape[0] == graph[node.inputs[0]].shape[0] and "bias" in node.params)
+    )
+
+
+def _unshared(graph: Graph) -> Iterator[Node]:
+    """Layers whose parameters are used nowhere else."""
+    uses = Counter(name for node in graph.nodes for name in node.params.values())
+    for node in graph.nodes:
+        if node.op in LAYERS and all(uses[name] == 1 for name in node.params.values()):
+            yield node
 
 
 def teach_all(
