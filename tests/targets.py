@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["STRICT", "run_on_a_cortex_m", "run_test_vector", "tool", "vector_flags"]
+__all__ = [
+    "STRICT",
+    "run_elsewhere",
+    "run_on_a_cortex_m",
+    "run_test_vector",
+    "tool",
+    "vector_flags",
+]
 
 STRICT = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
 _WIDTHS = [("-O1", "-DLANES=1"), ("-O1",), ("-O1", "-march=native")]
@@ -57,3 +64,20 @@ def run_on_a_cortex_m(folder: Path) -> str:
         "-semihosting-config", "enable=on,target=native", "-kernel",
     ]  # fmt: skip
     return run_test_vector(folder, compiler, emulator)
+
+
+def run_elsewhere(folder: Path, target: str) -> str:
+    """As ``run_test_vector``, for a target by name: other processors are emulated.
+
+    Args:
+        target: cortex-m4; neon or dot products, of 64-bit ARM; or one that begins with sanitized.
+    """
+    if target == "cortex-m4":
+        return run_on_a_cortex_m(folder)
+    if target.startswith("sanitized"):
+        flags = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover"]
+        return run_test_vector(folder, ["cc", *flags, "-march=native"])
+    tool("aarch64-linux-gnu-gcc", "qemu-aarch64")
+    arch = "-march=armv8.2-a" + "+dotprod" * (target == "dot products")
+    compiler = ["aarch64-linux-gnu-gcc", "-O2", "-static", arch]
+    return run_test_vector(folder, compiler, ["qemu-aarch64"])

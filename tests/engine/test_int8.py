@@ -27,7 +27,7 @@ from distillnet.errors import InputError, UnsupportedError
 from distillnet.graph import Graph
 from distillnet.images.preprocessing import Preprocessing, preprocess
 from plans import random_plan, scores
-from targets import STRICT, run_test_vector, tool, vector_flags
+from targets import STRICT, run_elsewhere, run_test_vector, vector_flags
 
 REFUSED = {"layer_norm", "group_norm", "channel_conv", "channel_max"}
 ALIGNMENT = 4  # NET_ERROR_ALIGNMENT of model.h
@@ -108,14 +108,7 @@ def test_the_c_is_the_reference_whatever_the_structure(name: str, tmp_path: Path
 def test_other_targets_say_the_same(name: str, target: str, tmp_path: Path) -> None:
     network, mission = in_8_bits(partial(name), 1 if "unpadded" in target else 16)
     folder = written(network, mission, tmp_path / "c")
-    if "sanitized" in target:
-        flags = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover"]
-        said = run_test_vector(folder, ["cc", *flags, "-march=native"])
-    else:
-        tool("aarch64-linux-gnu-gcc", "qemu-aarch64")
-        arch = "-march=armv8.2-a" + "+dotprod" * (target == "dot products")
-        compiler = ["aarch64-linux-gnu-gcc", "-O2", "-static", arch]
-        said = run_test_vector(folder, compiler, ["qemu-aarch64"])
+    said = run_elsewhere(folder, target)
     assert said.count("PASS") == 1
 
 

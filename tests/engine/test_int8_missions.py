@@ -42,7 +42,7 @@ from distillnet.graph import Graph
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
 from plans import random_plan, scores
-from targets import STRICT, run_on_a_cortex_m, run_test_vector, tool
+from targets import STRICT, run_elsewhere
 
 REFUSED = {"layer_norm", "group_norm", "channel_conv", "channel_max"}
 SOME = ("concat", "depthwise", "local response norm", "wide")
@@ -281,16 +281,7 @@ def test_missions_are_the_same_elsewhere(name: str, target: str, tmp_path: Path)
         1 if target in ("cortex-m4", "sanitized, unpadded") else 16
     )
     folder = written(network, missions, tmp_path / "c")
-    if target == "cortex-m4":
-        said = run_on_a_cortex_m(folder)
-    elif "sanitized" in target:
-        flags = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover"]
-        said = run_test_vector(folder, ["cc", *flags, "-march=native"])
-    else:
-        tool("aarch64-linux-gnu-gcc", "qemu-aarch64")
-        arch = "-march=armv8.2-a" + "+dotprod" * (target == "dot products")
-        compiler = ["aarch64-linux-gnu-gcc", "-O2", "-static", arch]
-        said = run_test_vector(folder, compiler, ["qemu-aarch64"])
+    said = run_elsewhere(folder, target)
     assert said.count("PASS") == len(missions)
 
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 
 from distillnet.engine.by_rows import BY_ROWS, chain_source
@@ -23,6 +23,7 @@ __all__ = [
 # Kernels by file, in the order in which they are written; a file is left out where none is used.
 _FILES = {
     "base.h": None,
+    "places.c": {"conv", "depthwise"},
     "strips.c": {"conv", "depthwise"},
     "conv.c": {"conv"},
     "depthwise.c": {"depthwise"},
@@ -62,12 +63,14 @@ def fill_template(name: str, values: Mapping[str, object]) -> str:
     return re.sub(r"@([A-Z_]+)@", lambda m: str(values[m[1]]), text)
 
 
-def kernels_source(program: Program, room: str, by_file: Mapping[str, set[str] | None]) -> str:
-    """The kernels that a programme needs, of the files in a room's folder ``kernels``."""
+def kernels_source(
+    program: Program, rooms: Sequence[str], by_file: Mapping[str, set[str] | None]
+) -> str:
+    """The kernels that a programme needs, each of the first room whose ``kernels`` has the file."""
     used = {step.kernel for step in program.steps}
-    folder = files(room).joinpath("kernels")
+    folders = [files(room).joinpath("kernels") for room in rooms]
     return "\n".join(
-        folder.joinpath(name).read_text(encoding="utf-8")
+        next(file for f in folders if (file := f.joinpath(name)).is_file()).read_text("utf-8")
         for name, kernels in by_file.items()
         if kernels is None or kernels & used
     )
@@ -317,7 +320,7 @@ def model_source(program: Program, common: Mapping[str, object]) -> dict[str, st
         dict(common)
         | steps_source(program, writer)
         | {
-            "KERNELS": kernels_source(program, "distillnet.engine", _FILES),
+            "KERNELS": kernels_source(program, ["distillnet.engine"], _FILES),
             "N_SLOTS": len(program.slots),
             "SCORES": scores,
             "ARENA_SHARE": f"{program.arena_floats / program.least_floats:.3f}",

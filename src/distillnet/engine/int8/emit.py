@@ -11,10 +11,12 @@ from distillnet.engine.taps import segment_rows
 
 __all__ = ["source_of"]
 
+_ROOMS = ("distillnet.engine.int8", "distillnet.engine")  # what both have in common is the latter's
 # Kernels by file, in the order in which they are written; a file is left out where none is used.
 _FILES = {
     "base.h": None,
     "sums.h": {"conv", "conv_scores"},
+    "places.c": {"conv", "depthwise", "conv_scores"},
     "strips.c": {"conv", "depthwise", "conv_scores"},
     "conv.c": {"conv", "conv_scores"},
     "conv_scores.c": {"conv_scores"},
@@ -40,7 +42,7 @@ def source_of(
             | steps_source(program, writer)
             | {
                 "KERNELS": f"#define BLOCK {block} /* output channels in a block of filters */\n"
-                + kernels_source(program, "distillnet.engine.int8", _FILES),
+                + kernels_source(program, _ROOMS, _FILES),
                 "N_SLOTS": len(program.slots),
                 "SCORES": writer.at(program.places[program.output]),
             }
