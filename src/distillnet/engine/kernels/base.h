@@ -33,7 +33,7 @@
 #endif
 #endif
 
-#if LANES == 16 && defined(__AVX512F__)
+#if LANES == 16 && defined(__AVX512F__) || LANES == 8 && defined(__AVX__)
 #include <immintrin.h>
 #endif
 
@@ -86,7 +86,11 @@ INLINE void store_some(float *p, vec v, ptrdiff_t n)
 
 INLINE vec larger(vec a, vec b)
 {
-#if LANES > 1
+#if LANES == 16 && defined(__AVX512F__)
+    return (vec)_mm512_max_ps((__m512)a, (__m512)b);
+#elif LANES == 8 && defined(__AVX__)
+    return (vec)_mm256_max_ps((__m256)a, (__m256)b);
+#elif LANES > 1
     ivec first = a > b;
     return (vec)(((ivec)a & first) | ((ivec)b & ~first));
 #else
@@ -96,7 +100,11 @@ INLINE vec larger(vec a, vec b)
 
 INLINE vec smaller(vec a, vec b)
 {
-#if LANES > 1
+#if LANES == 16 && defined(__AVX512F__)
+    return (vec)_mm512_min_ps((__m512)a, (__m512)b);
+#elif LANES == 8 && defined(__AVX__)
+    return (vec)_mm256_min_ps((__m256)a, (__m256)b);
+#elif LANES > 1
     ivec first = a < b;
     return (vec)(((ivec)a & first) | ((ivec)b & ~first));
 #else

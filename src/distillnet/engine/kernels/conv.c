@@ -121,15 +121,20 @@ static void conv_blocks(const conv *s, const strip *part, rows r, const some_pla
     int32_t y = r.first - 1, x = 0, end = 0; /* without spans: all rows in turn */
     for (int32_t i = 0; i < n_tiles; i++) {
         const int32_t places = n / n_tiles + (i < n % n_tiles); /* of equal sizes, or one less */
-        for (int32_t p = 0; p < places; p++, x++) {
+        for (int32_t p = 0, run; p < places; x += run) {
             if (x == end) {
                 x = spans == NULL ? 0 : spans->x0;
                 y = spans == NULL ? y + 1 : spans->y;
                 end = spans == NULL ? s->y.w : spans->x1;
                 spans = spans == NULL ? NULL : spans + 1;
             }
-            t->x[p] = arena + (in + (ptrdiff_t)y * s->y_step + (ptrdiff_t)x * s->x_step);
-            t->y[p] = arena + (out + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel);
+            const float *from = arena + (in + (ptrdiff_t)y * s->y_step + (ptrdiff_t)x * s->x_step);
+            float *to = arena + (out + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel);
+            run = end - x < places - p ? end - x : places - p;
+            for (int32_t k = 0; k < run; k++, p++, from += s->x_step, to += s->y.pixel) {
+                t->x[p] = from;
+                t->y[p] = to;
+            }
         }
         tiles[group - 1][places - 1](t);
         if (t->bits != NULL)
