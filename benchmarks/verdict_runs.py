@@ -6,7 +6,8 @@
     python benchmarks/verdict_runs.py table --cache CACHE --against before
 
 ``run`` distills each mission of ``verdict_cases.CASES`` by the command line, with the options after
-``--``, and keeps each result.json under a label; it goes on where it was stopped. ``--source`` lets
+``--``, and keeps each result.json under a label; it goes on where it was stopped. With ``--bench``
+the network is then timed beside the original in ONNX Runtime, one thread. ``--source`` lets
 another state do it, as ``git worktree add OLD 1500d87`` makes one. The search images lie in a
 folder ``train``, the report images in ``val``, as a user would have them. ``table`` prints what
 each label saves, what its losses are beside those expected, and geometric means.
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--half", choices=["develop", "report"], default="report")
     parser.add_argument("--only", default="", help="part of a mission's name")
     parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--bench", action="store_true", help="also keep the ratio of times")
     parser.add_argument("--against", default="", help="the label that others are compared with")
     args, options = parser.parse_known_args()
     options = [option for option in options if option != "--"]
@@ -100,13 +102,24 @@ def distill(case: Case, images: Path, args: argparse.Namespace, options: Sequenc
             *("--classes", classes, "--out", str(out), *options),
         ]
         path = f"{args.source}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-        done = subprocess.run(
-            command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
-        )
+        environment = os.environ | {"PYTHONPATH": path}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             print(f"{case.name}: {done.stderr.strip()[-500:]}", file=sys.stderr)
             return
-        shutil.copyfile(out / "result.json", args.cache / args.label / f"{case.name}.json")
+        result = json.loads((out / "result.json").read_text())
+        if args.bench:
+            file = words[0].endswith(":build") and args.source == _DEFAULT_SOURCE
+            command = [
+                *(sys.executable, "-m", "distillnet", "bench", str(out), "--runtime", "onnx"),
+                *("--no-profile", "--json", *(("--model", words[0]) if file else ())),
+            ]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            if done.returncode:
+                print(f"{case.name}, bench: {done.stderr.strip()[-500:]}", file=sys.stderr)
+            else:
+                result["onnx_time_ratio"] = json.loads(done.stdout)["time_ratio"]["onnx"]
+        (args.cache / args.label / f"{case.name}.json").write_text(json.dumps(result))
         print(f"{args.label} {case.name}", flush=True)
 
 
@@ -128,7 +141,10 @@ def print_table(cache: Path, cases: Sequence[Case], against: str) -> None:
     common = [c.name for c in cases if all(c.name in found[label] for label in labels)]
     rows = {
         "MACs, geometric mean": lambda mine, base: f"{_mean(mine):.2f}x",
-        f"beside {against}": lambda mine, base: f"{_mean(mine) / _mean(base):.2f}" if base else "",
+        "times in ONNX Runtime, geometric mean": lambda mine, base: _times(mine),
+        f"MACs beside {against}": lambda mine, base: (
+            f"{_mean(mine) / _mean(base):.2f}" if base else ""
+        ),
         "found less expected, mean": lambda mine, base: _bias(mine),
         "interval of the expected loss holds what is found": lambda mine, base: _count(
             mine, _holds
@@ -148,7 +164,8 @@ def _cell(result: dict[str, Any] | None) -> str:
     if result is None:
         return ""
     expected = f" (expected {result['expected_loss_pp']:+.1f})" if _expects(result) else ""
-    return f"{result['mac_ratio']:.2f}x, {result['loss_pp']:+.1f}{expected}"
+    times = f", time {result['onnx_time_ratio']:.2f}x" if "onnx_time_ratio" in result else ""
+    return f"{result['mac_ratio']:.2f}x{times}, {result['loss_pp']:+.1f}{expected}"
 
 
 def _expects(result: dict[str, Any]) -> bool:
@@ -157,6 +174,12 @@ def _expects(result: dict[str, Any]) -> bool:
 
 def _mean(results: Sequence[dict[str, Any]]) -> float:
     return geometric_mean(result["mac_ratio"] for result in results)
+
+
+def _times(results: Sequence[dict[str, Any]]) -> str:
+    ratios = [result.get("onnx_time_ratio") for result in results]
+    known = [ratio for ratio in ratios if ratio is not None]
+    return f"{geometric_mean(known):.2f}x" if known and len(known) == len(ratios) else ""
 
 
 def _bias(results: Sequence[dict[str, Any]]) -> str:

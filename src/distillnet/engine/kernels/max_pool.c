@@ -1,3 +1,20 @@
+/* The largest of a window's pixels, of `vectors` vectors of channels at once. */
+INLINE void window_max(const pool *s, const float *in, int32_t top, int32_t bottom, int32_t left,
+                       int32_t right, float *out, ptrdiff_t channels, int vectors)
+{
+    vec most[4];
+    UNROLL for (int v = 0; v < vectors; v++) most[v] = splat(-INFINITY);
+    for (int32_t i = top; i < bottom; i += s->dilation_h) {
+        const float *at = in + (ptrdiff_t)i * s->x.row + (ptrdiff_t)left * s->x.pixel;
+        const ptrdiff_t step = (ptrdiff_t)s->x.pixel * s->dilation_w;
+        for (int32_t j = left; j < right; j += s->dilation_w, at += step)
+            UNROLL for (int v = 0; v < vectors; v++)
+                most[v] = larger(load(at + v * LANES), most[v]);
+    }
+    UNROLL for (int v = 0; v < vectors; v++)
+        store_some(out + v * LANES, most[v], channels - v * LANES);
+}
+
 static void run_max_pool(const pool *s, rows r, float *arena)
 {
     const int32_t moved = r.in / s->x.row;
@@ -10,16 +27,12 @@ static void run_max_pool(const pool *s, rows r, float *arena)
                 top += s->dilation_h;
             while (left < 0)
                 left += s->dilation_w;
-            const float *in = arena + s->x.at;
+            const float *in = arena + s->x.at + (ptrdiff_t)moved * s->x.row;
             float *out = pixel_at(arena, &s->y, r.out, y, x);
-            for (int32_t c = 0; c < s->y.c; c += LANES) {
-                vec most = splat(-INFINITY);
-                for (int32_t i = top + moved; i < bottom + moved; i += s->dilation_h)
-                    for (int32_t j = left; j < right; j += s->dilation_w)
-                        most = larger(load(in + (ptrdiff_t)i * s->x.row +
-                                           (ptrdiff_t)j * s->x.pixel + c),
-                                      most);
-                store_some(out + c, most, s->y.c - c);
-            }
+            int32_t c = 0;
+            for (; c + 4 * LANES <= s->y.c; c += 4 * LANES)
+                window_max(s, in + c, top, bottom, left, right, out + c, s->y.c - c, 4);
+            for (; c < s->y.c; c += LANES)
+                window_max(s, in + c, top, bottom, left, right, out + c, s->y.c - c, 1);
         }
 }
