@@ -64,15 +64,25 @@ int model_run_pixels(const model_mission *m, uint8_t *a, uint32_t n, const uint8
 
 def kind_of(network: Quantised, step: Step) -> str:
     """What a step's instructions are counted as."""
-    if step.kernel not in ("conv", "conv_scores", "depthwise"):
-        return {"max_pool": "maximum", "adaptive_avg": "mean", "mean_scores": "mean"}.get(
-            step.kernel, step.kernel
-        )
-    if step.kernel == "depthwise":
-        return "depthwise"
-    if step.kernel == "conv_scores" or network.program.places[step.writes].shape[1:] == (1, 1):
-        return "full"
-    return "x".join(map(str, network.filters[step.name].weight_mkkc.shape[1:3]))
+    match step.kernel:
+        case "max_pool":
+            return "maximum"
+        case "adaptive_avg" | "mean_scores":
+            return "mean"
+        case "conv" if network.program.places[step.writes].shape[1:] != (1, 1):
+            return "x".join(map(str, network.filters[step.name].weight_mkkc.shape[1:3]))
+        case "conv" | "conv_scores":
+            return "full"
+    return step.kernel
+
+
+def braces(values: tuple) -> str:
+    """An initialiser in C.
+
+    >>> braces((1, (2, 3)))
+    '{1, {2, 3}}'
+    """
+    return f"{{{', '.join(braces(v) if isinstance(v, tuple) else str(v) for v in values)}}}"
 
 
 @dataclass
@@ -104,10 +114,14 @@ class Peer:
     def shape(self, name: str) -> tuple[int, int, int]:
         return self.network.program.places[name].shape
 
-    def add(self, name: str, kind: str, size: str, tables: str, call: str) -> None:
-        self.named[f"{kind} {name}"] = len(self.calls)
-        call = f'RUN("{kind} {name}", {size}, {call});'
-        self.calls.append(f"    {{\n        {tables}\n        {call}\n    }}")
+    def add(self, kind: str, name: str, size: str, call: str, *tables: tuple[str, tuple]) -> None:
+        """A call with what it is told, the context of its scratch buffer among it."""
+        now = len(self.calls)
+        self.named[f"{kind} {name}"] = now
+        lines = [f"const {what} = {braces(values)};" for what, values in tables]
+        lines.append(f"const cmsis_nn_context ctx = {{arena + @{now}:scratch@, @{now}:size@}};")
+        lines.append(f'RUN("{kind} {name}", {size}, {call});')
+        self.calls.append("    {\n        " + "\n        ".join(lines) + "\n    }")
 
     def read(self, name: str) -> tuple[str, int, int]:
         """The value that lies there, and rows and columns of zeros above it and to its left."""
@@ -135,7 +149,7 @@ class Peer:
             mine, now = self.shape(part)[0], len(self.calls)
             x, y = self.value(part, now), self.value(name, now)
             call = f"(arm_concatenation_s8_x({x}, {mine}, {w}, {h}, 1, {y}, {c}, {at}), 0)"
-            self.add(name, "concatenation", "0", "", call)
+            self.add("concatenation", f"{name} {at}", "0", call)
             at += mine
 
     def write(self) -> None:
@@ -159,86 +173,82 @@ class Peer:
         y = self.value(name, len(self.calls))
         self.calls.append(
             f"    for (int i = 0; i < {c * h * w}; i += {c})\n"
-            f"        for (int c = 0; c < {c}; c++)\n            ({y})[i + c] = model_weights[{table} + 256 * c + in[i + c]];"
+            f"        for (int c = 0; c < {c}; c++)\n"
+            f"            ({y})[i + c] = model_weights[{table} + 256 * c + in[i + c]];"
         )
 
     def layer(self, step: Step) -> None:
-        s = step.settings
+        s, name = step.settings, step.writes
         source, top, left = self.read(step.reads[0])
-        now = len(self.calls)
-        (c, h, w), x, name = self.shape(source), self.scales[source], step.writes
+        (c, h, w), x = self.shape(source), self.scales[source]
         f = self.network.filters[step.name]
-        m, kh, kw, _ = f.weight_mkkc.shape
-        final = step.kernel == "conv_scores"
-        places = (1, 1) if final else self.shape(name)[1:]
-        y = self.scores if final else self.network.scales[name]
-        lo, hi = (0, 255) if final else (s["lo"], s["hi"])
-        bias = f.bias_m
+        m, kh, kw, per_group = f.weight_mkkc.shape
+        bias, weight = f.bias_m, f.weight_mkkc
         factors = f.multiplier_m / 2.0 ** (32 + f.shift)
+        final = step.kernel == "conv_scores"
         if final:  # the mean before it may have another scale here
+            (high, wide), y, act = (1, 1), self.scores, (-128, 127)
             ratio = x.step / self.network.scales[step.reads[0]].step
             bias, factors = np.rint(bias / ratio), f.units.astype(np.float64) * ratio / y.step
-        fraction, shift = np.frexp(factors)  # as TFLite has them: from 2**30 on
+        else:
+            (high, wide), y = self.shape(name)[1:], self.network.scales[name]
+            act = (s["lo"] - 128, s["hi"] - 128)
+        self.sizes[name], self.scales[name] = m * high * wide, y
+        fraction, shift = np.frexp(factors)  # as TFLite has them: multipliers from 2**30 on
         multiplier = np.rint(fraction * 2.0**31).clip(max=2**31 - 1)
-        deep = step.kernel == "depthwise"
-        weight = f.weight_mkkc.transpose(3, 1, 2, 0) if deep else f.weight_mkkc
-        at = [self.keep(v, "<i4") for v in (bias, multiplier, shift)] + [self.keep(weight, "i1")]
-        self.sizes[name], self.scales[name] = m * places[0] * places[1], y
-        kind = kind_of(self.network, step)
-        full = kind == "full"
-        assert not full or ((kh, kw) == (h, w) and not any((top, left, *s["padding"]))), name
-        offsets, act = f"{-x.zero + 128}, {y.zero - 128}", f"{{{lo - 128}, {hi - 128}}}"
-        pairs = [(d[1], d[0]) for d in (s["stride"], s["padding"], s["dilation"])]
-        pairs[1] = (pairs[1][0] + left, pairs[1][1] + top)
-        tiles = ", ".join(f"{{{a}, {b}}}" for a, b in pairs)
-        filters = (1, kh, kw, m) if deep else (m, kh, kw, f.weight_mkkc.shape[3])
-        quant = f"{{WORDS({at[1]}), WORDS({at[2]})}}"
-        params = f"cmsis_nn_conv_params p = {{{offsets}, {tiles}, {act}}}"
-        function, sized = "arm_convolve_wrapper_s8", "&p, &x, &f, &y"
-        if deep:
-            params = f"cmsis_nn_dw_conv_params p = {{{offsets}, 1, {tiles}, {act}}}"
-            function = "arm_depthwise_conv_wrapper_s8"
-        if full:
-            params = f"cmsis_nn_fc_params p = {{{-x.zero + 128}, 0, {y.zero - 128}, {act}}}"
-            function, sized = "arm_fully_connected_wrapper_s8", "&f"
-            c, h, w, filters = c * h * w, 1, 1, (c * h * w, 1, 1, m)
-            quant = f"{{WORDS({at[1]}), WORDS({at[2]}), 1}}"
-        of_size = "arm_fully_connected_s8" if full else function
-        tables = (
-            f"const {params};\n        const cmsis_nn_{'' if full else 'per_channel_'}quant_params "
-            f"q = {quant};\n        const cmsis_nn_dims x = {{1, {h}, {w}, {c}}}, f = "
-            f"{{{', '.join(map(str, filters))}}}, b = {{1, 1, 1, {m}}}, y = "
-            f"{{1, {places[0]}, {places[1]}, {m}}};\n        "
-            f"const cmsis_nn_context ctx = {{arena + @{now}:scratch@, @{now}:size@}};"
-        )
+        stride, padding, dilation = ((s[k][1], s[k][0]) for k in ("stride", "padding", "dilation"))
+        padding = (padding[0] + left, padding[1] + top)
+        zeros, kind = (128 - x.zero, y.zero - 128), kind_of(self.network, step)
+        if kind == "full":
+            assert (kh, kw, *padding) == (h, w, 0, 0), name
+            function, params = "fully_connected", (zeros[0], 0, zeros[1], act)
+            seen, filters = (1, 1, 1, c * h * w), (c * h * w, 1, 1, m)
+            types, size = ("fc", ""), "arm_fully_connected_s8_get_buffer_size(&f)"
+        else:
+            deep = step.kernel == "depthwise"
+            weight = weight.transpose(3, 1, 2, 0) if deep else weight
+            function = "depthwise_conv" if deep else "convolve"
+            params = (*zeros, *((1,) if deep else ()), stride, padding, dilation, act)
+            seen, filters = (1, h, w, c), (1, kh, kw, m) if deep else (m, kh, kw, per_group)
+            types = ("dw_conv" if deep else "conv", "per_channel_")
+            size = f"arm_{function}_wrapper_s8_get_buffer_size(&p, &x, &f, &y)"
+        at_bias, *at = (f"WORDS({self.keep(v, '<i4')})" for v in (bias, multiplier, shift))
+        now, at_weight = len(self.calls), self.keep(weight, "i1")
         call = (
-            f"{function}(&ctx, &p, &q, &x, {self.value(source, now)}, &f, model_weights + {at[3]}, "
-            f"&b, WORDS({at[0]}), &y, {self.value(name, now)})"
+            f"arm_{function}_wrapper_s8(&ctx, &p, &q, &x, {self.value(source, now)}, &f, "
+            f"model_weights + {at_weight}, &b, {at_bias}, &y, {self.value(name, now)})"
         )
-        self.add(step.name, kind, f"{of_size}_get_buffer_size({sized})", tables, call)
+        self.add(
+            kind, step.name, size, call,
+            (f"cmsis_nn_{types[0]}_params p", params),
+            (f"cmsis_nn_{types[1]}quant_params q", (*at, 1)[: 3 if kind == "full" else 2]),
+            ("cmsis_nn_dims x", seen), ("cmsis_nn_dims f", filters),
+            ("cmsis_nn_dims b", (1, 1, 1, m)), ("cmsis_nn_dims y", (1, high, wide, m)),
+        )  # fmt: skip
         if final:
             self.dequantise(name, m)
 
     def pool(self, step: Step) -> None:
         s, name = step.settings, step.writes
         source, _, _ = self.read(step.reads[0])
-        now, (c, h, w) = len(self.calls), self.shape(source)
-        high, wide = (1, 1) if step.kernel != "max_pool" else self.shape(name)[1:]
-        kernel, stride = (s[k] if "kernel" in s else (h, w) for k in ("kernel", "stride"))
-        padding = s.get("padding", (0, 0))
+        c, h, w = self.shape(source)
+        if step.kernel == "max_pool":
+            (high, wide), function, size = self.shape(name)[1:], "arm_max_pool_s8", "0"
+            (kh, kw), stride, padding = s["kernel"], s["stride"][::-1], s["padding"][::-1]
+        else:
+            (high, wide), function = (1, 1), "arm_avgpool_s8"
+            (kh, kw), stride, padding = (h, w), (1, 1), (0, 0)
+            size = f"arm_avgpool_s8_get_buffer_size(1, {c})"
         self.sizes[name], self.scales[name] = c * high * wide, self.scales[source]
-        tables = (
-            f"const cmsis_nn_pool_params p = {{{{{stride[1]}, {stride[0]}}}, {{{padding[1]}, "
-            f"{padding[0]}}}, {{-128, 127}}}};\n        "
-            f"const cmsis_nn_dims x = {{1, {h}, {w}, {c}}}, f = {{1, {kernel[0]}, {kernel[1]}, 1}}, y = {{1, {high}, {wide}, {c}}};\n        "
-            f"const cmsis_nn_context ctx = {{arena + @{now}:scratch@, @{now}:size@}};"
-        )
-        most = step.kernel == "max_pool"
-        function = "arm_max_pool_s8" if most else "arm_avgpool_s8"
-        size = "0" if most else f"arm_avgpool_s8_get_buffer_size({wide}, {c})"
-        x, y = self.value(source, now), self.value(name, now)
-        call = f"{function}(&ctx, &p, &x, {x}, &f, &y, {y})"
-        self.add(step.name, kind_of(self.network, step), size, tables, call)
+        now = len(self.calls)
+        maps = self.value(source, now), self.value(name, now)
+        self.add(
+            kind_of(self.network, step), step.name, size,
+            f"{function}(&ctx, &p, &x, {maps[0]}, &f, &y, {maps[1]})",
+            ("cmsis_nn_pool_params p", (tuple(stride), tuple(padding), (-128, 127))),
+            ("cmsis_nn_dims x", (1, h, w, c)), ("cmsis_nn_dims f", (1, kh, kw, 1)),
+            ("cmsis_nn_dims y", (1, high, wide, c)),
+        )  # fmt: skip
         if step.kernel == "mean_scores":
             self.dequantise(name, c)
 
@@ -251,7 +261,9 @@ class Peer:
 
     def offsets(self) -> tuple[dict[str, int], int]:
         """Where maps and scratch lie, and the arena's length: the largest first, each in a gap."""
-        blocks = [(self.sizes[name], *self.alive[name], name) for name in self.sizes]
+        blocks = [
+            (n, self.alive[name][0], self.alive[name][1], name) for name, n in self.sizes.items()
+        ]
         blocks += [(size, at, at, f"{at}:scratch") for at, size in self.scratch.items()]
         found: list[tuple[int, int, int, int]] = []
         where = {}
@@ -266,20 +278,17 @@ class Peer:
             where[name] = at
         return where, max(end for _, end, _, _ in found)
 
-    def save(self, folder: Path, classes: tuple[str, ...]) -> int:
-        """Write the sources, as the firmware of examples/cortex-m takes them; the arena's bytes."""
+    def save(self, folder: Path, classes: tuple[str, ...]) -> None:
+        """Write sources as the firmware of examples/cortex-m takes them."""
         where, length = self.offsets()
-        (folder / "weights.bin").write_bytes(self.weights)
-        body = re.sub(r"@([^@]*):size@", lambda m: str(self.scratch.get(int(m[1]), 0)), self.body())
-        body = re.sub(r"@([^@]*)@", lambda m: str(where.get(m[1], 0)), body)
-        names = ", ".join(f'"{name}"' for name in classes)
-        (folder / "model.h").write_text(HEADER.format(arena=length, count=len(classes)))
-        (folder / "model.c").write_text(
-            SOURCE.format(
-                weights=folder / "weights.bin", classes=names, count=len(classes), body=body
-            )
+        sizes = {f"{at}:size": size for at, size in self.scratch.items()}
+        body = re.sub(
+            r"@([^@]*)@", lambda m: str((where | sizes).get(m[1], 0)), "\n".join(self.calls)
         )
-        return length
-
-    def body(self) -> str:
-        return "\n".join(self.calls)
+        (folder / "weights.bin").write_bytes(self.weights)
+        (folder / "model.h").write_text(HEADER.format(arena=length, count=len(classes)))
+        text = SOURCE.format(
+            weights=folder / "weights.bin", classes=", ".join(f'"{name}"' for name in classes),
+            count=len(classes), body=body,
+        )  # fmt: skip
+        (folder / "model.c").write_text(text)
