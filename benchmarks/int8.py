@@ -77,7 +77,7 @@ def measure(name: str, args: argparse.Namespace, folder: Path) -> None:
     x = labelled.x_nchw.numpy()
     prepared = prepare(network, "all")
     ranges, judges = calibration_images(train, network)
-    kind, found = calibrate(prepared, ranges, judges)
+    kind, found = calibrate(prepared, [ranges], [judges])
     quantised, bits = prepared.quantised(found, 16)
     where = {"float32": folder / "float", "int8": folder / "int8"}
     for path in where.values():
@@ -98,7 +98,7 @@ def measure(name: str, args: argparse.Namespace, folder: Path) -> None:
     right = {p: 100 * float((y.argmax(1) == labels).mean()) for p, y in scores.items()}
     differ = int((scores["float32"].argmax(1) != scores["int8"].argmax(1)).sum())
     some = np.linspace(0, len(x) - 1, min(len(x), args.reference)).astype(int)
-    reference = reference_scores(quantised, x[some], bits.keep)
+    reference = reference_scores(quantised, x[some], bits[0])
     same = int((reference.argmax(1) == scores["int8"][some].argmax(1)).sum())
     equal = np.array_equal(reference, scores["int8"][some])
     times = 1e3 * interleave(calls, args.seconds, 20)
@@ -137,4 +137,5 @@ def main() -> None:
             measure(name, args, Path(folder) / str(i))
 
 
-main()
+if __name__ == "__main__":
+    main()
