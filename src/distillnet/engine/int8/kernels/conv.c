@@ -29,6 +29,25 @@ typedef struct {
     uint8_t *y[MOST_PLACES];
 } tile;
 
+/* Taps that lie side by side. */
+#ifdef OWN_RUN
+#define ADD_RUN(P, G) add_run(P, G, sum[0], x, part.x, part.n, w, block);
+#else
+#define ADD_RUN(P, G)                                                                          \
+    const ptrdiff_t end = (ptrdiff_t)part.x + part.n;                                          \
+    for (ptrdiff_t k = part.x; k < end; k += 4, w += 4 * BLOCK) {                              \
+        filters weight[(G) * VECTORS];                                                         \
+        UNROLL for (int g = 0; g < (G); g++)                                                   \
+            UNROLL for (int v = 0; v < VECTORS; v++)                                           \
+                weight[g * VECTORS + v] = load_filters(w + g * block + 4 * v * LANES);         \
+        UNROLL for (int p = 0; p < (P); p++) {                                                 \
+            const inputs values = load_inputs(x[p] + k);                                       \
+            UNROLL for (int v = 0; v < (G) * VECTORS; v++)                                     \
+                sum[p][v] = add_products(sum[p][v], values, weight[v]);                        \
+        }                                                                                      \
+    }
+#endif
+
 #define SUMS(P, G)                                                                             \
     sums sum[P][(G) * VECTORS];                                                                \
     const uint8_t *x[P];                                                                       \
@@ -42,45 +61,35 @@ typedef struct {
     for (ptrdiff_t s = 0; s < t->n_segments; s++) {                                            \
         const segment part = t->segments[s];                                                   \
         const uint8_t *w = t->w + HEAD + (ptrdiff_t)part.w * BLOCK;                            \
-        const ptrdiff_t end = (ptrdiff_t)part.x + part.n;                                      \
-        for (ptrdiff_t k = part.x; k < end; k += 4, w += 4 * BLOCK) {                          \
-            filters weight[(G) * VECTORS];                                                     \
-            UNROLL for (int g = 0; g < (G); g++)                                               \
-                UNROLL for (int v = 0; v < VECTORS; v++)                                       \
-                    weight[g * VECTORS + v] = load_filters(w + g * block + 4 * v * LANES);     \
-            UNROLL for (int p = 0; p < (P); p++) {                                             \
-                const inputs values = load_inputs(x[p] + k);                                   \
-                UNROLL for (int v = 0; v < (G) * VECTORS; v++)                                 \
-                    sum[p][v] = add_products(sum[p][v], values, weight[v]);                    \
-            }                                                                                  \
-        }                                                                                      \
+        ADD_RUN(P, G)                                                                          \
     }
 
 #define TILE(P, G)                                                                             \
     static void tile_##P##x##G(const tile *t)                                                  \
     {                                                                                          \
         SUMS(P, G)                                                                             \
-        const conv *const layer = t->layer;                                                    \
+        const output out = t->layer->out; /* bytes that are stored might be its own */         \
+        const ptrdiff_t channels = t->channels, words = t->bits.n;                             \
         UNROLL for (int g = 0; g < (G); g++) {                                                 \
             const uint8_t *const multipliers = t->w + g * block + 4 * BLOCK;                   \
             UNROLL for (int v = 0; v < VECTORS; v++) {                                         \
                 const sums m = load_sums(multipliers + 4 * v * LANES);                         \
                 UNROLL for (int p = 0; p < (P); p++)                                           \
                     sum[p][g * VECTORS + v] =                                                  \
-                        steps_of(sum[p][g * VECTORS + v], m, &layer->out);                     \
+                        steps_of(sum[p][g * VECTORS + v], m, &out);                            \
             }                                                                                  \
             const ptrdiff_t first = t->first + g * BLOCK;                                      \
-            if (t->bits.n > 0)                                                                 \
+            if (words > 0)                                                                     \
                 UNROLL for (int p = 0; p < (P); p++) {                                         \
                     const uint16_t *const words = words_at(&t->bits, t->place + p);            \
                     const uint32_t bits = (uint32_t)words[first / WORD] >> first % WORD;       \
                     UNROLL for (int v = 0; v < VECTORS; v++)                                   \
                         sum[p][g * VECTORS + v] = keep_lanes(sum[p][g * VECTORS + v],          \
-                                                             bits >> v * LANES, layer->out.zero);\
+                                                             bits >> v * LANES, out.zero);     \
                 }                                                                              \
             UNROLL for (int p = 0; p < (P); p++)                                               \
                 store_block(t->y[p] + g * BLOCK, sum[p] + g * VECTORS,                         \
-                            t->channels - g * BLOCK);                                          \
+                            channels - g * BLOCK);                                             \
         }                                                                                      \
     }
 EACH(TILE)
@@ -98,18 +107,23 @@ static void conv_blocks(const conv *s, const strip *part, rows r, const some_pla
     const ptrdiff_t in = (ptrdiff_t)s->x + part->in + r.in;
     const ptrdiff_t out = (ptrdiff_t)s->y.at + part->out + t->first + r.out;
     const span *spans = some->spans;
-    int32_t y = r.first - 1, x = 0, end = 0; /* without spans: all rows in turn */
+    const uint8_t *from = arena;
+    uint8_t *to = arena;
+    int32_t y = r.first, left = 0; /* of a row, or of a span */
     for (int32_t i = 0; i < n_tiles; i++) {
         const int32_t places = n / n_tiles + (i < n % n_tiles); /* of equal sizes, or one less */
-        for (int32_t p = 0; p < places; p++, x++) {
-            if (x == end) {
-                x = spans == NULL ? 0 : spans->x0;
-                y = spans == NULL ? y + 1 : spans->y;
-                end = spans == NULL ? s->y.w : spans->x1;
+        for (int32_t p = 0; p < places; p++, left--, from += s->x_step, to += s->y.pixel) {
+            if (left == 0) {
+                const int32_t x = spans == NULL ? 0 : spans->x0;
+                left = (spans == NULL ? s->y.w : spans->x1) - x;
+                y = spans == NULL ? y : spans->y;
+                from = arena + (in + (ptrdiff_t)y * s->y_step + (ptrdiff_t)x * s->x_step);
+                to = arena + (out + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel);
+                y++;
                 spans = spans == NULL ? NULL : spans + 1;
             }
-            t->x[p] = arena + (in + (ptrdiff_t)y * s->y_step + (ptrdiff_t)x * s->x_step);
-            t->y[p] = arena + (out + (ptrdiff_t)y * s->y.row + (ptrdiff_t)x * s->y.pixel);
+            t->x[p] = from;
+            t->y[p] = to;
         }
         tiles[group - 1][places - 1](t);
         t->place += places;

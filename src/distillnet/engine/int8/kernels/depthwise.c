@@ -1,7 +1,13 @@
 /* Depthwise convolutions, one filter a channel, in blocks of DEPTH channels: bias[DEPTH],
  * multiplier[DEPTH], then [tap][DEPTH] bytes.
  */
-#define DEPTH (BLOCK < 4 ? 4 : BLOCK)
+#if BLOCK < 4
+#define DEPTH 4
+#define UNROLL_FEW UNROLL
+#else
+#define DEPTH BLOCK
+#define UNROLL_FEW /* into vectors, by compilers */
+#endif
 
 typedef struct {
     tensor y;
@@ -11,22 +17,38 @@ typedef struct {
     output out;
 } depthwise;
 
+/* A tap of each channel. */
+INLINE void add_taps(int32_t *sum, const uint8_t *x, const uint8_t *w)
+{
+#if DEPTH == 4 && defined(OWN_RUN)
+    const inputs values = load_inputs(x);
+    const filters taps = load_filters(w);
+    sum[0] = __smlabb(values.even, taps.even, sum[0]);
+    sum[1] = __smlabb(values.odd, taps.odd, sum[1]);
+    sum[2] = __smlatt(values.even, taps.even, sum[2]);
+    sum[3] = __smlatt(values.odd, taps.odd, sum[3]);
+#else
+    for (int32_t i = 0; i < DEPTH; i++)
+        sum[i] += (int16_t)(x[i] * (int8_t)w[i]);
+#endif
+}
+
 static void depthwise_place(const depthwise *s, const uint8_t *x, const uint8_t *w, uint8_t *y,
                             ptrdiff_t channels)
 {
-    int32_t sum[DEPTH], multipliers[DEPTH];
+    int32_t sum[DEPTH];
     memcpy(sum, w, sizeof sum);
-    memcpy(multipliers, w + 4 * DEPTH, sizeof multipliers);
+    const uint8_t *const multipliers = w + 4 * DEPTH;
     w += 8 * DEPTH;
-    for (int32_t r = 0; r < s->rows; r++)
-        for (int32_t c = 0; c < s->columns; c++, w += DEPTH) {
-            const uint8_t *tap = x + (ptrdiff_t)r * s->row_step + (ptrdiff_t)c * s->column_step;
-            for (int32_t i = 0; i < DEPTH; i++)
-                sum[i] += (int16_t)(tap[i] * (int8_t)w[i]);
-        }
+    for (int32_t r = 0; r < s->rows; r++, x += s->row_step) {
+        const uint8_t *tap = x;
+        for (int32_t c = 0; c < s->columns; c++, w += DEPTH, tap += s->column_step)
+            add_taps(sum, tap, w);
+    }
+    const output out = s->out;
     uint8_t all[DEPTH];
-    for (int32_t i = 0; i < DEPTH; i++)
-        all[i] = (uint8_t)byte_of_sum(sum[i], multipliers[i], &s->out);
+    UNROLL_FEW for (int32_t i = 0; i < DEPTH; i++)
+        all[i] = (uint8_t)byte_of_sum(sum[i], word_at(multipliers + 4 * i), &out);
     if (channels >= DEPTH)
         memcpy(y, all, DEPTH);
     else
