@@ -25,8 +25,9 @@ typedef struct {
     bitmap bits;
     ptrdiff_t place; /* the first of the tile, among those of its strip */
     ptrdiff_t first; /* channel of the tile, within its strip */
-    const uint8_t *x[MOST_PLACES];
-    uint8_t *y[MOST_PLACES];
+    ptrdiff_t rounds; /* through all taps, each for as many places */
+    const uint8_t *x[MOST_PLACES * MOST_ROUNDS];
+    uint8_t *y[MOST_PLACES * MOST_ROUNDS];
 } tile;
 
 /* Taps that lie side by side. */
@@ -48,11 +49,12 @@ typedef struct {
     }
 #endif
 
-#define SUMS(P, G)                                                                             \
+/* Of the places from `at` on. */
+#define SUMS(P, G, at)                                                                         \
     sums sum[P][(G) * VECTORS];                                                                \
     const uint8_t *x[P];                                                                       \
     const ptrdiff_t block = t->block;                                                          \
-    UNROLL for (int p = 0; p < (P); p++) x[p] = t->x[p];                                       \
+    UNROLL for (int p = 0; p < (P); p++) x[p] = t->x[(at) + p];                                \
     UNROLL for (int g = 0; g < (G); g++)                                                       \
         UNROLL for (int v = 0; v < VECTORS; v++) {                                             \
             const sums bias = load_sums(t->bias + g * t->bias_step + 4 * v * LANES);           \
@@ -67,29 +69,32 @@ typedef struct {
 #define TILE(P, G)                                                                             \
     static void tile_##P##x##G(const tile *t)                                                  \
     {                                                                                          \
-        SUMS(P, G)                                                                             \
         const output out = t->layer->out; /* bytes that are stored might be its own */         \
-        const ptrdiff_t channels = t->channels, words = t->bits.n;                             \
-        UNROLL for (int g = 0; g < (G); g++) {                                                 \
-            const uint8_t *const multipliers = t->w + g * block + 4 * BLOCK;                   \
-            UNROLL for (int v = 0; v < VECTORS; v++) {                                         \
-                const sums m = load_sums(multipliers + 4 * v * LANES);                         \
-                UNROLL for (int p = 0; p < (P); p++)                                           \
-                    sum[p][g * VECTORS + v] =                                                  \
-                        steps_of(sum[p][g * VECTORS + v], m, &out);                            \
-            }                                                                                  \
-            const ptrdiff_t first = t->first + g * BLOCK;                                      \
-            if (words > 0)                                                                     \
-                UNROLL for (int p = 0; p < (P); p++) {                                         \
-                    const uint16_t *const words = words_at(&t->bits, t->place + p);            \
-                    const uint32_t bits = (uint32_t)words[first / WORD] >> first % WORD;       \
-                    UNROLL for (int v = 0; v < VECTORS; v++)                                   \
-                        sum[p][g * VECTORS + v] = keep_lanes(sum[p][g * VECTORS + v],          \
-                                                             bits >> v * LANES, out.zero);     \
+        const ptrdiff_t channels = t->channels, end = (P) * ROUNDS(t);                         \
+        const int some_off = t->bits.n > 0;                                                    \
+        for (ptrdiff_t at = 0; at < end; at += (P)) {                                          \
+            SUMS(P, G, at)                                                                     \
+            UNROLL for (int g = 0; g < (G); g++) {                                             \
+                const uint8_t *const multipliers = t->w + g * block + 4 * BLOCK;               \
+                UNROLL for (int v = 0; v < VECTORS; v++) {                                     \
+                    const sums m = load_sums(multipliers + 4 * v * LANES);                     \
+                    UNROLL for (int p = 0; p < (P); p++)                                       \
+                        sum[p][g * VECTORS + v] =                                              \
+                            steps_of(sum[p][g * VECTORS + v], m, &out);                        \
                 }                                                                              \
-            UNROLL for (int p = 0; p < (P); p++)                                               \
-                store_block(t->y[p] + g * BLOCK, sum[p] + g * VECTORS,                         \
-                            channels - g * BLOCK);                                             \
+                const ptrdiff_t first = t->first + g * BLOCK;                                  \
+                if (some_off)                                                                  \
+                    UNROLL for (int p = 0; p < (P); p++) {                                     \
+                        const uint16_t *const words = words_at(&t->bits, t->place + at + p);   \
+                        const uint32_t bits = (uint32_t)words[first / WORD] >> first % WORD;   \
+                        UNROLL for (int v = 0; v < VECTORS; v++)                               \
+                            sum[p][g * VECTORS + v] = keep_lanes(sum[p][g * VECTORS + v],      \
+                                                                 bits >> v * LANES, out.zero); \
+                    }                                                                          \
+                UNROLL for (int p = 0; p < (P); p++)                                           \
+                    store_block(t->y[at + p] + g * BLOCK, sum[p] + g * VECTORS,                \
+                                channels - g * BLOCK);                                         \
+            }                                                                                  \
         }                                                                                      \
     }
 EACH(TILE)
@@ -103,15 +108,22 @@ static void conv_blocks(const conv *s, const strip *part, rows r, const some_pla
                         uint8_t *arena, tile *t, int32_t group)
 {
     const int32_t n = some->count, at_most = most_places[group - 1];
-    const int32_t n_tiles = (n + at_most - 1) / at_most;
     const ptrdiff_t in = (ptrdiff_t)s->x + part->in + r.in;
     const ptrdiff_t out = (ptrdiff_t)s->y.at + part->out + t->first + r.out;
     const span *spans = some->spans;
     const uint8_t *from = arena;
     uint8_t *to = arena;
     int32_t y = r.first, left = 0; /* of a row, or of a span */
-    for (int32_t i = 0; i < n_tiles; i++) {
-        const int32_t places = n / n_tiles + (i < n % n_tiles); /* of equal sizes, or one less */
+    for (int32_t i = 0, done = 0; done < n; i++) {
+#if MOST_ROUNDS > 1
+        const int32_t at_once = least(n - done, at_most);
+        t->rounds = least((n - done) / at_once, MOST_ROUNDS);
+        (void)i;
+#else
+        const int32_t n_tiles = (n + at_most - 1) / at_most; /* of equal sizes, or one less */
+        const int32_t at_once = n / n_tiles + (i < n % n_tiles);
+#endif
+        const int32_t places = at_once * (int32_t)ROUNDS(t);
         for (int32_t p = 0; p < places; p++, left--, from += s->x_step, to += s->y.pixel) {
             if (left == 0) {
                 const int32_t x = spans == NULL ? 0 : spans->x0;
@@ -125,8 +137,9 @@ static void conv_blocks(const conv *s, const strip *part, rows r, const some_pla
             t->x[p] = from;
             t->y[p] = to;
         }
-        tiles[group - 1][places - 1](t);
+        tiles[group - 1][at_once - 1](t);
         t->place += places;
+        done += places;
     }
 }
 

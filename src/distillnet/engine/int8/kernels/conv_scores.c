@@ -8,7 +8,7 @@ typedef struct {
 
 static void sums_of_block(const tile *t, int32_t *result)
 {
-    SUMS(1, 1)
+    SUMS(1, 1, 0)
     memcpy(result, sum, sizeof sum);
 }
 

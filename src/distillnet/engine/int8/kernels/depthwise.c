@@ -37,7 +37,7 @@ static void depthwise_place(const depthwise *s, const uint8_t *x, const uint8_t 
                             ptrdiff_t channels)
 {
     int32_t sum[DEPTH];
-    memcpy(sum, w, sizeof sum);
+    UNROLL_FEW for (int32_t i = 0; i < DEPTH; i++) sum[i] = word_at(w + 4 * i);
     const uint8_t *const multipliers = w + 4 * DEPTH;
     w += 8 * DEPTH;
     for (int32_t r = 0; r < s->rows; r++, x += s->row_step) {

@@ -189,6 +189,8 @@ INLINE void store_block(uint8_t *p, const sums *v, ptrdiff_t n)
 
 #elif BLOCK == 1
 #define LANES 1
+#define MOST_ROUNDS 8 /* of a tile so small that to begin one costs as much as some taps */
+#define ROUNDS(tile) (tile)->rounds
 #define GROUPS 2
 #define MOST_PLACES 2
 static const int32_t most_places[GROUPS] = {2, 2};
@@ -244,10 +246,11 @@ INLINE void add_run(int places, int blocks, sums *sum, const uint8_t *const *x, 
                     ptrdiff_t n, const uint8_t *v, ptrdiff_t block)
 {
     const uint8_t *a = x[0] + from, *b = x[places - 1] + from, *w = v + (blocks - 1) * block;
-    for (; n >= 16; n -= 16, a += 16, b += 16, v += 16, w += 16)
+    const uint8_t *const end = a + n, *const sixteens = a + (n & ~(ptrdiff_t)15);
+    for (; a != sixteens; a += 16, b += 16, v += 16, w += 16)
         UNROLL for (int i = 0; i < 16; i += 4)
             add_four(places, blocks, sum, a + i, b + i, v + i, w + i);
-    for (; n > 0; n -= 4, a += 4, b += 4, v += 4, w += 4)
+    for (; a < end; a += 4, b += 4, v += 4, w += 4)
         add_four(places, blocks, sum, a, b, v, w);
 }
 #else
@@ -312,5 +315,9 @@ INLINE void store_block(uint8_t *p, const sums *v, ptrdiff_t n)
 }
 #endif
 
+#ifndef MOST_ROUNDS
+#define MOST_ROUNDS 1
+#define ROUNDS(tile) 1
+#endif
 #define VECTORS (BLOCK / LANES)                 /* in a block */
 #define HEAD (8 * BLOCK)                        /* bytes before a block's filters */
