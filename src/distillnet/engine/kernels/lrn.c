@@ -78,8 +78,8 @@ static void run_lrn(const lrn *s, rows r, float *arena, const float *weights)
                 const float *in = s->index != NULL ? picked + MOST_WINDOW + c % CHUNK : x + c;
                 vec sum = splat(0.0f);
                 for (ptrdiff_t d = -before; d <= after; d++) {
-                    const vec near = within ? load(in + d) : load_between(in + d, -c - d, left - d);
-                    sum += load(bands + (d + before) * channels + c) * (near * near);
+                    const vec beside = within ? load(in + d) : load_between(in + d, -c - d, left - d);
+                    sum += load(bands + (d + before) * channels + c) * (beside * beside);
                 }
                 const vec scale = inverse_power(s->k + s->share * sum, s->beta);
                 const vec own = within ? load(in) : load_between(in, 0, left);
