@@ -120,3 +120,37 @@ def test_networks_of_the_paper_at_their_size(
     assert within(program)
     folder = export(program, [mission], [wanted["random"]], tmp_path / "one", scale=scale)
     check(compiled(program, folder, "-O1", "-march=native"), mission, image, wanted["random"])
+
+
+@pytest.mark.parametrize("vectors", ["native", "none"])
+@pytest.mark.parametrize(
+    ("size", "beta", "channels", "in_order"),
+    [(5, 0.75, 64, True), (5, 0.75, 40, False), (4, 0.75, 17, True), (3, 0.5, 17, False),
+     (9, 0.75, 300, False), (9, 0.6, 270, True), (31, 0.75, 20, False)],
+)  # fmt: skip
+def test_windows_of_any_length_are_normalised(
+    size: int, beta: float, channels: int, in_order: bool, vectors: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    order = torch.arange(channels) if in_order else torch.randperm(channels)
+
+    class Picked(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, channels, 1)
+            self.norm = torch.nn.LocalResponseNorm(size, alpha=2.0, beta=beta, k=1.5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.conv(x)
+            return self.norm(y if in_order else y[:, order]).flatten(1)
+
+    module = Picked().eval()
+    image = noise_image((3, 3, 5), 2.0)
+    want = module(torch.from_numpy(image)[None])[0].detach().numpy()
+    program, mission = compile_compact(capture(module, (3, 5)), "all", names(len(want)))
+    assert [step.kernel for step in program.steps].count(
+        "copy"
+    ) == 0  # it picks its channels itself
+    folder = export(program, [mission], [want], tmp_path / "c", scale=2.0)
+    flags = ("-O1", "-march=native") if vectors == "native" else ("-O1", "-DLANES=1")
+    check(compiled(program, folder, *flags), mission, image, want)
