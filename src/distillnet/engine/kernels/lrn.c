@@ -12,12 +12,13 @@ typedef struct {
 } lrn;
 
 /* v ** -beta. Of 0.75, which all networks with this layer have, by square roots; AVX-512 has their
- * inverse to 14 bits, and a step of Newton's doubles those.
+ * inverse to 14 bits, and a step of Newton's doubles those. Of infinity that step would be NaN.
  */
 INLINE vec inverse_power(vec v, float beta)
 {
 #if LANES == 16 && defined(__AVX512F__)
     if (beta == 0.75f) {
+        v = smaller(splat(3.4e38f), v);
         vec root = (vec)_mm512_rsqrt14_ps((__m512)v);
         root *= 1.5f - 0.5f * v * root * root;
         vec fourth = (vec)_mm512_rsqrt14_ps((__m512)root);

@@ -239,7 +239,7 @@ INLINE void add_four(int places, int blocks, sums *sum, const uint8_t *a, const 
     const filters other = load_filters(w);
     sum[1] = add_products(sum[1], first, other);
     if (places > 1)
-        sum[3] = add_products(sum[3], second, other);
+        sum[blocks + 1] = add_products(sum[blocks + 1], second, other);
 }
 
 INLINE void add_run(int places, int blocks, sums *sum, const uint8_t *const *x, ptrdiff_t from,
