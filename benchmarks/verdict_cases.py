@@ -147,7 +147,7 @@ def measure(case: Case, data: Path, path: Path) -> None:
     if path.exists():
         done = torch.load(path, weights_only=True)
     else:
-        done["labels"], done["seen"] = workshop.judge.labels_n, workshop.judge.seen
+        done["labels"], done["seen"] = workshop.judge.labels_n, workshop.seen
         done["reference"] = workshop.judge.reference
         done["report_labels"] = report[1]
         scores = masked_scores(graph, report[0], {})

@@ -26,7 +26,7 @@ class _Workshop:
     def __init__(self, fitted: Loss, crossed: Loss) -> None:
         self.fitted, self.crossed = fitted, crossed
         self.work, self.original_size, self.store = _WORK, _SIZE, NOWHERE
-        self.judge = SimpleNamespace(seen=False)
+        self.seen = False
         self.roles = SimpleNamespace(fit=range(200))
         self.here = SimpleNamespace(channels=SimpleNamespace(count=1))
 

@@ -143,6 +143,16 @@ class SearchOptions:
             rich_help_panel=SEARCH,
         ),
     ] = False
+    labels: Annotated[
+        bool,
+        typer.Option(
+            "--labels/--no-labels",
+            help="Fit the last layer to your folders' names, or leave all layers answering as the "
+            "original does (best).",
+            show_default="labels",
+            rich_help_panel=SEARCH,
+        ),
+    ] = True
     tune: Annotated[
         bool,
         typer.Option(
@@ -248,6 +258,7 @@ def job_options(
         complete_only=search.complete_only,
         partial=search.partial.value,
         reading=search.reading,
+        labels=search.labels,
         tune=search.tune,
         seen=search.seen,
         seed=search.seed,

@@ -297,6 +297,7 @@ def _search_best(
         labels_statistics_n=pictures.labels_statistics(),
         importance=None if options.score_name == SURGEON else importance,
         split=options.split,
+        fit_labels=options.labels,
         round_to=options.multiple_for(pictures.widths()),
         param_weight=options.param_weight,
         element=options.element_cost,

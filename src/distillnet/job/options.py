@@ -30,10 +30,11 @@ class Options:
     ``score`` None is the method's own: the surgeon for best, heat for paper. ``optimise`` tells
     what is made small, and ``times`` how long layers take; the built-in table where there is none.
     From it come, unless they are given, ``element_cost``, how many MACs take as long as writing one
-    number of a layer's output, and the multiple that widths are rounded to. ``tune`` trains what is
-    found for a while; see ``job.tuning``. ``seen`` tells whether the network was trained on the
-    images; None finds out (``search.known.knows``). More than ``max_unreadable_percent`` of a set
-    of images stops the job when they cannot be read.
+    number of a layer's output, and the multiple that widths are rounded to. ``labels`` fits the
+    last layer to the images' labels (``refit.head``), ``tune`` trains what is found for a while
+    (``job.tuning``). ``seen`` tells whether the network was trained on the images; None finds out
+    (``search.known.knows``). More than ``max_unreadable_percent`` of a set of images stops the job
+    when they cannot be read.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -49,6 +50,7 @@ class Options:
     complete_only: bool = False
     partial: str = "neurons"  # or blocks: as many channels at once as the C engine computes
     reading: str = "price"  # of search.READINGS: how paper finds its thresholds
+    labels: bool = True
     tune: bool = False
     seen: bool | None = None
     seed: int = 0

@@ -32,6 +32,7 @@ from distillnet.graph import Graph, consumers, fast_layout, run
 from distillnet.graph.channels import Channels
 from distillnet.graph.operators import Node, clamp_of
 from distillnet.refit.depthwise import fit_each
+from distillnet.refit.head import Head, Labels, Rows, fit_head, head_of
 from distillnet.refit.regression import Thin, fit_affine, fit_thin
 from distillnet.refit.samples import patches_at, rows_per_image
 from distillnet.refit.teacher import Teacher, refittable, taught
@@ -80,11 +81,14 @@ def refit(
     needs: Mapping[str, Tensor] | None = None,
     max_bytes: int = 2 * 10**9,
     answer: bool = True,
+    labels: Labels | None = None,
 ) -> tuple[Graph, Tensor]:
     """As ``compensate``, with what the new network says of the images that it was fitted on.
 
     Their values have come as far as the last layer by then, so the scores (N, K), all of the
-    network's, cost next to nothing; they are empty without ``answer``.
+    network's, cost next to nothing; they are empty without ``answer``. With ``labels`` the last
+    layer is fitted to those afterwards, and each image's scores of the mission's classes are those
+    of a layer that was fitted without it; see ``head``.
     """
     splits = plan.splits
     plan = Plan(plan.keep)  # all scores, so that the open set can be measured
@@ -97,12 +101,8 @@ def refit(
     layers = tuple(small[layer.name] for layer in layers)
     readers = consumers(small)
     for layer in layers:
-        places_nr = teacher.places[layer.name]
-        columns = params[layer.params["weight"]][0].numel()
-        per_image = min(places_nr.shape[1], rows_per_image(columns, len(places_nr)))
-        x_rd = students.patches(layer, places_nr[:, :per_image])
+        x_rd, aims, per_image = _rows_for(layer, teacher, students)
         weight, bias = params[layer.params["weight"]], params[layer.params["bias"]]
-        aims = _rows_of(teacher, layer.name, per_image)[: len(x_rd)]
         aims = aims[:, left[layer.name].to(x_rd.device)]
         flat = flat_parts(readers[layer.name])
         if layer.attrs.get("groups", 1) > 1:
@@ -117,8 +117,61 @@ def refit(
             fitted, bias = fit_affine(x_rd, aims, weight.flatten(1), bias, flat, per_image)
         params[layer.params["bias"]] = bias
         params[layer.params["weight"]] = fast_layout(fitted.reshape(weight.shape))
-    scores = students.outputs() if answer else x_nchw.new_zeros(0)
+    head = labels and head_of(replace(small, params=params), labels.classes)
+    if labels and head and head.layer.name not in splits:
+        scores = _fit_head(head, labels, teacher, students, small.params)
+    else:
+        scores = students.outputs() if answer else x_nchw.new_zeros(0)
     return put_back(graph, small, params, layers, left, channels, gone), scores
+
+
+def _fit_head(
+    head: Head,
+    labels: Labels,
+    teacher: Teacher,
+    students: "Rolling",
+    original: Mapping[str, Tensor],
+) -> Tensor:
+    """Fit the last layer's rows of the mission to labels; the scores (N, classes) of all images.
+
+    Those of the mission's classes come from layers that were fitted without the image, unless the
+    network was trained on them.
+    """
+    layer, params = head.layer, students.params
+    names = layer.params["weight"], layer.params["bias"]
+    x_rd, aims, per_image = _rows_for(layer, teacher, students)
+    rows = torch.tensor(head.classes, device=x_rd.device)
+    before, bias = original[names[0]][rows], original[names[1]][rows]
+    flat = flat_parts(consumers(students.graph)[layer.name])
+
+    def without(held_n: Tensor) -> Rows:
+        on = ~held_n.repeat_interleave(per_image)[: len(x_rd)].to(x_rd.device)
+        weight, offset = fit_affine(
+            x_rd[on], aims[on][:, rows], before.flatten(1), bias, flat, per_image
+        )
+        return weight.reshape(before.shape), offset
+
+    x_n = students.outputs(layer.inputs[0])
+    with torch.no_grad():
+        scores = torch.cat([head.scores(part) for part in x_n.split(_CHUNK)])
+    fitted = fit_head(head, x_n, labels, without)
+    if not labels.known:
+        scores[:, rows] = fitted.unseen_nk
+    for name, values in zip(names, fitted.rows or (), strict=False):
+        params[name] = params[name].index_copy(0, rows, values)
+    return scores
+
+
+def _rows_for(layer: Node, teacher: Teacher, students: "Rolling") -> tuple[Tensor, Tensor, int]:
+    """What a layer reads (N R, D), what the original says there (N R, M), and R, for each image.
+
+    Of as many images as fit into memory.
+    """
+    places_nr = teacher.places[layer.name]
+    columns = students.params[layer.params["weight"]][0].numel()
+    per_image = min(places_nr.shape[1], rows_per_image(columns, len(places_nr)))
+    x_rd = students.patches(layer, places_nr[:, :per_image])
+    return x_rd, _rows_of(teacher, layer.name, per_image)[: len(x_rd)], per_image
 
 
 def _rows_of(teacher: Teacher, layer: str, per_image: int) -> Tensor:
@@ -174,16 +227,17 @@ class Rolling:
             self.latest = (same, torch.cat(rows))
         return self.latest[1]
 
-    def outputs(self) -> Tensor:
-        """What the network says of all images (N, K); nothing is live afterwards."""
+    def outputs(self, node: str | None = None) -> Tensor:
+        """What the network says of all images (N, K), or a node; nothing is live afterwards."""
         self.latest = None
         graph, rows = replace(self.graph, params=self.params), []
+        wanted = node or graph.output
         with torch.no_grad():
             for i, chunk in enumerate(self.chunks):
                 known = {graph.input.name: fast_layout(chunk)}
                 if i < len(self.live):
                     known, self.live[i] = self.live[i], {}
-                rows.append(run(graph, known, [graph.output])[graph.output])
+                rows.append(run(graph, known, [wanted])[wanted])
         return torch.cat(rows)
 
     def _values(self, layer: Node) -> Iterator[Tensor]:

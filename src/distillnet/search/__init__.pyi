@@ -1,10 +1,10 @@
 from .best import search_best
 from .budget import Budget
-from .candidates import Sized
 from .found import Found
 from .judge import Estimate, Judge, Verdict, estimate, is_within
 from .paper import search_paper
 from .scores import SCORES, Findings, Score, class_importance
+from .sized import Sized
 
 __all__ = [
     "SCORES",

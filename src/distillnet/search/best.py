@@ -37,9 +37,10 @@ from distillnet.errors import InputError
 from distillnet.graph import Graph
 from distillnet.images.preprocessing import Size
 from distillnet.search.budget import Budget
-from distillnet.search.candidates import Importance, Sized, Workshop
+from distillnet.search.candidates import Importance, Workshop
 from distillnet.search.explorer import TRIALS, Explorer
 from distillnet.search.found import Found
+from distillnet.search.sized import Sized
 from distillnet.search.store import NOWHERE, NotKnown, Store
 
 __all__ = ["search_best"]
@@ -57,6 +58,7 @@ def search_best(
     labels_statistics_n: Tensor | None = None,
     importance: Importance | None = None,
     split: bool = True,
+    fit_labels: bool = True,
     round_to: int = 1,
     param_weight: float = 0.1,
     element: float = 0.0,
@@ -78,6 +80,7 @@ def search_best(
             that they may judge, too; None leaves all judgement to the search images.
         importance: by channel class (classes,), what goes last; None asks the surgeon.
         split: whether layers may be written as two thinner ones; see ``search.splits``.
+        fit_labels: whether last layers are fitted to the labels, where all images have one.
         round_to: ranks are multiples of this, channels of each layer are rounded up to one.
         param_weight: how much parameters count beside MACs; see ``allocation.open_ledger``.
         element: MACs that take as long as writing one number; see ``cost.class_work``. 0 makes the
@@ -96,14 +99,16 @@ def search_best(
         labels_n,
         importance,
         split=split,
+        fit_labels=fit_labels,
         round_to=round_to,
         param_weight=param_weight,
         element=element,
         graphs=_likely_first(graphs or {}, sizes, budget),
+        seen=seen,
         seed=seed,
         store=store,
     )
-    search = Explorer(workshop, budget, on_progress, seen)
+    search = Explorer(workshop, budget, on_progress)
     reach = budget.target_macs or budget.target_params
     try:
         chosen = search.reach(sizes) if reach else search.smallest(sizes)

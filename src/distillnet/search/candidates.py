@@ -25,10 +25,11 @@ from distillnet.cut.plan import Plan
 from distillnet.cut.pools import pools_first
 from distillnet.cut.surgery import compact
 from distillnet.graph import Graph
-from distillnet.graph.channels import Channels, analyse
+from distillnet.graph.channels import analyse
 from distillnet.graph.replay import masked_scores
 from distillnet.images.preprocessing import Size
 from distillnet.refit.compensation import refit, with_biases
+from distillnet.refit.head import Labels
 from distillnet.refit.samples import evenly
 from distillnet.refit.teacher import Teacher, bytes_to_teach, teach_all
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
@@ -36,10 +37,11 @@ from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.orders import Order, elimination_orders
 from distillnet.search.roles import assign_roles, mixed
+from distillnet.search.sized import Sized
 from distillnet.search.splits import Spectrum, spectra
 from distillnet.search.store import NOWHERE, Store, key_of
 
-__all__ = ["Candidate", "Importance", "Sized", "Workshop"]
+__all__ = ["Candidate", "Importance", "Workshop"]
 
 _FOLDS = 5  # of a cross-validation
 _CROSSED_IMAGES = 400  # that are enough to tell by how much the others are flattered
@@ -47,29 +49,6 @@ _BYTES = 10**9  # of the teacher's answers, and of values kept between layers tw
 _BYTES_OF_SIZES = 2 * 10**9  # of the teacher's answers for all input sizes
 
 Importance = Callable[[Evidence], NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Sized:
-    """The original network captured at one input size, and the images at that size.
-
-    Attributes:
-        x_nchw: statistics images, then search images; the same at every size.
-    """
-
-    graph: Graph
-    channels: Channels
-    x_nchw: Tensor
-    n_statistics: int
-
-    @property
-    def x_statistics(self) -> Tensor:
-        """What orders of elimination are measured on."""
-        return self.x_nchw[: self.n_statistics]
-
-    @property
-    def x_search(self) -> Tensor:
-        return self.x_nchw[self.n_statistics :]
 
 
 @dataclass(frozen=True)
@@ -99,9 +78,11 @@ class Workshop:
         labels_n: of the search images, or of all images where the statistics images may judge, too.
         importance: by channel class, what goes last; None asks the surgeon.
         split: whether layers may be written as two thinner ones.
+        fit_labels: whether last layers are fitted to labels, where all images have one.
         element: MACs that take as long as writing one number; 0 counts MACs alone.
         graphs: the network at the sizes that may be tried, those that surely are first; see
             ``_teach``.
+        seen: whether the network was trained on the images; None asks the judge.
         store: where what takes long is looked up, and kept.
 
     Attributes:
@@ -119,10 +100,12 @@ class Workshop:
         importance: Importance | None = None,
         *,
         split: bool = True,
+        fit_labels: bool = True,
         round_to: int = 1,
         param_weight: float = 0.0,
         element: float = 0.0,
         graphs: Mapping[Size, Graph] | None = None,
+        seen: bool | None = None,
         seed: int = 0,
         store: Store = NOWHERE,
     ) -> None:
@@ -138,6 +121,10 @@ class Workshop:
         self.roles = assign_roles(n, self.original.n_statistics, alike=len(labels_n) == n)
         scores = masked_scores(self.original.graph, self.original.x_nchw[self.roles.judge], {})
         self.judge = Judge(scores, labels_n[self.roles.judge - (n - len(labels_n))], mission)
+        self.seen = self.judge.seen if seen is None else seen
+        self.labels: Labels | None = None
+        if fit_labels and len(labels_n) == n:
+            self.labels = Labels(labels_n, mission.indices, known=self.seen)
         nothing = np.zeros(self.original.channels.count, dtype=bool)
         self.work = self.work_left(Cut(nothing), self.original)
         self.learns_from_original_size = True
@@ -178,7 +165,7 @@ class Workshop:
         here = self.here
         plan = Plan(outputs=self.mission.indices)
         same = self.judge.verdict(self._scores(here.graph, plan, self.roles.judge))
-        _, refitted = self._answer(plan)
+        _, refitted = self._answer(plan, to_labels=False)
         if self.judge.verdict(refitted).expected_loss_pp >= same.expected_loss_pp:
             self.learns_from_original_size = False
             self.teachers = {}
@@ -278,20 +265,20 @@ class Workshop:
         )
         return cut_to_size(graph, channels, ledger, enough, self.round_to)
 
-    def _answer(self, plan: Plan) -> tuple[Graph, Tensor]:
+    def _answer(self, plan: Plan, *, to_labels: bool = True) -> tuple[Graph, Tensor]:
         """The network at the present size, fitted, and its scores on the images that judge."""
         template = with_biases(self.here.graph)
-        return self.store.network(
-            self._key("fitted", plan), template, lambda: self._answer_anew(plan)
-        )
+        key = self._key("fitted" if to_labels else "taught", plan)
+        return self.store.network(key, template, lambda: self._answer_anew(plan, to_labels))
 
     def _key(self, what: str, plan: Plan) -> str:
-        return key_of(what, self.size, plan, teacher=self.learns_from_original_size)
+        return key_of(what, self.size, plan, teacher=self.learns_from_original_size, seen=self.seen)
 
-    def _answer_anew(self, plan: Plan) -> tuple[Graph, Tensor]:
+    def _answer_anew(self, plan: Plan, to_labels: bool) -> tuple[Graph, Tensor]:
         fit, judge = self.roles.fit, self.roles.judge
         known = torch.isin(judge, fit)
-        graph, fitted = self._refit(plan, fit, answer=bool(known.any()))
+        answer = bool(known.any())
+        graph, fitted = self._refit(plan, fit, answer=answer, to_labels=to_labels)
         if not bool(known.any()):
             return graph, self._scores(graph, plan, judge)
         scores = fitted.new_zeros(len(self.here.x_nchw), fitted.shape[1], device="cpu")
@@ -300,7 +287,9 @@ class Workshop:
             scores[judge[~known]] = self._scores(graph, plan, judge[~known])
         return graph, scores[judge]
 
-    def _refit(self, plan: Plan, images: Tensor, *, answer: bool = False) -> tuple[Graph, Tensor]:
+    def _refit(
+        self, plan: Plan, images: Tensor, *, answer: bool = False, to_labels: bool = True
+    ) -> tuple[Graph, Tensor]:
         """The network at the present size, fitted on images by position; see ``refit``."""
         return refit(
             self.here.graph,
@@ -311,6 +300,7 @@ class Workshop:
             needs=self.needs,
             max_bytes=2 * _BYTES,
             answer=answer,
+            labels=self.labels.of(images) if self.labels is not None and to_labels else None,
         )
 
     def _scores(self, graph: Graph, plan: Plan, images: Tensor) -> Tensor:

@@ -38,11 +38,9 @@ Key = tuple[Size, int]  # an input size and a level
 class Explorer:
     """Which candidates to make; ``done`` holds them by input size and number of MACs."""
 
-    def __init__(
-        self, workshop: Workshop, budget: Budget, on_progress: Progress, seen: bool | None = None
-    ) -> None:
+    def __init__(self, workshop: Workshop, budget: Budget, on_progress: Progress) -> None:
         self.workshop, self.budget, self.on_progress = workshop, budget, on_progress
-        self.seen = workshop.judge.seen if seen is None else seen
+        self.seen = workshop.seen
         self.done: dict[Key, Candidate] = {}
         self.impossible: set[Key] = set()
         self.validated: dict[Key, Verdict] = {}
