@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +125,23 @@ def test_a_plain_export_that_does_not_run_is_said(
     assert timing.left_out == {"torch": "RuntimeError: no such operator"}
     assert [entry.written_by for entry in timing.entries] == ["distillnet", "distillnet"]
     assert set(timing.time_ratio) == {"torch"}
+
+
+@pytest.mark.usefixtures("peaks")
+def test_a_processor_that_others_have_is_said(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that sleeps has no processor; of several threads it is not known."""
+    monkeypatch.setattr(bench, "open_runtime", lambda *_: lambda x: time.sleep(0.01))
+    opened = dn.open_run(run)
+    networks = (original_network(opened, net_of(run))[0], distilled_network(opened))
+    shares = {
+        threads: time_networks(networks, ["torch"], tmp_path, Settings(threads, 1, 0.1)).busy_share
+        for threads in (1, 2)
+    }
+    assert shares[1] is not None
+    assert shares[1] > 0.5
+    assert shares[2] is None
 
 
 def test_measuring_takes_about_as_long_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,11 +77,14 @@ class Timing:
 
     Of the original as a plain export writes it over the distilled network; by runtime,
     ``left_out`` says why there is none, and the ratio is of the original as distillnet writes it.
+    ``busy_share`` is how much of the time other programs had the processor; None where several
+    threads ran. They interrupt the longer of two runs, so that ratios come out too large.
     """
 
     entries: tuple[Entry, ...]
     time_ratio: dict[str, float]
     left_out: dict[str, str] = field(default_factory=dict)
+    busy_share: float | None = None
 
 
 def interleave(
@@ -145,6 +148,7 @@ def time_networks(
     batches = tuple(dict.fromkeys((1, settings.batch)))
     seconds = settings.seconds / (len(runtimes) * len(batches))
     done, counter = 0, open_counter()
+    passed = worked = 0.0
     for runtime in runtimes:
         format_ = file_format(runtime, settings.threads)
         contenders, paths, runs = [], [], []
@@ -166,7 +170,10 @@ def time_networks(
         for batch in batches:
             images = [_noise((batch, *network.shape)) for network in contenders]
             calls = [lambda run=run, x=x: run(x) for run, x in zip(runs, images, strict=True)]
+            began, had = time.perf_counter(), time.process_time()
             times = interleave(calls, seconds, settings.least_runs)
+            passed += time.perf_counter() - began
+            worked += time.process_time() - had
             for i, (network, path) in enumerate(zip(contenders, paths, strict=True)):
                 low, median, high = 1e3 * np.percentile(times[:, i], (5, 50, 95))
                 shape = images[i].shape
@@ -183,7 +190,8 @@ def time_networks(
                 ratios[runtime] = float(np.median(times[:, 0] / times[:, -1]))
             done += 1
             on_progress("bench", done, len(runtimes) * len(batches))
-    return Timing(tuple(entries), ratios, left_out)
+    busy = max(0.0, 1 - worked / passed) if settings.threads == 1 and passed > 0 else None
+    return Timing(tuple(entries), ratios, left_out, busy)
 
 
 def _noise(shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -202,6 +210,7 @@ def bench_json(
         "entries": [asdict(entry) for entry in timing.entries],
         "time_ratio": timing.time_ratio,
         "left_out": timing.left_out,
+        "busy_share": timing.busy_share,
         "mac_ratio": mac_ratio,
         "realised": {name: ratio / mac_ratio for name, ratio in timing.time_ratio.items()},
     }

@@ -37,6 +37,7 @@ class BenchRuntime(StrEnum):
 
 
 _REALISED = 0.85  # of the MAC ratio; below it, distilling for time is worth a word
+_BUSY = 0.05  # of the processor's time for others; from there on ratios are off by a tenth or more
 _WORST = 8  # layers that the profile names
 
 
@@ -153,6 +154,12 @@ def bench_command(
             warn(
                 f"{runtime_name} does not run a plain export of the original ({why}); its ratio is "
                 "of the original as distillnet writes it."
+            )
+        if timing.busy_share is not None and timing.busy_share > _BUSY:
+            warn(
+                f"Other programs had the processor for {timing.busy_share:.0%} of the time. They "
+                "interrupt the longer runs, so these ratios may be much too large; stop them and "
+                "measure again."
             )
         values = bench_json(timing, mac_ratio, settings, printable(run.resolve().name))
         macs = {"original": "baseline", "distilled": "distilled"}
