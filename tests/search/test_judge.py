@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from distillnet.search import Budget, Judge, Verdict, estimate, is_within
-from distillnet.search.judge import objection, pooled
+from distillnet.search.judge import objection
 from distillnet.search.known import knows
+from distillnet.search.pooling import pooled
 from distillnet.search.roles import assign_roles
 from small_network import MISSION
 
@@ -112,6 +113,20 @@ def test_classes_are_drawn_together_as_far_as_chance_explains(apart: float, draw
         assert found.max() < 4
     else:
         assert abs(float(found[3] - raw[3])) < 0.3 * float(raw[3] - raw.mean())
+
+
+def test_classes_that_gain_for_certain_say_nothing_of_the_others() -> None:
+    """A third of the images of two classes is won; of another a single one of thirty is lost."""
+    labels = torch.arange(8).repeat_interleave(30)
+    losses = torch.zeros(240, dtype=torch.float64)
+    losses[[0, 30, 31]] = 100.0
+    for start in (60, 150):
+        losses[start : start + 10] = -100.0
+    gaining = (labels == 2) | (labels == 5)
+    found, without = pooled(losses, labels), pooled(losses[~gaining], labels[~gaining])
+    assert found[2] == found[5] == pytest.approx(-100 / 3)
+    assert [found[c] for c in (0, 1, 3, 4, 6, 7)] == pytest.approx(without)
+    assert max(found) < 4  # of 6.7 that were counted
 
 
 @pytest.mark.parametrize(("temperature", "seen"), [(1.0, True), (0.8, True), (1.6, False)])

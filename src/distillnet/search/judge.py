@@ -8,10 +8,7 @@ one of ten is wrong. Labels and probabilities both left to chance, it would be 0
 The estimate is the mixture of both with the least mean squared error: with few images it listens to
 the probabilities, with many to the errors.
 
-*Classes.* One error of twenty images is five points, and the worst of sixteen noisy classes always
-looks bad. So classes are pooled: how far they really lie apart is estimated from how much farther
-they lie apart than their images explain (DerSimonian and Laird, 1986), and each class is drawn to
-the average by as much as its own images leave open.
+*Classes* are pooled, see ``pooling``.
 
 *Images that weights were fitted on* flatter, by as much as images that were not slander (the
 networks that those judge were fitted on fewer). The middle of both counts where both are known.
@@ -30,6 +27,7 @@ from torch import Tensor
 from distillnet.classes import Mission
 from distillnet.search.budget import Budget
 from distillnet.search.known import knows
+from distillnet.search.pooling import pooled
 
 __all__ = [
     "Estimate",
@@ -41,7 +39,6 @@ __all__ = [
     "likelihood",
     "log_probabilities",
     "objection",
-    "pooled",
     "room",
 ]
 
@@ -205,28 +202,6 @@ def _mixture(counted_n: Tensor, expected_n: Tensor) -> tuple[Tensor, float]:
     least = counted + expected + off**2 - 2 * common
     share = min(1.0, max(0.0, (expected + off**2 - common) / least)) if least > 0 else 0.0
     return share * counted_n + (1 - share) * expected_n, (1 - share) * off
-
-
-def pooled(losses_n: Tensor, labels_n: Tensor) -> tuple[float, ...]:
-    """The mean loss of each class, drawn to the mean of all by as much as chance explains.
-
-    >>> losses, labels = torch.tensor([0.0, 2.0, 0.0, 4.0]), torch.tensor([0, 0, 1, 1])
-    >>> [round(loss, 6) for loss in pooled(losses, labels)]
-    [1.5, 1.5]
-    """
-    parts = [losses_n[labels_n == c].double() for c in labels_n.unique()]
-    counts = torch.tensor([float(len(part)) for part in parts], dtype=torch.float64)
-    means = torch.stack([part.mean() for part in parts])
-    within = sum(float((part - part.mean()).square().sum()) for part in parts)
-    noise = within / max(1, len(losses_n) - len(parts)) / counts  # variance of each mean
-    if not bool((noise > 0).all()):
-        return tuple(means.tolist())
-    weights = 1 / noise
-    average = float((weights * means).sum() / weights.sum())
-    scatter = float((weights * (means - average).square()).sum()) - (len(parts) - 1)
-    scale = float(weights.sum() - weights.square().sum() / weights.sum())
-    apart = max(0.0, scatter / scale) if scale > 0 else 0.0
-    return tuple((average + apart / (apart + noise) * (means - average)).tolist())
 
 
 @dataclass(frozen=True)

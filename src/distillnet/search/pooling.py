@@ -1,0 +1,62 @@
+"""What each class of a mission loses, told from few images of each.
+
+One error of twenty images is five points, and the worst of sixteen noisy classes always looks bad.
+So classes are pooled: how far they really lie apart is estimated from how much farther they lie
+apart than their images explain (DerSimonian and Laird, 1986), and each class is drawn to the
+average by as much as its own images leave open.
+
+Classes that gain for certain stand apart. That a last layer has learned to tell two classes says
+nothing of how far the others lie apart: with those two among them, one image more of another class
+would be believed.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["pooled"]
+
+_CERTAIN = 2  # standard errors
+
+
+def pooled(losses_n: Tensor, labels_n: Tensor) -> tuple[float, ...]:
+    """The mean loss of each class, drawn to the mean of all by as much as chance explains.
+
+    Of a class that gains for certain it is the mean itself, and the others are pooled without it.
+
+    >>> losses, labels = torch.tensor([0.0, 2.0, 0.0, 4.0]), torch.tensor([0, 0, 1, 1])
+    >>> [round(loss, 6) for loss in pooled(losses, labels)]
+    [1.5, 1.5]
+    """
+    parts = [losses_n[labels_n == c].double() for c in labels_n.unique()]
+    gain = [_gains_for_certain(part) for part in parts]
+    drawn = iter(_drawn([part for part, gains in zip(parts, gain, strict=True) if not gains]))
+    return tuple(
+        float(part.mean()) if gains else next(drawn)
+        for part, gains in zip(parts, gain, strict=True)
+    )
+
+
+def _gains_for_certain(losses_n: Tensor) -> bool:
+    """Whether losses of a class are less than nothing, by more than chance."""
+    mean, error = float(losses_n.mean()), float(losses_n.std(correction=0)) / len(losses_n) ** 0.5
+    return mean < -_CERTAIN * error
+
+
+def _drawn(parts: Sequence[Tensor]) -> list[float]:
+    """The means of parts, each drawn to the mean of all by as much as chance explains."""
+    if not parts:
+        return []
+    counts = torch.tensor([float(len(part)) for part in parts], dtype=torch.float64)
+    means = torch.stack([part.mean() for part in parts])
+    within = sum(float((part - part.mean()).square().sum()) for part in parts)
+    noise = within / max(1, int(counts.sum()) - len(parts)) / counts  # variance of each mean
+    if not bool((noise > 0).all()):
+        return [float(mean) for mean in means]
+    weights = 1 / noise
+    average = float((weights * means).sum() / weights.sum())
+    scatter = float((weights * (means - average).square()).sum()) - (len(parts) - 1)
+    scale = float(weights.sum() - weights.square().sum() / weights.sum())
+    apart = max(0.0, scatter / scale) if scale > 0 else 0.0
+    return [float(mean) for mean in average + apart / (apart + noise) * (means - average)]
