@@ -171,6 +171,6 @@ def _print(values: dict[str, Any]) -> None:
         1,
     )
     print_line(
-        "Head and small network are trained with labels, the others without. Seconds: from the "
-        "images on disk to the network."
+        "The new head and the small network are trained on labels; of distilled networks only the "
+        "last layer learns from them. Seconds: from the images on disk to the network."
     )
