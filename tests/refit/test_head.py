@@ -140,5 +140,24 @@ def test_every_structures_last_layer_is_fitted_or_left_alone(name: str) -> None:
         assert told < before_told
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_where_images_are_too_many_for_memory_the_first_ones_teach(known: bool) -> None:
+    """Of 60 images 32 do. Of those that the network was trained on nothing is held out."""
+    graph, channels, _ = with_images("chain")
+    of_n = torch.arange(60) % 3
+    x = random(60, 3, SIDE, SIDE, seed=1) + 2 * random(3, 3, 1, 1, seed=2)[of_n]
+    teacher = teach(graph, graph, x, max_bytes=10**7)
+    labels = Labels(of_n, (0, 1, 2), known=known)
+    plain, _ = refit(graph, channels, Plan(), teacher, x, max_bytes=1)
+    fitted, said = refit(graph, channels, Plan(), teacher, x, labels=labels, max_bytes=1)
+    before, now = scores(plain, x), scores(fitted, x)
+    assert deviation(now, before) > 1e-3
+    if known:
+        assert deviation(said, before) < 1e-6
+    else:
+        assert deviation(said[32:], now[32:]) < 1e-6
+        assert deviation(said[:32], now[:32]) > 1e-3
+
+
 def test_what_two_layers_say_is_left_alone() -> None:
     assert head_of(capture(Two(), (8, 8)), CLASSES) is None

@@ -135,7 +135,8 @@ def _fit_head(
     """Fit the last layer's rows of the mission to labels; the scores (N, classes) of all images.
 
     Those of the mission's classes come from layers that were fitted without the image, unless the
-    network was trained on them.
+    network was trained on them. Where what the layer reads takes too much memory, it is fitted to
+    the first images.
     """
     layer, params = head.layer, students.params
     names = layer.params["weight"], layer.params["bias"]
@@ -145,21 +146,26 @@ def _fit_head(
     flat = flat_parts(consumers(students.graph)[layer.name])
 
     def without(held_n: Tensor) -> Rows:
-        on = ~held_n.repeat_interleave(per_image)[: len(x_rd)].to(x_rd.device)
+        on = torch.ones(len(x_rd), dtype=torch.bool, device=x_rd.device)
+        rows_of_held = held_n.repeat_interleave(per_image)[: len(x_rd)]
+        on[: len(rows_of_held)] = ~rows_of_held
         weight, offset = fit_affine(
             x_rd[on], aims[on][:, rows], before.flatten(1), bias, flat, per_image
         )
         return weight.reshape(before.shape), offset
 
-    x_n = students.outputs(layer.inputs[0])
+    stop = students.chunks_that_fit(layer.inputs[0])
+    x_n = students.outputs(layer.inputs[0], stop=stop)
     with torch.no_grad():
         scores = torch.cat([head.scores(part) for part in x_n.split(_CHUNK)])
-    fitted = fit_head(head, x_n, labels, without)
-    if not labels.known:
+    fitted = fit_head(head, x_n, labels.of(torch.arange(len(x_n))), without)
+    if labels.known:
+        scores = torch.cat([scores, students.outputs(start=stop)])
+    else:
         scores[:, rows] = fitted.unseen_nk
     for name, values in zip(names, fitted.rows or (), strict=False):
         params[name] = params[name].index_copy(0, rows, values)
-    return scores
+    return scores if labels.known else torch.cat([scores, students.outputs(start=stop)])
 
 
 def _rows_for(layer: Node, teacher: Teacher, students: "Rolling") -> tuple[Tensor, Tensor, int]:
@@ -227,18 +233,29 @@ class Rolling:
             self.latest = (same, torch.cat(rows))
         return self.latest[1]
 
-    def outputs(self, node: str | None = None) -> Tensor:
-        """What the network says of all images (N, K), or a node; nothing is live afterwards."""
+    def chunks_that_fit(self, node: str) -> int:
+        """Of how many chunks a node's values take no more than half of the bytes; one at least."""
+        per_chunk = 4 * _CHUNK * math.prod(self.graph[node].shape)
+        return min(len(self.chunks), max(1, self.max_bytes // 2 // per_chunk))
+
+    def outputs(
+        self, node: str | None = None, *, start: int = 0, stop: int | None = None
+    ) -> Tensor:
+        """What the network says of images (N, K), or a node; nothing of them is live afterwards.
+
+        Args:
+            start: and ``stop``: of the chunks; all images without them.
+        """
         self.latest = None
         graph, rows = replace(self.graph, params=self.params), []
         wanted = node or graph.output
         with torch.no_grad():
-            for i, chunk in enumerate(self.chunks):
+            for i, chunk in list(enumerate(self.chunks))[start:stop]:
                 known = {graph.input.name: fast_layout(chunk)}
                 if i < len(self.live):
                     known, self.live[i] = self.live[i], {}
                 rows.append(run(graph, known, [wanted])[wanted])
-        return torch.cat(rows)
+        return torch.cat(rows) if rows else self.chunks[0].new_zeros(0, *graph[wanted].shape)
 
     def _values(self, layer: Node) -> Iterator[Tensor]:
         """The layer's input, chunk by chunk."""
