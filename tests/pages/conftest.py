@@ -58,8 +58,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run_command(
             patch, "distill", f"{home / 'net.py'}:Net", "--data", str(home / "data"), "--out",
             str(home / "run"), "--classes", "0,1,2", "--class-names", str(home / "names.tsv"),
-            "--no-labels", "--input-size", str(SIDE), "--mean", "0.5,0.4,0.3", "--std", "0.25,0.25,0.25",
-            "--target-macs", "2", "--optimise", "macs",
+            "--input-size", str(SIDE), "--mean", "0.5,0.4,0.3", "--std", "0.25,0.25,0.25",
+            "--target-macs", "2", "--optimise", "macs", "--no-labels",
         )  # fmt: skip
     return home
 
