@@ -143,9 +143,9 @@ def fit_head(
         held = folds == fold
         if bool(held.any()):
             start = without(held)
-            imitating[held] = task.scores(start, held)
+            imitating[held] = task.scores(start, x_n[held])
             fitted = task.fit(start, ~held) if bool((~held).any()) else start
-            labelled[held] = task.scores(fitted, held)
+            labelled[held] = task.scores(fitted, x_n[held])
     worse_n = _surprise(labelled, task.of_n) - _surprise(imitating, task.of_n)
     if float(worse_n.mean()) > float(worse_n.std(correction=0)) / len(worse_n) ** 0.5:
         return FittedHead(None, imitating)
@@ -167,16 +167,15 @@ class _Task:
         weight, bias = self.names
         return self.own.params[weight], self.own.params[bias]
 
-    def scores(self, rows: Sequence[Tensor], of: Tensor) -> Tensor:
-        """(n, K), of some of the images, bool (N,)."""
+    def scores(self, rows: Sequence[Tensor], x_n: Tensor) -> Tensor:
+        """(n, K), of what the layer reads of some images."""
         weight, bias = self.names
         own = replace(self.own, params={**self.own.params, weight: rows[0], bias: rows[1]})
-        return run(own, {own.input.name: self.x_n[of]})[own.output]
+        return run(own, {own.input.name: x_n})[own.output]
 
     def fit(self, start: Rows, on: Tensor) -> Rows:
         """Rows fitted to some of the images, bool (N,), and drawn to those they start from."""
-        part = replace(self, x_n=self.x_n[on], of_n=self.of_n[on])
-        everyone = torch.ones_like(part.of_n, dtype=torch.bool)
+        x_n, of_n = self.x_n[on], self.of_n[on]
         rows = [tensor.detach().clone().requires_grad_() for tensor in start]
         optimiser = torch.optim.LBFGS(
             rows, max_iter=_ITERATIONS, history_size=_ITERATIONS, line_search_fn="strong_wolfe"
@@ -185,8 +184,8 @@ class _Task:
         def loss() -> Tensor:
             optimiser.zero_grad()
             far = [(now - before).square().sum() for now, before in zip(rows, start, strict=True)]
-            value = F.cross_entropy(part.scores(rows, everyone), part.of_n)
-            value = value + RIDGE * (self.variance * far[0] + far[1])
+            drawn = RIDGE * (self.variance * far[0] + far[1])
+            value = F.cross_entropy(self.scores(rows, x_n), of_n) + drawn
             value.backward()
             return value
 
