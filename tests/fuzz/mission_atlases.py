@@ -18,7 +18,7 @@ from distillnet.graph import Graph
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import Channels, analyse
 from distillnet.images import open_images
-from distillnet.job.front import take_from_front
+from distillnet.job.front import front_folders, take_from_front
 from distillnet.job.options import Options
 from distillnet.job.provenance import read_provenance
 from distillnet.job.runs import open_run
@@ -166,7 +166,9 @@ def _read_run(path: Path) -> None:
     read_provenance(path)
     for folder in (path, *(path / "front").glob("*")):
         read_bitmaps(run, folder)
-    take_from_front(run, Budget(max_loss_pp=100.0), empty(path.parent / "taken"))
+    for _, result in front_folders(run):
+        budget = Budget(100.0, target_macs=result["mac_ratio"])
+        take_from_front(run, budget, empty(path.parent / "taken"))
     assert run.front
 
 
