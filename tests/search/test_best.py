@@ -12,7 +12,7 @@ from distillnet.graph import Graph, run
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
 from distillnet.refit.teacher import teach_all
-from distillnet.search import Budget, candidates, explorer, search_best
+from distillnet.search import Budget, Verdict, candidates, explorer, search_best
 from distillnet.search.store import NOWHERE
 from small_network import MISSION, accuracy, find, random, sized, sized_images
 
@@ -29,6 +29,20 @@ def test_statistics_images_judge_as_well_where_they_may(module, labels: Tensor) 
     wrong = find(module, labels, Budget(4.0), labels_statistics_n=wrong_n, fit_labels=False)
     left = [cost(f.graph, analyse(f.graph), f.plan).macs for f in (wrong, both)]
     assert left[0] < left[1]
+
+
+@pytest.mark.slow
+def test_known_images_say_nothing_of_what_labels_win(module, labels: Tensor) -> None:
+    """A search judges by them as if there were no labels; new images tell the difference."""
+    with torch.inference_mode():
+        others = module(random(80, 3, 16, 16, seed=2))[:, list(MISSION.indices)].argmax(1)
+
+    def verdict(*, fit_labels: bool, seen: bool) -> Verdict:
+        options = {"labels_statistics_n": others, "fit_labels": fit_labels, "seen": seen}
+        return find(module, labels, Budget(8.0), **options).verdict
+
+    assert verdict(fit_labels=True, seen=True) == verdict(fit_labels=False, seen=True)
+    assert verdict(fit_labels=True, seen=False) != verdict(fit_labels=False, seen=False)
 
 
 @pytest.mark.slow

@@ -227,7 +227,9 @@ class Workshop:
         fold = torch.full((len(self.here.x_nchw),), -1)
         fold[fit] = self._folds()
         for number in range(min(self.folds_crossed, len(fit))):
-            graph, _ = self._refit(candidate.plan, fit[fold[fit] != number])
+            # Images that the network was trained on cannot tell what labels win; see ``refit.head``
+            others = fit[fold[fit] != number]
+            graph, _ = self._refit(candidate.plan, others, to_labels=not self.seen)
             mine = fold[judge] == number
             scores[mine] = self._scores(graph, candidate.plan, judge[mine])
         return scores
