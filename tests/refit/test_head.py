@@ -90,6 +90,15 @@ def test_labels_are_left_alone_where_the_original_tells_more() -> None:
     assert bool((faint.unseen_nk.argmax(1) == of_n).all())
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1e6, 1e20])
+def test_few_images_and_features_of_any_size_leave_numbers(n: int, scale: float) -> None:
+    x_nf = scale * random(n, 6, seed=5).float()
+    fitted = fit(last_layer(random(5, 6, seed=6).float()), x_nf, torch.arange(n) % 3)
+    assert bool(fitted.unseen_nk.isfinite().all())
+    assert all(bool(tensor.isfinite().all()) for tensor in fitted.rows or ())
+
+
 @pytest.mark.parametrize(("apart", "least", "most"), [(0.0, 0.1, 0.6), (1.0, 0.95, 1.0)])
 def test_images_are_judged_by_regressions_without_them(
     apart: float, least: float, most: float

@@ -147,9 +147,12 @@ def fit_head(
             fitted = task.fit(start, ~held) if bool((~held).any()) else start
             labelled[held] = task.scores(fitted, x_n[held])
     worse_n = _surprise(labelled, task.of_n) - _surprise(imitating, task.of_n)
-    if float(worse_n.mean()) > float(worse_n.std(correction=0)) / len(worse_n) ** 0.5:
-        return FittedHead(None, imitating)
-    return FittedHead(task.fit(task.start, torch.ones_like(folds, dtype=torch.bool)), labelled)
+    error = float(worse_n.std(correction=0)) / len(worse_n) ** 0.5
+    rows = task.fit(task.start, torch.ones_like(folds, dtype=torch.bool))
+    # Not a number is no better, either: of features beyond all measure a regression finds nothing.
+    if float(worse_n.mean()) <= error and all(bool(tensor.isfinite().all()) for tensor in rows):
+        return FittedHead(rows, labelled)
+    return FittedHead(None, imitating)
 
 
 @dataclass(frozen=True)
