@@ -11,19 +11,14 @@ import argparse
 import os
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from distillnet.cut.cost import cost
 from distillnet.cut.surgery import compact
-from distillnet.graph.capture import capture_model
-from distillnet.graph.channels import analyse
 from distillnet.graph.replay import masked_scores
-from distillnet.job.pictures import Pictures
-from distillnet.search.candidates import Workshop
 from distillnet.search.judge import estimate
-from verdict_cases import CASES, Case, half, load, load_report, open_case
+from verdict_cases import CASES, Case, half, load_report, opened
 
 
 def main() -> None:
@@ -47,24 +42,16 @@ def _pairs(text: str) -> list[list[str]]:
 
 def compare(case: Case, data: Path, points: list[tuple[int, float]]) -> None:
     """A row for each point: the same cut, fitted without labels and with them."""
-    model = load(case.network, data)
-    mission, images = open_case(case, model, data)
-    graph = capture_model(model)
-    macs = cost(graph, analyse(graph)).macs
-    pictures = Pictures(model, mission, images, macs=macs, device=torch.device("cpu"))
-    labels_n = torch.cat([pictures.labels_statistics(), pictures.labels()])
-    kinds = [
-        Workshop(pictures.sized, pictures.own_size, mission, labels_n, fit_labels=fit,
-                 param_weight=0.1, element=40.0, round_to=8)
-        for fit in (False, True)
-    ]  # fmt: skip
-    own_x, of_n = load_report(model, images.val, mission, pictures.own_size)
-    wrong = _wrong_pp(masked_scores(graph, own_x, {})[:, list(mission.indices)], of_n)
+    ready = opened(case, data)
+    model, mission, val = ready.model, ready.mission, ready.images.val
+    kinds = [ready.workshop(fit_labels=fit, element=40.0, round_to=8) for fit in (False, True)]
+    own_x, of_n = load_report(model, val, mission, ready.pictures.own_size)
+    wrong = _wrong_pp(masked_scores(ready.graph, own_x, {})[:, list(mission.indices)], of_n)
     for workshop in kinds:
         workshop.go_to((176, 176))
         workshop.choose_teacher()
     for side, ratio in points:
-        x_nchw, _ = load_report(model, images.val, mission, (side, side))
+        x_nchw, _ = load_report(model, val, mission, (side, side))
         told = []
         for workshop in kinds:
             workshop.go_to((side, side))
@@ -80,7 +67,7 @@ def compare(case: Case, data: Path, points: list[tuple[int, float]]) -> None:
             expected = estimate(made.verdict)
             left = cost(made.graph, channels, made.plan).macs
             print(
-                f"| {case.name} | {side} | {macs / left:.2f}x | {told[0]} | {told[1]} | "
+                f"| {case.name} | {side} | {ready.macs / left:.2f}x | {told[0]} | {told[1]} | "
                 f"{expected.loss_pp:+.1f} +- {expected.uncertain_pp:.1f} |",
                 flush=True,
             )

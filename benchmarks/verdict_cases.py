@@ -12,6 +12,7 @@ from torch import Tensor
 from distillnet.classes import Mission, parse_mission
 from distillnet.cut.cost import cost
 from distillnet.cut.surgery import compact
+from distillnet.graph import Graph
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import analyse
 from distillnet.graph.replay import masked_scores
@@ -130,18 +131,43 @@ def open_case(case: Case, model: Model, data: Path) -> tuple[Mission, Images]:
     return mission, Images(statistics, search, report, alike=True)
 
 
-def measure(case: Case, data: Path, path: Path) -> None:
-    """Make every candidate of a mission; what was made before is kept."""
+@dataclass(frozen=True)
+class Opened:
+    """A mission's network and images, from which workshops are made."""
+
+    model: Model
+    mission: Mission
+    images: Images
+    graph: Graph
+    macs: int
+    pictures: Pictures
+
+    def workshop(self, **options: Any) -> Workshop:
+        """Where candidates are made and judged, with options of ``Workshop``."""
+        pictures = self.pictures
+        labels_n = torch.cat([pictures.labels_statistics(), pictures.labels()])
+        return Workshop(
+            pictures.sized, pictures.own_size, self.mission, labels_n, param_weight=0.1, **options
+        )
+
+
+def opened(case: Case, data: Path) -> Opened:
+    """A mission of the yardstick, read from the folder of real data."""
     model = load(case.network, data)
     mission, images = open_case(case, model, data)
     graph = capture_model(model)
     macs = cost(graph, analyse(graph)).macs
     pictures = Pictures(model, mission, images, macs=macs, device=torch.device("cpu"))
-    labels_n = torch.cat([pictures.labels_statistics(), pictures.labels()])
+    return Opened(model, mission, images, graph, macs, pictures)
+
+
+def measure(case: Case, data: Path, path: Path) -> None:
+    """Make every candidate of a mission; what was made before is kept."""
+    ready = opened(case, data)
+    model, mission, images = ready.model, ready.mission, ready.images
+    graph, macs, pictures = ready.graph, ready.macs, ready.pictures
     start = time.perf_counter()
-    workshop = Workshop(
-        pictures.sized, pictures.own_size, mission, labels_n, split=True, param_weight=0.1
-    )
+    workshop = ready.workshop()
     report = load_report(model, images.val, mission, pictures.own_size)
     done: dict[str, Any] = {"rows": []}
     if path.exists():
