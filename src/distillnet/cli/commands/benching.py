@@ -37,7 +37,7 @@ class BenchRuntime(StrEnum):
 
 
 _REALISED = 0.85  # of the MAC ratio; below it, distilling for time is worth a word
-_BUSY = 0.05  # of the processor's time for others; from there on ratios are off by a tenth or more
+_BUSY = 0.05  # of the processor's time for others; on quiet machines it was 0.01 at most
 _WORST = 8  # layers that the profile names
 
 
