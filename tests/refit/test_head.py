@@ -61,7 +61,9 @@ def clouds(n: int, features: int, apart: float) -> tuple[Tensor, Tensor]:
 def fit(head: Head, x_nf: Tensor, of_n: Tensor) -> FittedHead:
     """The rows that a head starts from are the same whoever is left out."""
     weight, bias = (p[list(CLASSES)] for p in head.whole.params.values())
-    return fit_head(head, x_nf, Labels(of_n, CLASSES), lambda held_n: (weight, bias))
+    return fit_head(
+        head, x_nf, Labels(of_n, CLASSES, torch.arange(len(of_n))), lambda held_n: (weight, bias)
+    )
 
 
 def test_the_regression_is_that_of_scikit_learn() -> None:
@@ -133,7 +135,7 @@ def test_every_structures_last_layer_is_fitted_or_left_alone(name: str) -> None:
     plan = random_plan(graph, channels, "channels", 0)
     assert plan.outputs is not None
     own = list(plan.outputs)
-    labels = Labels(of_n, plan.outputs)
+    labels = Labels(of_n, plan.outputs, torch.arange(len(of_n)))
     plain, _ = refit(graph, channels, plan, teacher, x)
     fitted, said = refit(graph, channels, plan, teacher, x, labels=labels)
     check_plan(fitted, analyse(fitted), plan, x)
@@ -156,7 +158,7 @@ def test_where_images_are_too_many_for_memory_the_first_ones_teach(known: bool) 
     of_n = torch.arange(60) % 3
     x = random(60, 3, SIDE, SIDE, seed=1) + 2 * random(3, 3, 1, 1, seed=2)[of_n]
     teacher = teach(graph, graph, x, max_bytes=10**7)
-    labels = Labels(of_n, (0, 1, 2), known=known)
+    labels = Labels(of_n, (0, 1, 2), torch.arange(len(of_n)), known=known)
     plain, _ = refit(graph, channels, Plan(), teacher, x, max_bytes=1)
     fitted, said = refit(graph, channels, Plan(), teacher, x, labels=labels, max_bytes=1)
     before, now = scores(plain, x), scores(fitted, x)

@@ -27,7 +27,7 @@ class _Workshop:
         self.fitted, self.crossed = fitted, crossed
         self.work, self.original_size, self.store = _WORK, _SIZE, NOWHERE
         self.seen = False
-        self.roles = SimpleNamespace(fit=range(200))
+        self.n_fitted = 200
         self.here = SimpleNamespace(channels=SimpleNamespace(count=1))
 
     def go_to(self, size: object) -> None:

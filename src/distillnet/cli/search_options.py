@@ -153,6 +153,16 @@ class SearchOptions:
             rich_help_panel=SEARCH,
         ),
     ] = True
+    views: Annotated[
+        bool,
+        typer.Option(
+            "--views/--no-views",
+            help="Where images are few, use several views of each: mirrored, nearer or turned a "
+            "little, unless the network takes them for something else (best).",
+            show_default="views",
+            rich_help_panel=SEARCH,
+        ),
+    ] = True
     tune: Annotated[
         bool,
         typer.Option(
@@ -259,6 +269,7 @@ def job_options(
         partial=search.partial.value,
         reading=search.reading,
         labels=search.labels,
+        views=search.views,
         tune=search.tune,
         seen=search.seen,
         seed=search.seed,

@@ -298,6 +298,7 @@ def _search_best(
         importance=None if options.score_name == SURGEON else importance,
         split=options.split,
         fit_labels=options.labels,
+        more_views=options.views,
         round_to=options.multiple_for(pictures.widths()),
         param_weight=options.param_weight,
         element=options.element_cost,

@@ -36,7 +36,7 @@ __all__ = [
 
 FORMAT = 4
 NOT_NOTED = ("times",)  # options that lie in a file of their own
-_LATER = ("labels", "partial", "reading")  # options that runs of earlier versions lack
+_LATER = ("labels", "partial", "reading", "views")  # options that runs of earlier versions lack
 _MOST_CLASSES = 100_000  # ImageNet's largest form has 21,841
 
 _NClasses = Annotated[int, Meta(ge=2, le=_MOST_CLASSES)]

@@ -31,7 +31,8 @@ class Options:
     what is made small, and ``times`` how long layers take; the built-in table where there is none.
     From it come, unless they are given, ``element_cost``, how many MACs take as long as writing one
     number of a layer's output, and the multiple that widths are rounded to. ``labels`` fits the
-    last layer to the images' labels (``refit.head``), ``tune`` trains what is found for a while
+    last layer to the images' labels (``refit.head``), ``views`` looks at few images from elsewhere,
+    too (``search.views``), ``tune`` trains what is found for a while
     (``job.tuning``). ``seen`` tells whether the network was trained on the images; None finds out
     (``search.known.knows``). More than ``max_unreadable_percent`` of a set of images stops the job
     when they cannot be read.
@@ -51,6 +52,7 @@ class Options:
     partial: str = "neurons"  # or blocks: as many channels at once as the C engine computes
     reading: str = "price"  # of search.READINGS: how paper finds its thresholds
     labels: bool = True
+    views: bool = True
     tune: bool = False
     seen: bool | None = None
     seed: int = 0

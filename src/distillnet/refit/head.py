@@ -52,17 +52,20 @@ class Labels:
     Attributes:
         of_n: (N,) positions in ``classes``.
         classes: of the mission, positions among the network's scores.
+        image_n: (N,) which image each is a view of: all views of one are left out together.
         known: whether the network was trained on the images, so that what a fit to labels wins
             cannot be told by them.
     """
 
     of_n: Tensor
     classes: tuple[int, ...]
+    image_n: Tensor
     known: bool = False
 
     def of(self, images: Tensor) -> "Labels":
         """Those of some of the images, by their positions."""
-        return replace(self, of_n=self.of_n[images.to(self.of_n.device)])
+        images = images.to(self.of_n.device)
+        return replace(self, of_n=self.of_n[images], image_n=self.image_n[images])
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def fit_head(
         without: the rows of ``head`` as they would be without some of the images, bool (N,).
     """
     task = _task(head, x_n, labels)
-    folds = _folds(task.of_n)
+    folds = _folds(task.of_n, labels.image_n.to(x_n.device))
     imitating = x_n.new_empty(len(x_n), len(head.classes))
     labelled = imitating.clone()
     for fold in range(_FOLDS):
@@ -214,9 +217,7 @@ def _surprise(scores_nk: Tensor, of_n: Tensor) -> Tensor:
     return min(each, key=lambda surprise_n: float(surprise_n.mean()))
 
 
-def _folds(of_n: Tensor) -> Tensor:
+def _folds(of_n: Tensor, image_n: Tensor) -> Tensor:
     """Of each image which fold it belongs to, those of each class spread over all."""
-    folds = torch.empty_like(of_n)
-    order = torch.argsort(of_n, stable=True)
-    folds[order] = torch.arange(len(of_n), device=of_n.device) % _FOLDS
-    return folds
+    by_class = of_n * (int(image_n.max()) + 1) + image_n
+    return by_class.unique(return_inverse=True)[1] % _FOLDS

@@ -59,6 +59,7 @@ def search_best(
     importance: Importance | None = None,
     split: bool = True,
     fit_labels: bool = True,
+    more_views: bool = True,
     round_to: int = 1,
     param_weight: float = 0.1,
     element: float = 0.0,
@@ -81,6 +82,7 @@ def search_best(
         importance: by channel class (classes,), what goes last; None asks the surgeon.
         split: whether layers may be written as two thinner ones; see ``search.splits``.
         fit_labels: whether last layers are fitted to the labels, where all images have one.
+        more_views: whether few images may be looked at from elsewhere, too; see ``search.views``.
         round_to: ranks are multiples of this, channels of each layer are rounded up to one.
         param_weight: how much parameters count beside MACs; see ``allocation.open_ledger``.
         element: MACs that take as long as writing one number; see ``cost.class_work``. 0 makes the
@@ -100,6 +102,7 @@ def search_best(
         importance,
         split=split,
         fit_labels=fit_labels,
+        more_views=more_views,
         round_to=round_to,
         param_weight=param_weight,
         element=element,

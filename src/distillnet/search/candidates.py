@@ -36,10 +36,11 @@ from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_le
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.orders import Order, elimination_orders
-from distillnet.search.roles import assign_roles, mixed
+from distillnet.search.roles import assign_roles, folds_of, mixed
 from distillnet.search.sized import Sized
 from distillnet.search.splits import Spectrum, spectra
 from distillnet.search.store import NOWHERE, Store, key_of
+from distillnet.search.views import look
 
 __all__ = ["Candidate", "Importance", "Workshop"]
 
@@ -79,6 +80,7 @@ class Workshop:
         importance: by channel class, what goes last; None asks the surgeon.
         split: whether layers may be written as two thinner ones.
         fit_labels: whether last layers are fitted to labels, where all images have one.
+        more_views: whether few images may be looked at from elsewhere, too; see ``views``.
         element: MACs that take as long as writing one number; 0 counts MACs alone.
         graphs: the network at the sizes that may be tried, those that surely are first; see
             ``_teach``.
@@ -101,6 +103,7 @@ class Workshop:
         *,
         split: bool = True,
         fit_labels: bool = True,
+        more_views: bool = True,
         round_to: int = 1,
         param_weight: float = 0.0,
         element: float = 0.0,
@@ -110,21 +113,26 @@ class Workshop:
         store: Store = NOWHERE,
     ) -> None:
         self.graphs = graphs or {}
-        self.load, self.mission, self.seed = sized, mission, seed
+        self.mission, self.seed = mission, seed
         self.store = store
         self.importance, self.split = importance, split
         self.round_to, self.param_weight, self.element = round_to, param_weight, element
-        self.original = sized(original_size)
+        own = sized(original_size)
+        views = look(own, labels_n, mission, more=more_views, seed=seed)
+        self.load, labels_n = lambda size: views.at(sized(size)), views.labels_n
+        self.original = views.at(own)
         self.size = self.original_size = original_size
         self.here = self._to_cut(self.original)
         n = len(self.original.x_nchw)
         self.roles = assign_roles(n, self.original.n_statistics, alike=len(labels_n) == n)
-        scores = masked_scores(self.original.graph, self.original.x_nchw[self.roles.judge], {})
-        self.judge = Judge(scores, labels_n[self.roles.judge - (n - len(labels_n))], mission)
+        images = self.original.image_n
+        judges = images[self.roles.judge]
+        self.judge = Judge(views.scores_nk, labels_n, mission, judges - judges.min())
+        self.n_fitted = len(images[self.roles.fit].unique())
         self.seen = self.judge.seen if seen is None else seen
         self.labels: Labels | None = None
         if fit_labels and len(labels_n) == n:
-            self.labels = Labels(labels_n, mission.indices, known=self.seen)
+            self.labels = Labels(labels_n, mission.indices, images, known=self.seen)
         nothing = np.zeros(self.original.channels.count, dtype=bool)
         self.work = self.work_left(Cut(nothing), self.original)
         self.learns_from_original_size = True
@@ -211,7 +219,7 @@ class Workshop:
     @property
     def folds_crossed(self) -> int:
         """How many folds of a cross-validation hold images enough."""
-        return min(_FOLDS, math.ceil(_FOLDS * _CROSSED_IMAGES / len(self.roles.fit)))
+        return min(_FOLDS, math.ceil(_FOLDS * _CROSSED_IMAGES / self.n_fitted))
 
     def cross_scores(self, candidate: Candidate) -> Tensor:
         """A candidate's scores (N, classes), those of crossed folds by networks without them."""
@@ -236,12 +244,13 @@ class Workshop:
 
     def _folds(self) -> Tensor:
         """Of each image that fits, which fold it belongs to."""
-        return torch.arange(len(self.roles.fit)) % _FOLDS
+        return folds_of(self.original.image_n[self.roles.fit], _FOLDS)
 
     def refit_without(self, candidate: Candidate, held_out_n: Tensor) -> Graph:
         """The candidate's network fitted on all images but some, bool (N,)."""
         self.go_to(candidate.size)
-        return self._refit(candidate.plan, self.roles.fit[~held_out_n[self.roles.fit]])[0]
+        held_out = held_out_n[self.original.image_n[self.roles.fit]]
+        return self._refit(candidate.plan, self.roles.fit[~held_out])[0]
 
     def refit_on_all(self, candidate: Candidate) -> Graph:
         """The candidate's network fitted on statistics and search images together."""
@@ -274,7 +283,8 @@ class Workshop:
         return self.store.network(key, template, lambda: self._answer_anew(plan, to_labels))
 
     def _key(self, what: str, plan: Plan) -> str:
-        return key_of(what, self.size, plan, teacher=self.learns_from_original_size, seen=self.seen)
+        teacher, views = self.learns_from_original_size, self.original.views
+        return key_of(what, self.size, plan, teacher=teacher, seen=self.seen, views=views)
 
     def _answer_anew(self, plan: Plan, to_labels: bool) -> tuple[Graph, Tensor]:
         fit, judge = self.roles.fit, self.roles.judge

@@ -128,7 +128,7 @@ class Explorer:
 
     def _flattery(self) -> float:
         pairs = ((self.done[key].verdict, verdict) for key, verdict in self.validated.items())
-        return flattery(pairs, len(self.workshop.roles.fit))
+        return flattery(pairs, self.workshop.n_fitted)
 
     def _refine(self, sizes: Sequence[Size], level: int) -> None:
         """Try the sizes beside the best, and one last fine step."""

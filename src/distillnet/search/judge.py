@@ -20,6 +20,7 @@ import math
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,8 +34,10 @@ __all__ = [
     "Estimate",
     "Judge",
     "Verdict",
+    "certainty",
     "divergence",
     "estimate",
+    "is_right",
     "is_within",
     "likelihood",
     "log_probabilities",
@@ -128,24 +131,30 @@ class Judge:
     Args:
         scores_nk: of the original, all its classes.
         labels_n: positions in the mission.
+        image_n: which image each of them shows, from 0 on: two views of an image are no
+            two pieces of evidence. None takes each for an image of its own.
 
     Attributes:
         seen: whether the original seems to have been trained on these images; see ``known``.
     """
 
-    def __init__(self, scores_nk: Tensor, labels_n: Tensor, mission: Mission) -> None:
+    def __init__(
+        self, scores_nk: Tensor, labels_n: Tensor, mission: Mission, image_n: Tensor | None = None
+    ) -> None:
         self.mission, self.labels_n = mission, labels_n
+        self.image_n = torch.arange(len(labels_n)) if image_n is None else image_n
+        self.first = torch.from_numpy(np.unique(self.image_n.numpy(), return_index=True)[1])
         self.reference = log_probabilities(scores_nk, mission)
-        self.seen = knows(scores_nk, torch.tensor(mission.indices)[labels_n])
+        trained_on = torch.tensor(mission.indices)[labels_n[self.first]]
+        self.seen = knows(scores_nk[self.first], trained_on)
 
     def verdict(self, scores_nk: Tensor) -> Verdict:
         """What is lost with scores (N, classes) of another network."""
-        n, labels_n, reference = len(scores_nk), self.labels_n, self.reference
+        n, labels_n, reference = len(self.first), self.labels_n[self.first], self.reference
         now = log_probabilities(scores_nk, self.mission)
-        wrong = [100 * (log_p.argmax(1) != labels_n).double() for log_p in (reference, now)]
-        hopes = [
-            100 * _sharp(log_p).gather(1, labels_n[:, None])[:, 0] for log_p in (reference, now)
-        ]
+        both = reference, now
+        wrong = [self._by_image(100.0 * (p.argmax(1) != self.labels_n)) for p in both]
+        hopes = [self._by_image(100 * _certainty(p, self.labels_n)) for p in both]
         more, expected_more = wrong[1] - wrong[0], hopes[0] - hopes[1]
         by_class = [float(more[labels_n == c].mean()) for c in labels_n.unique()]
         mixed, misled_pp = _mixture(more, expected_more)
@@ -165,6 +174,12 @@ class Judge:
             float(wrong[0].mean()),
         )
 
+    def _by_image(self, values_n: Tensor) -> Tensor:
+        """The mean of all views of each image."""
+        images = values_n.new_zeros(len(self.first), dtype=torch.float64)
+        counts = torch.bincount(self.image_n, minlength=len(images))
+        return images.index_add(0, self.image_n, values_n.double()) / counts
+
     def allows(self, budget: Budget, verdict: Verdict) -> bool:
         """Whether the counted losses are within the budget, on average and for the worst class."""
         n = verdict.n_images
@@ -180,9 +195,24 @@ class Judge:
         )
 
 
-def _sharp(log_p_nk: Tensor) -> Tensor:
-    """How sure a decision is of each class (N, K): squares of probabilities, summing to 1."""
-    return (2 * log_p_nk).softmax(1)
+def certainty(scores_nk: Tensor, labels_n: Tensor, mission: Mission) -> Tensor:
+    """How sure a network's decision is of what each image shows (N,), from 0 to 1.
+
+    Args:
+        scores_nk: all its classes.
+        labels_n: positions in the mission.
+    """
+    return _certainty(log_probabilities(scores_nk, mission), labels_n.cpu())
+
+
+def is_right(scores_nk: Tensor, labels_n: Tensor, mission: Mission) -> Tensor:
+    """1 of each image (N,) that a network decides rightly among the mission's classes, else 0."""
+    return (log_probabilities(scores_nk, mission).argmax(1) == labels_n.cpu()).double()
+
+
+def _certainty(log_p_nk: Tensor, labels_n: Tensor) -> Tensor:
+    """Of each label: squares of probabilities, summing to 1."""
+    return (2 * log_p_nk).softmax(1).gather(1, labels_n[:, None])[:, 0]
 
 
 def _mixture(counted_n: Tensor, expected_n: Tensor) -> tuple[Tensor, float]:

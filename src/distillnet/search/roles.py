@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from distillnet.refit.samples import evenly
 
-__all__ = ["Roles", "assign_roles", "mixed"]
+__all__ = ["Roles", "assign_roles", "folds_of", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -42,3 +43,13 @@ def assign_roles(n: int, n_statistics: int, *, alike: bool) -> Roles:
 def mixed(positions: Tensor, stride: int = 31) -> Tensor:
     """The same positions, neighbours far apart: classes follow each other."""
     return torch.cat([positions[first::stride] for first in range(stride)])
+
+
+def folds_of(image_n: Tensor, count: int) -> Tensor:
+    """Of each of ``image_n`` which of ``count`` folds it belongs to, all views of one to the same.
+
+    >>> folds_of(torch.tensor([7, 3, 7, 5, 3]), 2).tolist()
+    [0, 1, 0, 0, 1]
+    """
+    _, first, which = np.unique(image_n.numpy(), return_index=True, return_inverse=True)
+    return torch.from_numpy(first.argsort().argsort()[which] % count)
