@@ -114,6 +114,20 @@ def test_images_are_judged_by_regressions_without_them(
     assert least <= float((fitted.unseen_nk.argmax(1) == of_n).double().mean()) <= most
 
 
+@pytest.mark.parametrize(("told", "least", "most"), [(True, 0.1, 0.6), (False, 0.7, 1.0)])
+def test_views_of_one_image_are_left_out_together(told: bool, least: float, most: float) -> None:
+    """Labels mean nothing here: only who saw another view of an image can know its label."""
+    x_nf, of_n = clouds(60, 200, apart=0.0)
+    views = torch.cat([x_nf, x_nf + 0.01 * random(60, 200, seed=7)])
+    others = torch.randperm(120, generator=torch.Generator().manual_seed(8))
+    image_n = torch.arange(60).repeat(2) if told else others
+    of_n = of_n.repeat(2)
+    head = last_layer(torch.zeros(5, 200).double())
+    nothing = torch.zeros(3, 200).double(), torch.zeros(3).double()
+    fitted = fit_head(head, views, Labels(of_n, CLASSES, image_n), lambda held_n: nothing)
+    assert least <= float((fitted.unseen_nk.argmax(1) == of_n).double().mean()) <= most
+
+
 def test_who_is_judged_did_not_fit() -> None:
     """Two images of one class change places, and so folds: only both folds are judged by others."""
     x_nf, of_n = clouds(60, 6, apart=0.5)
