@@ -50,7 +50,9 @@ def main() -> None:
     macs = cost(graph, analyse(graph)).macs
     pictures = Pictures(model, mission, images, macs=macs, device=torch.device("cpu"))
     labels_n = torch.cat([pictures.labels_statistics(), pictures.labels()])
-    workshop = Workshop(pictures.sized, pictures.own_size, mission, labels_n, param_weight=0.1)
+    workshop = Workshop(  # without more views, which training has of its own
+        pictures.sized, pictures.own_size, mission, labels_n, more_views=False, param_weight=0.1
+    )
     workshop.go_to(size)
     workshop.choose_teacher()
     own_x, report_labels = load_report(model, images.val, mission, pictures.own_size)

@@ -69,7 +69,7 @@ def as_before(mission: dict[str, Any], row: dict[str, Any]) -> Estimate:
 
 def of_now(mission: dict[str, Any], row: dict[str, Any]) -> Estimate:
     """The search's own, on the images that were fitted on."""
-    share = min(MOST_FLATTERY, FLATTERED_IMAGES / len(mission["labels"]))
+    share = min(MOST_FLATTERY, FLATTERED_IMAGES / len(mission["images"].unique()))
     return known(mission, row, judged(mission, row["now"]).raised(share))
 
 
@@ -95,7 +95,10 @@ def judged(mission: dict[str, Any], log_p_nk: Tensor) -> Verdict:
     """The judge's verdict on closed-set log-probabilities."""
     n_classes = log_p_nk.shape[1]
     named = Mission(tuple(range(n_classes)), tuple(map(str, range(n_classes))))
-    return Judge(mission["reference"], mission["labels"], named).verdict(log_p_nk)
+    judge = Judge(
+        mission["reference"], mission["labels"], named, mission.get("images")
+    )  # all of a report
+    return judge.verdict(log_p_nk)
 
 
 def errors(log_p_nk: Tensor, labels_n: Tensor) -> Tensor:

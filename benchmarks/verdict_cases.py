@@ -174,7 +174,7 @@ def measure(case: Case, data: Path, path: Path) -> None:
         done = torch.load(path, weights_only=True)
     else:
         done["labels"], done["seen"] = workshop.judge.labels_n, workshop.seen
-        done["reference"] = workshop.judge.reference
+        done["reference"], done["images"] = workshop.judge.reference, workshop.judge.image_n
         done["report_labels"] = report[1]
         scores = masked_scores(graph, report[0], {})
         done["report_reference"] = log_probabilities(scores, mission)
