@@ -82,8 +82,7 @@ class Workshop:
         fit_labels: whether last layers are fitted to labels, where all images have one.
         more_views: whether few images may be looked at from elsewhere, too; see ``views``.
         element: MACs that take as long as writing one number; 0 counts MACs alone.
-        graphs: the network at the sizes that may be tried, those that surely are first; see
-            ``_teach``.
+        graphs: the network at sizes that may be tried, the likeliest first; see ``_teach``.
         seen: whether the network was trained on the images; None asks the judge.
         store: where what takes long is looked up, and kept.
 
@@ -112,9 +111,8 @@ class Workshop:
         seed: int = 0,
         store: Store = NOWHERE,
     ) -> None:
-        self.graphs = graphs or {}
+        self.graphs, self.store = graphs or {}, store
         self.mission, self.seed = mission, seed
-        self.store = store
         self.importance, self.split = importance, split
         self.round_to, self.param_weight, self.element = round_to, param_weight, element
         own = sized(original_size)
@@ -124,10 +122,12 @@ class Workshop:
         self.size = self.original_size = original_size
         self.here = self._to_cut(self.original)
         n = len(self.original.x_nchw)
-        self.roles = assign_roles(n, self.original.n_statistics, alike=len(labels_n) == n)
+        roles = assign_roles(n, self.original.n_statistics, alike=len(labels_n) == n)
+        judging = self.original.view_n[roles.judge] < views.judging
+        self.roles = replace(roles, judge=roles.judge[judging])
         images = self.original.image_n
-        judges = images[self.roles.judge]
-        self.judge = Judge(views.scores_nk, labels_n, mission, judges - judges.min())
+        judged = images[self.roles.judge] - images[self.roles.judge].min()
+        self.judge = Judge(views.scores_nk[judging], labels_n[judging], mission, judged)
         self.n_fitted = len(images[self.roles.fit].unique())
         self.seen = self.judge.seen if seen is None else seen
         self.labels: Labels | None = None

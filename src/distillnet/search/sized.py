@@ -42,6 +42,13 @@ class Sized:
         images = torch.arange(len(self.x_nchw) // self.views)
         return beside([images] * self.views, len(self.x_search) // self.views)
 
+    @property
+    def view_n(self) -> Tensor:
+        """Which view of it, (N,): 0 is the image itself."""
+        images = torch.arange(len(self.x_nchw) // self.views)
+        views = [torch.full_like(images, view) for view in range(self.views)]
+        return beside(views, len(self.x_search) // self.views)
+
     def beside(self, others: Sequence[Tensor]) -> "Sized":
         """With other views (N, C, H, W) of all images."""
         if not others:

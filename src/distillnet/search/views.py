@@ -1,8 +1,9 @@
 """More views of few images: mirrored, a little nearer or farther, turned and moved.
 
 A photo of a dog that is mirrored or taken from a step nearer shows the dog. Fitted to several
-views, weights learn less by heart, and judged by them, a network is known better; above all where
-images are few (docs/results.md). The original's own answers on each view are what layers learn.
+views, weights learn less by heart, above all where images are few (docs/results.md). The original's
+own answers on each view are what layers learn. Mirror images judge, too. Moved ones do not: a cut
+network loses more on them than on images as they come.
 
 A mirrored arrow, a 3 or a text shows something else. The original tells: views that it takes less
 often for what the image shows are left out.
@@ -44,12 +45,14 @@ class Views:
         said: of each view, scores (n, classes) of the images that have labels: the last n.
         of_n: their labels, positions in the mission.
         n_search: the last so many images are search images.
+        judging: the first so many views may judge.
     """
 
     moves: tuple[Tensor, ...]
     said: tuple[Tensor, ...]
     of_n: Tensor
     n_search: int
+    judging: int = 1
 
     @property
     def labels_n(self) -> Tensor:
@@ -107,6 +110,7 @@ def look(
     if count > 1:
         views = and_also(views, [_MIRROR.expand(n, 2, 3)])
     mirror, left = bool(views.moves), range(len(views.said), count)
+    views = replace(views, judging=len(views.said))
     return and_also(views, [draw_moves(n, mirror=mirror, seed=seed + place) for place in left])
 
 
