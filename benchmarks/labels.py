@@ -1,10 +1,11 @@
-"""What it changes to fit the last layer to labels: the yardstick's developing half.
+"""What it changes to fit the last layer to labels, or to several views of few images.
 
     python benchmarks/labels.py --data DATA [--only SqueezeNet-own] [--points 176:4,144:7]
+    python benchmarks/labels.py --data DATA --of views
 
-Of each mission networks at some input sizes, cut to so many times less work than the original's,
-are fitted without labels and with them. Printed are MACs, points lost on report images, the
-cross-entropy there, and what the search images let expect.
+Of each mission of the yardstick's developing half networks at some input sizes, cut to so many
+times less work than the original's, are fitted without and with. Printed are MACs, points lost on
+report images, the cross-entropy there, and what the search images let expect.
 """
 
 import argparse
@@ -20,31 +21,36 @@ from distillnet.graph.replay import masked_scores
 from distillnet.search.judge import estimate
 from verdict_cases import CASES, Case, half, load_report, opened
 
+_OF = {"labels": "fit_labels", "views": "more_views"}  # options of ``Workshop``
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     default = os.environ.get("DISTILLNET_DATA", Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--of", choices=sorted(_OF), default="labels")
     parser.add_argument("--only", default="", help="part of a mission's name")
     parser.add_argument("--points", default="176:4,144:7", help="input side : times less work")
     args = parser.parse_args()
     points = [(int(side), float(ratio)) for side, ratio in _pairs(args.points)]
-    print("| mission | side | MACs | without labels | with them | expected of these |")
+    print(f"| mission | side | MACs | without {args.of} | with them | expected of these |")
     print("|---" * 6 + "|")
     for case in CASES:
         if half(case) == "develop" and args.only in case.name:
-            compare(case, args.data, points)
+            compare(case, args.data, points, _OF[args.of])
 
 
 def _pairs(text: str) -> list[list[str]]:
     return [pair.split(":") for pair in text.split(",")]
 
 
-def compare(case: Case, data: Path, points: list[tuple[int, float]]) -> None:
-    """A row for each point: the same cut, fitted without labels and with them."""
+def compare(case: Case, data: Path, points: list[tuple[int, float]], option: str) -> None:
+    """A row for each point: the same work left, fitted without and with."""
     ready = opened(case, data)
     model, mission, val = ready.model, ready.mission, ready.images.val
-    kinds = [ready.workshop(fit_labels=fit, element=40.0, round_to=8) for fit in (False, True)]
+    kinds = [
+        ready.workshop(**{option: wanted}, element=40.0, round_to=8) for wanted in (False, True)
+    ]
     own_x, of_n = load_report(model, val, mission, ready.pictures.own_size)
     wrong = _wrong_pp(masked_scores(ready.graph, own_x, {})[:, list(mission.indices)], of_n)
     for workshop in kinds:

@@ -12,6 +12,7 @@ from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
 from distillnet.graph.replay import masked_scores
 from distillnet.search import Budget, Judge, Sized
+from distillnet.search.candidates import Workshop
 from distillnet.search.roles import folds_of
 from distillnet.search.views import draw_moves, look, moved
 from small_network import MISSION, Small, find, random
@@ -142,6 +143,23 @@ def test_views_of_an_image_are_judged_by_weights_that_saw_none_of_them() -> None
     folds = folds_of(image_n, 5)
     assert torch.bincount(folds).tolist() == [36] * 5
     assert all(len(folds[image_n == image].unique()) == 1 for image in range(60))
+
+
+@pytest.mark.parametrize(("net", "judging"), [(_symmetric(), 2), (Sided(), 1)])
+def test_moved_views_teach_and_do_not_judge(net: nn.Module, judging: int) -> None:
+    if judging == 2:
+        x_nchw, mission = random(60, 3, 16, 16), MISSION
+        of_n = net(x_nchw)[:, list(mission.indices)].argmax(1)
+    else:
+        (x_nchw, of_n), mission = _blobs(60), Mission((0, 1), ("left", "right"))
+    sized = _sized(net, x_nchw, 20)
+    workshop = Workshop(lambda size: sized, (16, 16), mission, of_n)
+    views = workshop.original.views
+    assert workshop.n_fitted == 60
+    assert len(workshop.roles.judge) == judging * 60
+    assert len(workshop.roles.fit.unique()) == min(views * 60, 2 * views * 20)
+    assert workshop.original.view_n[workshop.roles.judge].unique().tolist() == list(range(judging))
+    assert torch.equal(workshop.judge.labels_n, of_n[workshop.judge.image_n])
 
 
 @pytest.mark.slow
