@@ -43,7 +43,8 @@ def distill_words(
 
 
 DISTILL = distill_words()
-SEARCH = (*DISTILL, "--optimise", "macs")  # one that finds something in so small a network
+# One that finds something in so small a network. From elsewhere noise looks different.
+SEARCH = (*DISTILL, "--optimise", "macs", "--no-views")
 COLLECT = ("collect", "net.py:net", *OPTIONS, "--data", "photos", "--out", "atlas")
 
 

@@ -11,6 +11,7 @@ from distillnet.search import candidates
 from invocations import SEARCH, Cli, assert_refused
 
 UNFINISHED = "unfinished"
+WIDE = ("--max-loss", "60", "--max-class-loss", "100")
 
 
 class _Refits:
@@ -39,9 +40,9 @@ def _result(run: Path) -> dict[str, object]:
     return {name: v for name, v in values.items() if name not in ("seconds", "peak_rss_mb")}
 
 
-def _interrupted(cli: Cli, refits: _Refits, after: int) -> str:
+def _interrupted(cli: Cli, refits: _Refits, after: int, *words: str) -> str:
     refits.done, refits.stop_at = 0, after
-    done = cli(*SEARCH)
+    done = cli(*SEARCH, *words)
     refits.done, refits.stop_at = 0, -1
     assert_refused(done, 130)
     return done.err
@@ -52,20 +53,21 @@ def _interrupted(cli: Cli, refits: _Refits, after: int) -> str:
 def test_an_interrupted_search_goes_on(
     earlier: bool, cli: Cli, home: Path, run_folder: Path, refits: _Refits
 ) -> None:
-    assert cli(*SEARCH).status == 0
+    words = (*WIDE, "--views")
+    assert cli(*SEARCH, *words).status == 0
     undisturbed, expected = refits.done, _result(run_folder)
     networks = (run_folder / "bitmaps.safetensors").read_bytes()
     before = texts(run_folder)
     if not earlier:
         shutil.rmtree(run_folder)
         before = {}
-    told = _interrupted(cli, refits, 4)
+    told = _interrupted(cli, refits, 4, *words)
     assert "kept in run/unfinished" in told
     assert "--resume" in told
     assert "--best-so-far" in told
     left = texts(run_folder)
     assert {name: t for name, t in left.items() if not name.startswith(UNFINISHED)} == before
-    done = cli(*SEARCH, "--resume")
+    done = cli(*SEARCH, *words, "--resume")
     assert done.status == 0
     assert undisturbed - 4 <= refits.done < undisturbed
     assert _result(run_folder) == expected
@@ -76,11 +78,10 @@ def test_an_interrupted_search_goes_on(
 @pytest.mark.slow
 def test_the_best_so_far_is_taken(cli: Cli, run_folder: Path, refits: _Refits) -> None:
     shutil.rmtree(run_folder)
-    wide = ("--max-loss", "60", "--max-class-loss", "100")
     refits.stop_at = 3
-    assert_refused(cli(*SEARCH, *wide), 130)
+    assert_refused(cli(*SEARCH, *WIDE), 130)
     refits.done, refits.stop_at = 0, -1
-    done = cli(*SEARCH, *wide, "--best-so-far")
+    done = cli(*SEARCH, *WIDE, "--best-so-far")
     assert done.status == 0, done.err
     result = _result(run_folder)
     assert result["stopped_by"] == "an interruption"
