@@ -27,7 +27,7 @@ class _Workshop:
         self.fitted, self.crossed = fitted, crossed
         self.work, self.original_size, self.store = _WORK, _SIZE, NOWHERE
         self.seen = False
-        self.n_fitted = 200
+        self.n_fitted, self.original = 200, SimpleNamespace(views=1)
         self.here = SimpleNamespace(channels=SimpleNamespace(count=1))
 
     def go_to(self, size: object) -> None:
@@ -75,6 +75,19 @@ def test_the_smallest_is_found_that_cross_validation_is_for(
     assert chosen is not None
     assert least <= _WORK / search.done[chosen].work <= most
     assert len(search.validated) <= 9, "each takes as long as several candidates"
+
+
+@pytest.mark.parametrize(("views", "least", "most"), [(1, 2.8, 4.0), (4, 1.75, 2.5)])
+def test_where_images_are_few_cross_validation_counts_alone(
+    views: int, least: float, most: float
+) -> None:
+    """A point is lost at 10x by images that were fitted, at 2.5x by others, at 4x by both."""
+    workshop = _Workshop(lambda r: r / 10, lambda r: 2 * r / 5)
+    workshop.original.views = views
+    search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
+    chosen = search.smallest([_SIZE])
+    assert chosen is not None
+    assert least <= _WORK / search.done[chosen].work <= most
 
 
 def test_an_input_size_at_which_nothing_holds_is_left_for_the_networks_own() -> None:

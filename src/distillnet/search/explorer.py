@@ -115,7 +115,9 @@ class Explorer:
     def _validate(self, key: Key) -> None:
         before = self.done[key].verdict
         after = self.workshop.cross_validate(self.done[key])
-        self.validated[key] = before if after is None else before.towards(after, 0.5)
+        # Images of which several views were fitted are few, and what was fitted tells too little.
+        part = 0.5 if self.workshop.original.views == 1 else 1.0
+        self.validated[key] = before if after is None else before.towards(after, part)
         self.on_progress(min(len(self.done) + len(self.validated), TRIALS - 2), TRIALS)
 
     def verdict(self, key: Key) -> Verdict:

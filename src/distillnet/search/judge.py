@@ -11,7 +11,8 @@ the probabilities, with many to the errors.
 *Classes* are pooled, see ``pooling``.
 
 *Images that weights were fitted on* flatter, by as much as images that were not slander (the
-networks that those judge were fitted on fewer). The middle of both counts where both are known.
+networks that those judge were fitted on fewer). The middle of both counts where both are known,
+or the latter alone where images are few: then networks that are cut far are flattered by points.
 
 Images that the network was trained on mislead in another way; see ``known``.
 """
