@@ -51,14 +51,20 @@ Rule = Callable[[dict[str, Any], dict[str, Any]], Estimate]
 
 def as_before(mission: dict[str, Any], row: dict[str, Any]) -> Estimate:
     """The rule until 1500d87, on these candidates: expected loss, counted errors, worst class."""
-    wrong = errors(row["now"], mission["labels"]) - errors(mission["reference"], mission["labels"])
-    hopes = chances(mission["reference"], mission["labels"])
-    more = hopes - chances(row["now"], mission["labels"])
+    # It knew images as they are, which come first of their views.
+    first = torch.tensor(
+        [int((mission["images"] == i).nonzero()[0]) for i in mission["images"].unique()]
+    )
+    labels, reference, now = (
+        of[first] for of in (mission["labels"], mission["reference"], row["now"])
+    )
+    wrong = errors(now, labels) - errors(reference, labels)
+    more = chances(reference, labels) - chances(now, labels)
     n = len(more)
-    by_class = [float(wrong[mission["labels"] == c].mean()) for c in mission["labels"].unique()]
+    by_class = [float(wrong[labels == c].mean()) for c in labels.unique()]
     expected, uncertain = float(more.mean()), float(more.square().mean() / n) ** 0.5
     limit = min(1.0, 1.5 - 2 * uncertain)
-    one_image = 100 / int(torch.bincount(mission["labels"]).min())
+    one_image = 100 / int(torch.bincount(labels).min())
     within = (
         expected <= limit
         and float(wrong.mean()) <= 1 + float(wrong.square().mean() / n) ** 0.5
@@ -95,10 +101,8 @@ def judged(mission: dict[str, Any], log_p_nk: Tensor) -> Verdict:
     """The judge's verdict on closed-set log-probabilities."""
     n_classes = log_p_nk.shape[1]
     named = Mission(tuple(range(n_classes)), tuple(map(str, range(n_classes))))
-    judge = Judge(
-        mission["reference"], mission["labels"], named, mission.get("images")
-    )  # all of a report
-    return judge.verdict(log_p_nk)
+    images_n = mission.get("images")  # of report images there is one view each
+    return Judge(mission["reference"], mission["labels"], named, images_n).verdict(log_p_nk)
 
 
 def errors(log_p_nk: Tensor, labels_n: Tensor) -> Tensor:

@@ -128,6 +128,19 @@ def test_views_of_one_image_are_left_out_together(told: bool, least: float, most
     assert least <= float((fitted.unseen_nk.argmax(1) == of_n).double().mean()) <= most
 
 
+@pytest.mark.parametrize("apart", [0.0, 0.2, 0.5])
+def test_the_same_view_three_times_tells_as_much_as_once(apart: float) -> None:
+    """Neither the fit nor whether labels are of use counts an image more often for its views."""
+    x_nf, of_n = clouds(60, 30, apart)
+    head = last_layer(0.2 * random(5, 30, seed=9).double())
+    once = fit(head, x_nf, of_n)
+    weight, bias = (p[list(CLASSES)] for p in head.whole.params.values())
+    labels = Labels(of_n.repeat(3), CLASSES, torch.arange(60).repeat(3))
+    thrice = fit_head(head, x_nf.repeat(3, 1), labels, lambda held_n: (weight, bias))
+    assert (once.rows is None) == (thrice.rows is None)
+    assert torch.allclose(once.unseen_nk.repeat(3, 1), thrice.unseen_nk, atol=1e-6)
+
+
 def test_who_is_judged_did_not_fit() -> None:
     """Two images of one class change places, and so folds: only both folds are judged by others."""
     x_nf, of_n = clouds(60, 6, apart=0.5)

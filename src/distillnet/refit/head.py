@@ -34,6 +34,7 @@ from distillnet.cut.surgery import compact
 from distillnet.graph import Graph, run
 from distillnet.graph.channels import analyse
 from distillnet.graph.operators import LAYERS, Node
+from distillnet.refit.samples import by_image
 from distillnet.refit.teacher import refittable
 
 __all__ = ["RIDGE", "FittedHead", "Head", "Labels", "Rows", "fit_head", "head_of"]
@@ -150,6 +151,8 @@ def fit_head(
             fitted = task.fit(start, ~held) if bool((~held).any()) else start
             labelled[held] = task.scores(fitted, x_n[held])
     worse_n = _surprise(labelled, task.of_n) - _surprise(imitating, task.of_n)
+    _, image_n = labels.image_n.unique(return_inverse=True)
+    worse_n = by_image(worse_n, image_n.to(x_n.device))
     error = float(worse_n.std(correction=0)) / len(worse_n) ** 0.5
     rows = task.fit(task.start, torch.ones_like(folds, dtype=torch.bool))
     # Not a number is no better, either: of features beyond all measure a regression finds nothing.

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from distillnet.graph.operators import Node
 
-__all__ = ["choose_places", "evenly", "outputs_at", "patches_at", "rows_per_image", "same_places"]
+__all__ = [
+    "by_image",
+    "choose_places",
+    "evenly",
+    "outputs_at",
+    "patches_at",
+    "rows_per_image",
+    "same_places",
+]
 
 
 _ROWS_PER_COLUMN, _LEAST_ROWS = 16, 4000  # that a layer is fitted on, of those that there are
@@ -103,3 +111,16 @@ def evenly(positions: Tensor, most: int) -> Tensor:
     if len(positions) <= most:
         return positions
     return positions[torch.arange(most) * len(positions) // most]
+
+
+def by_image(values_n: Tensor, image_n: Tensor) -> Tensor:
+    """The mean over all views of each image, which are numbered from 0 on; float64.
+
+    Several views of an image are one piece of evidence.
+
+    >>> by_image(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0, 1, 0])).tolist()
+    [2.0, 2.0]
+    """
+    counts = torch.bincount(image_n)
+    images = values_n.new_zeros(len(counts), dtype=torch.float64)
+    return images.index_add(0, image_n, values_n.double()) / counts

@@ -234,7 +234,7 @@ class Workshop:
         scores = candidate.scores_nk.clone()
         fold = torch.full((len(self.here.x_nchw),), -1)
         fold[fit] = self._folds()
-        for number in range(min(self.folds_crossed, len(fit))):
+        for number in range(min(self.folds_crossed, self.n_fitted)):
             # Images that the network was trained on cannot tell what labels win; see ``refit.head``
             others = fit[fold[fit] != number]
             graph, _ = self._refit(candidate.plan, others, to_labels=not self.seen)

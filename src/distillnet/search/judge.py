@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distillnet.classes import Mission
+from distillnet.refit.samples import by_image
 from distillnet.search.budget import Budget
 from distillnet.search.known import knows
 from distillnet.search.pooling import pooled
@@ -154,8 +155,8 @@ class Judge:
         n, labels_n, reference = len(self.first), self.labels_n[self.first], self.reference
         now = log_probabilities(scores_nk, self.mission)
         both = reference, now
-        wrong = [self._by_image(100.0 * (p.argmax(1) != self.labels_n)) for p in both]
-        hopes = [self._by_image(100 * _certainty(p, self.labels_n)) for p in both]
+        wrong = [by_image(100.0 * (p.argmax(1) != self.labels_n), self.image_n) for p in both]
+        hopes = [by_image(100 * _certainty(p, self.labels_n), self.image_n) for p in both]
         more, expected_more = wrong[1] - wrong[0], hopes[0] - hopes[1]
         by_class = [float(more[labels_n == c].mean()) for c in labels_n.unique()]
         mixed, misled_pp = _mixture(more, expected_more)
@@ -174,12 +175,6 @@ class Judge:
             pooled(mixed, labels_n),
             float(wrong[0].mean()),
         )
-
-    def _by_image(self, values_n: Tensor) -> Tensor:
-        """The mean of all views of each image."""
-        images = values_n.new_zeros(len(self.first), dtype=torch.float64)
-        counts = torch.bincount(self.image_n, minlength=len(images))
-        return images.index_add(0, self.image_n, values_n.double()) / counts
 
     def allows(self, budget: Budget, verdict: Verdict) -> bool:
         """Whether the counted losses are within the budget, on average and for the worst class."""

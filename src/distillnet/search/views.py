@@ -31,8 +31,6 @@ _PICTURES, _MOST_VIEWS = 1000, 4
 _TURN, _SHIFT, _NEAR, _FAR = 5.0, 0.04, 1.25, 0.9
 _CERTAIN, _HARMLESS = 2, 0.02  # standard errors; a share of the images
 _CHUNK = 64  # images moved at once
-
-
 _MIRROR = torch.tensor([[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 

@@ -1,7 +1,7 @@
 """What it changes to fit the last layer to labels, or to several views of few images.
 
-    python benchmarks/labels.py --data DATA [--only SqueezeNet-own] [--points 176:4,144:7]
-    python benchmarks/labels.py --data DATA --of views
+    python benchmarks/fits.py --data DATA [--only SqueezeNet-own] [--points 176:4,144:7]
+    python benchmarks/fits.py --data DATA --of views
 
 Of each mission of the yardstick's developing half networks at some input sizes, cut to so many
 times less work than the original's, are fitted without and with. Printed are MACs, points lost on
