@@ -18,8 +18,8 @@ from torch import Tensor
 from distillnet.cut.cost import cost
 from distillnet.cut.surgery import compact
 from distillnet.graph.replay import masked_scores
-from distillnet.search.judge import estimate
-from verdict_cases import CASES, Case, half, load_report, opened
+from distillnet.search.decision import estimate
+from verdict_cases import ELEMENT, ROUND_TO, Case, cases, load_report, opened
 
 _OF = {"labels": "fit_labels", "views": "more_views"}  # options of ``Workshop``
 
@@ -35,8 +35,8 @@ def main() -> None:
     points = [(int(side), float(ratio)) for side, ratio in _pairs(args.points)]
     print(f"| mission | side | MACs | without {args.of} | with them | expected of these |")
     print("|---" * 6 + "|")
-    for case in CASES:
-        if half(case) == "develop" and args.only in case.name:
+    for case in cases("develop"):
+        if args.only in case.name:
             compare(case, args.data, points, _OF[args.of])
 
 
@@ -49,7 +49,8 @@ def compare(case: Case, data: Path, points: list[tuple[int, float]], option: str
     ready = opened(case, data)
     model, mission, val = ready.model, ready.mission, ready.images.val
     kinds = [
-        ready.workshop(**{option: wanted}, element=40.0, round_to=8) for wanted in (False, True)
+        ready.workshop(**{option: wanted}, element=ELEMENT, round_to=ROUND_TO)
+        for wanted in (False, True)
     ]
     own_x, of_n = load_report(model, val, mission, ready.pictures.own_size)
     wrong = _wrong_pp(masked_scores(ready.graph, own_x, {})[:, list(mission.indices)], of_n)

@@ -24,14 +24,14 @@ from distillnet.job.pictures import Pictures
 from distillnet.refit.tune import TuneSettings, prepare, tune
 from distillnet.search.candidates import Workshop
 from distillnet.search.judge import Judge
-from verdict_cases import CASES, half, load, load_report, open_case
+from verdict_cases import cases, load, load_report, open_case
 
 HELD_OUT = TuneSettings.groups  # every fifth image, as job.tuning has it
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("mission", choices=[c.name for c in CASES if half(c) == "develop"])
+    parser.add_argument("mission", choices=[case.name for case in cases("develop")])
     default = os.environ.get("DISTILLNET_DATA", Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--side", type=int, required=True)
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=TuneSettings.crops)
     parser.add_argument("--per-class", type=int, help="images; default: the mission's")
     args = parser.parse_args()
-    case = next(case for case in CASES if case.name == args.mission)
+    case = next(case for case in cases("develop") if case.name == args.mission)
     case = replace(case, per_class=args.per_class or case.per_class)
     model = load(case.network, args.data)
     mission, images = open_case(case, model, args.data)

@@ -1,6 +1,6 @@
 """The yardstick of the verdict: many missions, every candidate of each, and rules that choose one.
 
-    python benchmarks/verdict.py measure --data DATA --cache CACHE [--only PART-OF-A-NAME]
+    python benchmarks/verdict.py measure --data DATA --cache CACHE [--half develop] [--seeds 0,1]
     python benchmarks/verdict.py compare --cache CACHE
     python benchmarks/verdict.py rows --cache CACHE
 
@@ -16,7 +16,7 @@ the report.
 import argparse
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -28,9 +28,10 @@ from torch import Tensor
 from distillnet.classes import Mission
 from distillnet.cli.process.memory import keep_freed_memory
 from distillnet.search.budget import Budget
-from distillnet.search.judge import Estimate, Judge, Verdict, estimate, is_within
+from distillnet.search.decision import Estimate, estimate, is_within
+from distillnet.search.judge import Judge, Verdict
 from distillnet.search.known import misled_pp
-from verdict_cases import CASES, half, measure
+from verdict_cases import HALVES, Case, cases, measure
 
 
 @dataclass(frozen=True)
@@ -145,15 +146,14 @@ def choose(mission: dict[str, Any], rule: Rule, budget: Budget) -> Choice:
     return best
 
 
-def compare(cache: Path, budget: Budget) -> None:
+def compare(cache: Path, budget: Budget, halves: Sequence[str], seeds: Sequence[int]) -> None:
     """Print what each rule chooses of the missions that were measured, half by half."""
-    missions = [
-        (case, torch.load(cache / f"{case.name}.pt", weights_only=True))
-        for case in CASES
-        if (cache / f"{case.name}.pt").exists()
-    ]
-    for part in ("develop", "report"):
-        mine = [(case, mission) for case, mission in missions if half(case) == part]
+    for part in halves:
+        mine = [
+            (case, torch.load(cache / f"{case.name}.pt", weights_only=True))
+            for case in cases(part, seeds)
+            if (cache / f"{case.name}.pt").exists()
+        ]
         if not mine:
             continue
         print(f"\n### {part}: {len(mine)} missions\n")
@@ -174,11 +174,11 @@ def compare(cache: Path, budget: Budget) -> None:
             print(f"| **{what}** | " + " | ".join(cells) + " |")
 
 
-def print_rows(cache: Path) -> None:
+def print_rows(cache: Path, wanted: Sequence[Case]) -> None:
     """Print what the search images, fitted on or not, and the report images say of candidates."""
     print("| mission | side | MACs | fitted | not fitted | report |")
     print("|---" * 6 + "|")
-    for case in CASES:
+    for case in wanted:
         path = cache / f"{case.name}.pt"
         if not path.exists():
             continue
@@ -230,20 +230,26 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--only", default="", help="part of a mission's name")
+    parser.add_argument("--half", action="append", choices=HALVES, help="both by default")
+    parser.add_argument("--seeds", default="0", help="of the draw of images")
     parser.add_argument("--max-loss", type=float, default=1.0)
     parser.add_argument("--confidence", type=float, default=Budget().confidence)
     args = parser.parse_args()
+    args.half = args.half or HALVES
     args.cache.mkdir(exist_ok=True)
     keep_freed_memory()
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    wanted = [case for part in args.half for case in cases(part, seeds) if args.only in case.name]
     if args.what == "rows":
-        print_rows(args.cache)
+        print_rows(args.cache, wanted)
         return
     if args.what == "compare":
-        compare(args.cache, Budget(args.max_loss, confidence=args.confidence))
+        compare(args.cache, Budget(args.max_loss, confidence=args.confidence), args.half, seeds)
         return
-    for case in CASES:
-        if args.only in case.name:
-            measure(case, args.data, args.cache / f"{case.name}.pt")
+    for case in wanted:
+        path = args.cache / f"{case.name}.pt"
+        if not path.exists():
+            measure(case, args.data, path)
 
 
 if __name__ == "__main__":

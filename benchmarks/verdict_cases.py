@@ -1,7 +1,7 @@
 """The missions of the yardstick, and what images say of their candidates; see verdict.py."""
 
-import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,10 @@ from distillnet.images.preprocessing import Size
 from distillnet.job.partition import Images
 from distillnet.job.pictures import Pictures
 from distillnet.models import Model, load_model
+from distillnet.search.allocation import Cut
+from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate, Workshop
+from distillnet.search.explorer import Explorer
 from distillnet.search.judge import log_probabilities
 
 NETTE_A = "tench,English springer,cassette player,chain saw,church"
@@ -76,18 +79,20 @@ CASES = (
     Case("SqueezeNet", "nette", "all", 50),
     Case("MobileNet", "own", "0,1,2,3,4,5,6,7,8,9,10,11", 30),
 )
-RATIOS = {
-    "SqueezeNet": (2.6, 3.8, 5.5, 8.0),
-    "GoogLeNet": (3.0, 4.5, 6.5, 10.0),
-    "MobileNet": (1.2, 1.5, 1.9, 2.5),
-}
-CROSSED, MOST_CROSSED_PP = 3, 2.5  # the smallest so many that are expected to lose no more
-SIDES = (224, 176, 144)
+CROSSED, MOST_CROSSED_PP = 8, 2.0  # the smallest so many that fitted images expect to lose no more
+ELEMENT, ROUND_TO = 40.0, 8  # as a search for time has them, about
 
 
-def half(case: Case) -> str:
-    """Which half a mission belongs to: rules are developed on the first of each two."""
-    return ("develop", "report")[CASES.index(case) % 2]
+HALVES = ("develop", "report")
+
+
+def cases(part: str, seeds: Sequence[int] = (0,)) -> list[Case]:
+    """The missions of a half, develop or report, with images drawn by each of some seeds.
+
+    Rules are developed on the first of each two missions.
+    """
+    mine = CASES[HALVES.index(part) :: 2]
+    return [replace(case, seed=seed) for seed in seeds for case in mine]
 
 
 def load(network: str, data: Path) -> Model:
@@ -147,7 +152,13 @@ class Opened:
         pictures = self.pictures
         labels_n = torch.cat([pictures.labels_statistics(), pictures.labels()])
         return Workshop(
-            pictures.sized, pictures.own_size, self.mission, labels_n, param_weight=0.1, **options
+            pictures.sized,
+            pictures.own_size,
+            self.mission,
+            labels_n,
+            shares=pictures.shares(),
+            param_weight=0.1,
+            **options,
         )
 
 
@@ -161,70 +172,84 @@ def opened(case: Case, data: Path) -> Opened:
     return Opened(model, mission, images, graph, macs, pictures)
 
 
+class _Watched(Workshop):
+    """A workshop that keeps what images say of each candidate, report images among them."""
+
+    def __init__(self, ready: Opened) -> None:
+        pictures, mission = ready.pictures, ready.mission
+        labels_n = torch.cat([pictures.labels_statistics(), pictures.labels()])
+        super().__init__(
+            pictures.sized,
+            pictures.own_size,
+            mission,
+            labels_n,
+            shares=pictures.shares(),
+            param_weight=0.1,
+            element=ELEMENT,
+            round_to=ROUND_TO,
+            graphs=pictures.graphs,
+        )
+        self.ready = ready
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def make(self, enough: Callable[[Cut], bool]) -> Candidate | None:
+        candidate = super().make(enough)
+        if candidate is not None and candidate.graph is not None:
+            ready, size = self.ready, candidate.size
+            x_nchw, _ = load_report(ready.model, ready.images.val, ready.mission, size)
+            small = compact(candidate.graph, self.here.channels, candidate.plan)
+            scores = masked_scores(small, x_nchw, {})
+            self.rows[self._name(candidate)] = {
+                "side": size[0],
+                "mac_ratio": ready.macs / cost(small, analyse(small)).macs,
+                "work": candidate.work,
+                "now": log_probabilities(candidate.scores_nk, ready.mission).float(),
+                "report_now": torch.log_softmax(scores.double(), 1).float(),
+            }
+        return candidate
+
+    def cross_scores(self, candidate: Candidate) -> Tensor:
+        scores = super().cross_scores(candidate)
+        crossed = log_probabilities(scores, self.ready.mission).float()
+        self.rows[self._name(candidate)]["cross"] = crossed
+        return scores
+
+    def _name(self, candidate: Candidate) -> str:
+        return f"{candidate.size} {candidate.work}"
+
+
 def measure(case: Case, data: Path, path: Path) -> None:
-    """Make every candidate of a mission; what was made before is kept."""
-    ready = opened(case, data)
-    model, mission, images = ready.model, ready.mission, ready.images
-    graph, macs, pictures = ready.graph, ready.macs, ready.pictures
+    """Search for the network of a mission, and keep all that was made on the way."""
     start = time.perf_counter()
-    workshop = ready.workshop()
-    report = load_report(model, images.val, mission, pictures.own_size)
-    done: dict[str, Any] = {"rows": []}
-    if path.exists():
-        done = torch.load(path, weights_only=True)
-    else:
-        done["labels"], done["seen"] = workshop.judge.labels_n, workshop.seen
-        done["reference"], done["images"] = workshop.judge.reference, workshop.judge.image_n
-        done["report_labels"] = report[1]
-        scores = masked_scores(graph, report[0], {})
-        done["report_reference"] = log_probabilities(scores, mission)
-    known = {(row["side"], row["ratio"]) for row in done["rows"]}
-    workshop.go_to((176, 176))
-    workshop.choose_teacher()
-    made: dict[tuple[int, float], Candidate] = {}
-    for side, ratio in [(side, ratio) for side in SIDES for ratio in RATIOS[case.network]]:
-        if (side, ratio) in known:
-            continue
-        began = time.perf_counter()
-        workshop.go_to((side, side))
-        here, allowed = workshop.here, workshop.work / ratio
-        row: dict[str, Any] = {"side": side, "ratio": ratio}
-        if cost(here.graph, here.channels).macs > allowed:
-            candidate = workshop.make(lambda cut: workshop.work_left(cut) <= allowed)  # noqa: B023
-            if candidate is not None and candidate.graph is not None:
-                x_report = load_report(model, images.val, mission, (side, side))[0]
-                after = cost(candidate.graph, here.channels, candidate.plan)
-                small = compact(candidate.graph, here.channels, candidate.plan)
-                scores = masked_scores(small, x_report, {})
-                row |= {
-                    "mac_ratio": macs / after.macs,
-                    "now": log_probabilities(candidate.scores_nk, mission).float(),
-                    "report_now": torch.log_softmax(scores.double(), 1).float(),
-                    "estimate": candidate.verdict.estimate_pp,
-                }
-                made[side, ratio] = replace(candidate, graph=None)
-        row["seconds"] = time.perf_counter() - began
-        done["rows"].append(row)
-        torch.save(done, path)
-        say(case, row, start)
-    promising = [row for row in done["rows"] if row.get("estimate", math.inf) < MOST_CROSSED_PP]
-    for row in sorted(promising, key=lambda row: -row["mac_ratio"])[:CROSSED]:
-        key = row["side"], row["ratio"]
-        if key in made and "cross" not in row:
-            began = time.perf_counter()
-            row["cross"] = log_probabilities(workshop.cross_scores(made[key]), mission).float()
-            row["seconds"] = time.perf_counter() - began
-            torch.save(done, path)
-            say(case, row, start)
-
-
-def say(case: Case, row: dict[str, Any], start: float) -> None:
-    """What was done, and how long it took."""
-    print(
-        f"{case.name} {row['side']} {row['ratio']} {row['seconds']:.1f} s, "
-        f"{time.perf_counter() - start:.0f} s in all",
-        flush=True,
+    ready = opened(case, data)
+    sizes = ready.pictures.sizes()
+    workshop = _Watched(ready)
+    search = Explorer(workshop, Budget(), lambda done, of: None)
+    chosen = search.smallest(sizes)
+    minutes = (time.perf_counter() - start) / 60
+    if chosen is not None:
+        workshop.rows[workshop._name(search.done[chosen])]["chosen"] = True
+    # What other rules may come upon: the nearest on the front.
+    near = sorted(search.done.values(), key=lambda candidate: candidate.work)
+    near = [one for one in near if one.verdict.estimate_pp < MOST_CROSSED_PP]
+    for candidate in near[:CROSSED]:
+        if "cross" not in workshop.rows[workshop._name(candidate)]:
+            workshop.cross_scores(candidate)
+    x_nchw, labels_n = load_report(
+        ready.model, ready.images.val, ready.mission, ready.pictures.own_size
     )
+    reference = log_probabilities(masked_scores(ready.graph, x_nchw, {}), ready.mission)
+    told = {
+        "labels": workshop.judge.labels_n,
+        "images": workshop.judge.image_n,
+        "seen": workshop.seen,
+        "reference": workshop.judge.reference,
+        "report_labels": labels_n,
+        "report_reference": reference,
+        "rows": sorted(workshop.rows.values(), key=lambda row: -row["mac_ratio"]),
+    }
+    torch.save(told, path)
+    print(f"{case.name}: {len(workshop.rows)} candidates, {minutes:.1f} minutes", flush=True)
 
 
 def load_report(

@@ -27,7 +27,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from verdict_cases import CASES, Case, half, load, open_case
+from verdict_cases import Case, cases, load, open_case
 
 _OPTIONS = {
     "SqueezeNet": ("torchvision:squeezenet1_0", "--weights", "weights/squeezenet1_0.safetensors"),
@@ -56,14 +56,14 @@ def main() -> None:
     parser.add_argument("--against", default="", help="the label that others are compared with")
     args, options = parser.parse_known_args()
     options = [option for option in options if option != "--"]
-    cases = [case for case in CASES if half(case) == args.half and args.only in case.name]
+    wanted = [case for case in cases(args.half) if args.only in case.name]
     if args.what == "table":
-        print_table(args.cache, cases, args.against)
+        print_table(args.cache, wanted, args.against)
         return
     if not args.label:
         parser.error("expected a label, such as time, under which results are kept")
     (args.cache / args.label).mkdir(parents=True, exist_ok=True)
-    left = [case for case in cases if not (args.cache / args.label / f"{case.name}.json").exists()]
+    left = [case for case in wanted if not (args.cache / args.label / f"{case.name}.json").exists()]
     folders = {case.name: write_folder(case, args.data, args.cache) for case in left}
     with ThreadPoolExecutor(args.at_once) as pool:
         jobs = [pool.submit(distill, case, folders[case.name], args, options) for case in left]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distillnet.search import Budget, Judge, Verdict, estimate, is_within
-from distillnet.search.judge import objection
+from distillnet.search.decision import objection
 from distillnet.search.known import knows
 from distillnet.search.pooling import pooled
 from distillnet.search.roles import assign_roles
@@ -50,6 +50,34 @@ def test_the_judge_counts_by_hand() -> None:
     many = more.verdict(after.repeat(4, 1))
     assert not more.allows(Budget(30.0, max_class_loss_pp=40.0), many)
     assert not judge.allows(Budget(20.0), verdict)
+
+
+def test_classes_count_by_their_shares_of_the_report() -> None:
+    """One class is won, another lost in part: it depends on how often each is to be seen."""
+    n, mission = 600, type(MISSION)((0, 1), ("a", "b"))
+    labels = torch.arange(n) % 2
+    before = torch.tensor([[6.0, 0.0]]).repeat(n, 1)  # takes all for the first class
+    after = before.clone()
+    after[labels == 1] = torch.tensor([0.0, 6.0])
+    after[:60] = torch.tensor([[0.0, 6.0], [6.0, 0.0]]).repeat(30, 1)  # a tenth of both goes wrong
+    losses = np.array([10.0, -90.0])
+    for shares in [(1, 1), (3, 1), (1, 9)]:
+        verdict = Judge(before, labels, mission, shares=shares).verdict(after)
+        found = float(losses @ shares) / sum(shares)
+        assert verdict.estimate_pp == pytest.approx(found, abs=1.0)
+        assert verdict.loss_pp == pytest.approx(-40.0), "counted as the images come"
+        assert verdict.original_wrong_pp == pytest.approx(100 * shares[1] / sum(shares))
+    same = [Judge(before, labels, mission, shares=given).verdict(after) for given in (None, (7, 7))]
+    assert same[0] == same[1]
+    assert verdict.class_estimates_pp == pytest.approx(same[0].class_estimates_pp)
+
+
+def test_images_on_which_nothing_changes_are_no_proof_that_nothing_does() -> None:
+    """Of 0 errors of n images, half an error is left to chance: its share is the least error."""
+    for n in (50, 200):
+        same = _changed(n, 0.0, 3e-4)
+        assert same.estimate_pp < 0.1
+        assert same.estimate_uncertain_pp >= 50 / n
 
 
 def _changed(n: int, wrong: float, hopes: float, seed: int = 0) -> Verdict:

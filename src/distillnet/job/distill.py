@@ -295,6 +295,7 @@ def _search_best(
         pictures.labels(),
         budget,
         labels_statistics_n=pictures.labels_statistics(),
+        shares=pictures.shares(),
         importance=None if options.score_name == SURGEON else importance,
         split=options.split,
         fit_labels=options.labels,

@@ -89,7 +89,7 @@ class Distillation:
         """The front and the layers on two matplotlib axes, which are returned; see ``Run.plot``."""
         points = [done._point(own=done.plan is self.plan) for done in self.front or (self,)]
         budget = self.options.budget
-        limit = None if budget.target_macs or budget.target_params else budget.max_loss_pp
+        limit = None if budget.has_target else budget.max_loss_pp
         return plot_run(points, [asdict(layer) for layer in self.layers], limit, axes)
 
     def _point(self, *, own: bool) -> FrontPoint:

@@ -42,7 +42,7 @@ def take_from_front(opened: Run, budget: Budget, directory: Path) -> dict[str, A
     check_sealed(opened.directory, read_manifest(opened.directory), taken)
     result["stopped_by"] = (
         "the ratio that was to be reached"
-        if budget.target_macs or budget.target_params
+        if budget.has_target
         else "what the front of the other run has"
     )
     result["budget"] = budget_json(budget)

@@ -108,6 +108,11 @@ class Pictures:
         """Of the statistics images, where they may judge as well as the search images."""
         return self._at(self.own_size)[2] if self.images.alike else None
 
+    def shares(self) -> list[int] | None:
+        """How many report images the mission's classes have; None where there is no report."""
+        counts = self.images.val.counts()
+        return [counts.get(index, 0) for index in self.mission.indices] if counts else None
+
     def some(self, size: Size) -> Tensor:
         """A few search images."""
         x = self.sized(size).x_search

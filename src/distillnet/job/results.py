@@ -85,7 +85,7 @@ def warnings_of(done: Distillation) -> tuple[str, ...]:
             f"The original is right on {100 * done.baseline.accuracy:.0f} % of the images, hardly "
             "more than by chance: check weights, --mean, --std and the names of the classes."
         )
-    aims = budget.target_macs or budget.target_params
+    aims = budget.has_target
     if not aims and done.worst_class_loss_pp > budget.class_limit_pp:
         losses = {
             name: 100 * (share - done.distilled.per_class[name])

@@ -51,7 +51,7 @@ def search_store(
         raise InputError(
             f"found --resume with the method {options.method}, which keeps nothing; only best does"
         )
-    if best_so_far and (options.budget.target_macs or options.budget.target_params):
+    if best_so_far and options.budget.has_target:
         raise InputError(
             "found --best-so-far with a ratio to reach; expected a loss. --resume goes on searching"
         )

@@ -29,7 +29,7 @@ from distillnet.graph.replay import masked_scores
 from distillnet.job.pictures import Pictures
 from distillnet.refit.tune import Lessons, TuneSettings, prepare, tune
 from distillnet.search import Budget, Found, Judge, Verdict, is_within
-from distillnet.search.judge import likelihood, objection
+from distillnet.search.decision import likelihood, objection
 from distillnet.search.known import misled_pp
 
 __all__ = ["School", "provisional", "search_and_tune", "tune_found"]
@@ -50,7 +50,7 @@ def provisional(budget: Budget) -> Budget:
     >>> provisional(Budget(1.0)).max_loss_pp, provisional(Budget(1.0)).class_limit_pp
     (3.0, 9.0)
     """
-    if budget.target_macs or budget.target_params:
+    if budget.has_target:
         return budget
     return replace(
         budget,
@@ -71,7 +71,7 @@ def search_and_tune(
 
     It is no larger than what a search within the budget finds.
     """
-    networks = 1 if budget.target_macs or budget.target_params else _MOST_TUNED + 1
+    networks = 1 if budget.has_target else _MOST_TUNED + 1
     school = School(pictures, TuneSettings(seed=seed), on_progress, networks)
     wide, tries = provisional(budget), [(budget, math.inf)]
     if wide != budget:
@@ -100,7 +100,7 @@ def tune_found(found: Found, school: "School", budget: Budget, most: float = mat
         budget: the real one.
         most: only networks of no more work than this are tried.
     """
-    aims = budget.target_macs or budget.target_params
+    aims = budget.has_target
     front = [replace(point, met=_is_met(budget, point)) for point in found.front]
     points = front or [found]
     at: int | None = next(i for i, point in enumerate(points) if point.plan is found.plan)
@@ -216,8 +216,9 @@ class School:
         """On the scores (N, classes) before tuning and after it, of images by position."""
         labels_n, mission = self.labels_n[images - self.first], self.pictures.mission
         original = masked_scores(self.own.graph, self.own.x_nchw[images], {}).cpu()
-        change = Judge(before, labels_n, mission).verdict(after)
-        alone = Judge(original, labels_n, mission).verdict(after)
+        shares = self.pictures.shares()
+        change = Judge(before, labels_n, mission, shares=shares).verdict(after)
+        alone = Judge(original, labels_n, mission, shares=shares).verdict(after)
         if point.seen:  # as in the search
             here = math.prod(self.pictures.size_of(point))
             alone = alone.less_certain(misled_pp(here / math.prod(self.pictures.own_size)))

@@ -1,7 +1,8 @@
 from .best import search_best
 from .budget import Budget
+from .decision import Estimate, estimate, is_within
 from .found import Found
-from .judge import Estimate, Judge, Verdict, estimate, is_within
+from .judge import Judge, Verdict
 from .paper import search_paper
 from .scores import SCORES, Findings, Score, class_importance
 from .sized import Sized

@@ -40,6 +40,7 @@ from distillnet.search.budget import Budget
 from distillnet.search.candidates import Importance, Workshop
 from distillnet.search.explorer import TRIALS, Explorer
 from distillnet.search.found import Found
+from distillnet.search.reaching import Reach
 from distillnet.search.sized import Sized
 from distillnet.search.store import NOWHERE, NotKnown, Store
 
@@ -56,6 +57,7 @@ def search_best(
     budget: Budget,
     *,
     labels_statistics_n: Tensor | None = None,
+    shares: Sequence[float] | None = None,
     importance: Importance | None = None,
     split: bool = True,
     fit_labels: bool = True,
@@ -79,6 +81,8 @@ def search_best(
         labels_n: of the search images, positions in the mission.
         labels_statistics_n: of the statistics images, where they are drawn from the same place, so
             that they may judge, too; None leaves all judgement to the search images.
+        shares: of the mission's classes, among the images that the loss is to be reported on: the
+            loss is estimated for those; None takes them to be those of the images that judge.
         importance: by channel class (classes,), what goes last; None asks the surgeon.
         split: whether layers may be written as two thinner ones; see ``search.splits``.
         fit_labels: whether last layers are fitted to the labels, where all images have one.
@@ -100,6 +104,7 @@ def search_best(
         mission,
         labels_n,
         importance,
+        shares=shares,
         split=split,
         fit_labels=fit_labels,
         more_views=more_views,
@@ -111,10 +116,10 @@ def search_best(
         seed=seed,
         store=store,
     )
-    search = Explorer(workshop, budget, on_progress)
-    reach = budget.target_macs or budget.target_params
+    reach = Reach(workshop, budget, on_progress) if budget.has_target else None
+    search = reach or Explorer(workshop, budget, on_progress)
     try:
-        chosen = search.reach(sizes) if reach else search.smallest(sizes)
+        chosen = reach.reach(sizes) if reach else search.smallest(sizes)
     except NotKnown:
         store.only_known = False
         chosen = search.best_so_far()

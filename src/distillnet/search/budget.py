@@ -52,6 +52,11 @@ class Budget:
             raise InputError("found --target-macs and --target-params; give one of them")
 
     @property
+    def has_target(self) -> bool:
+        """Whether there is a ratio to reach, and no loss to respect."""
+        return self.target_macs is not None or self.target_params is not None
+
+    @property
     def class_limit_pp(self) -> float:
         """What the worst class may lose, in percentage points."""
         return 3 * self.max_loss_pp if self.max_class_loss_pp is None else self.max_class_loss_pp

@@ -10,8 +10,7 @@ are returned: with 40 images a class they lose twice as much (docs/results.md).
 Otherwise statistics images fit, and search images judge.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,7 +35,7 @@ from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_le
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.orders import Order, elimination_orders
-from distillnet.search.roles import assign_roles, folds_of, mixed
+from distillnet.search.roles import assign_roles, folds_crossed, folds_of, mixed
 from distillnet.search.sized import Sized
 from distillnet.search.splits import Spectrum, spectra
 from distillnet.search.store import NOWHERE, Store, key_of
@@ -44,8 +43,6 @@ from distillnet.search.views import look
 
 __all__ = ["Candidate", "Importance", "Workshop"]
 
-_FOLDS = 5  # of a cross-validation
-_CROSSED_IMAGES = 400  # that are enough to tell by how much the others are flattered
 _BYTES = 10**9  # of the teacher's answers, and of values kept between layers twice that
 _BYTES_OF_SIZES = 2 * 10**9  # of the teacher's answers for all input sizes
 
@@ -78,6 +75,7 @@ class Workshop:
         original_size: of the network as it came.
         labels_n: of the search images, or of all images where the statistics images may judge, too.
         importance: by channel class, what goes last; None asks the surgeon.
+        shares: of the classes, among the images that the loss is reported on; see ``Judge``.
         split: whether layers may be written as two thinner ones.
         fit_labels: whether last layers are fitted to labels, where all images have one.
         more_views: whether few images may be looked at from elsewhere, too; see ``views``.
@@ -100,6 +98,7 @@ class Workshop:
         labels_n: Tensor,
         importance: Importance | None = None,
         *,
+        shares: Sequence[float] | None = None,
         split: bool = True,
         fit_labels: bool = True,
         more_views: bool = True,
@@ -127,7 +126,8 @@ class Workshop:
         self.roles = replace(roles, judge=roles.judge[judging])
         images = self.original.image_n
         judged = images[self.roles.judge] - images[self.roles.judge].min()
-        self.judge = Judge(views.scores_nk[judging], labels_n[judging], mission, judged)
+        said_nk, shown_n = views.scores_nk[judging], labels_n[judging]
+        self.judge = Judge(said_nk, shown_n, mission, judged, shares)
         self.n_fitted = len(images[self.roles.fit].unique())
         self.seen = self.judge.seen if seen is None else seen
         self.labels: Labels | None = None
@@ -209,17 +209,12 @@ class Workshop:
         Where images are many, a part of them is judged so, and the rest is taken to be alike.
         """
         judge = self.roles.judge
-        crossed = self.roles.fit[self._folds() < self.folds_crossed]
+        crossed = self.roles.fit[self._folds() < folds_crossed(self.n_fitted)]
         share = float(torch.isin(judge, crossed).double().mean())
         if not share:
             return None
         partly = self.judge.verdict(self.cross_scores(candidate))
         return candidate.verdict.towards(partly, 1 / share)
-
-    @property
-    def folds_crossed(self) -> int:
-        """How many folds of a cross-validation hold images enough."""
-        return min(_FOLDS, math.ceil(_FOLDS * _CROSSED_IMAGES / self.n_fitted))
 
     def cross_scores(self, candidate: Candidate) -> Tensor:
         """A candidate's scores (N, classes), those of crossed folds by networks without them."""
@@ -234,7 +229,7 @@ class Workshop:
         scores = candidate.scores_nk.clone()
         fold = torch.full((len(self.here.x_nchw),), -1)
         fold[fit] = self._folds()
-        for number in range(min(self.folds_crossed, self.n_fitted)):
+        for number in range(min(folds_crossed(self.n_fitted), self.n_fitted)):
             # Images that the network was trained on cannot tell what labels win; see ``refit.head``
             others = fit[fold[fit] != number]
             graph, _ = self._refit(candidate.plan, others, to_labels=not self.seen)
@@ -244,7 +239,7 @@ class Workshop:
 
     def _folds(self) -> Tensor:
         """Of each image that fits, which fold it belongs to."""
-        return folds_of(self.original.image_n[self.roles.fit], _FOLDS)
+        return folds_of(self.original.image_n[self.roles.fit])
 
     def refit_without(self, candidate: Candidate, held_out_n: Tensor) -> Graph:
         """The candidate's network fitted on all images but some, bool (N,)."""

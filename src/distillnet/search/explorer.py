@@ -1,22 +1,25 @@
-"""Which candidates to make next, which to believe, and which to return: the way of ``best``."""
+"""Which candidates to make next, which to believe, and which to return: the way of ``best``.
+
+Fitted images choose what cross-validation is asked of. Where images are few they tell little: then
+it is asked of more candidates, and of all that are as likely as not within the budget.
+"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from distillnet.cut.cost import cost
 from distillnet.cut.plan import Plan
 from distillnet.images.preprocessing import Size
-from distillnet.refit.compensation import with_biases
-from distillnet.search.allocation import Cut, channel_plan
+from distillnet.search.allocation import Cut
 from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate, Workshop
+from distillnet.search.decision import is_within, objection, room
 from distillnet.search.flattery import flattery
 from distillnet.search.found import Found, front_of
-from distillnet.search.judge import Verdict, is_within, objection, room
+from distillnet.search.judge import Verdict
 from distillnet.search.known import misled_pp
 
 __all__ = ["TRIALS", "Explorer"]
@@ -28,7 +31,8 @@ _FIRST = 21  # steps: 3.4 times fewer MACs
 TRIALS = 20  # about as many candidates are tried; for progress only
 
 _VALIDATIONS = 3  # after so many, no smaller candidate is made any more
-_REFUSALS = 4  # after so many by cross-validation, larger ones are made
+_REFUSALS, _REFUSALS_OF_FEW = 4, 6  # after so many by cross-validation, larger ones are made
+_HOPE = 0.5  # how likely a candidate of few images has to be within the budget to be validated
 _RETREATS = 3  # of those, at an input size
 
 Progress = Callable[[int, int], None]
@@ -44,6 +48,8 @@ class Explorer:
         self.done: dict[Key, Candidate] = {}
         self.impossible: set[Key] = set()
         self.validated: dict[Key, Verdict] = {}
+        # Images of which several views were fitted are few.
+        self.few = workshop.original.views > 1
         self.uncut: dict[Size, float] = {}  # work
         self.missed = self.broken_off = False  # a target that cannot be reached; the search
         self.told = math.inf  # the least work that was told of
@@ -71,9 +77,10 @@ class Explorer:
 
     def _confirmed(self) -> Key | None:
         """The smallest that is within the budget by cross-validation, too."""
-        while (best := self._smallest_so_far()) not in self.validated:
-            if best is None or len(self.validated) >= _REFUSALS:
-                return self._retreat()
+        most = _REFUSALS_OF_FEW if self.few else _REFUSALS
+        while (best := self._most_promising()) not in self.validated:
+            if best is None or len(self.validated) >= most:
+                return self._smallest(self.validated) or self._retreat()
             self._validate(best)
             if len(self.validated) < _VALIDATIONS and self._allows(best):
                 self._climb(best[0], best[1] + _FINE)  # what is flattered less may go further
@@ -115,8 +122,7 @@ class Explorer:
     def _validate(self, key: Key) -> None:
         before = self.done[key].verdict
         after = self.workshop.cross_validate(self.done[key])
-        # Images of which several views were fitted are few, and what was fitted tells too little.
-        part = 0.5 if self.workshop.original.views == 1 else 1.0
+        part = 1.0 if self.few else 0.5  # of few images those that were fitted tell too little
         self.validated[key] = before if after is None else before.towards(after, part)
         self.on_progress(min(len(self.done) + len(self.validated), TRIALS - 2), TRIALS)
 
@@ -145,10 +151,25 @@ class Explorer:
         self._fits(best[0], level + 1)
 
     def _smallest_so_far(self) -> Key | None:
-        def work(key: Key) -> tuple[float, float]:
-            return self.done[key].work, self.done[key].verdict.divergence
+        return self._smallest(self.done)
 
-        return min((key for key in self.done if self._allows(key)), key=work, default=None)
+    def _smallest(self, of: Iterable[Key]) -> Key | None:
+        """The smallest within the budget."""
+        return min(filter(self._allows, of), key=self._size_of, default=None)
+
+    def _most_promising(self) -> Key | None:
+        """The smallest within the budget that may turn out to be, where images are few."""
+
+        hope = replace(self.budget, confidence=min(_HOPE, self.budget.confidence))
+
+        def may_be(key: Key) -> bool:
+            ask = self.few and key not in self.validated
+            return is_within(hope if ask else self.budget, self.verdict(key))
+
+        return min(filter(may_be, self.done), key=self._size_of, default=None)
+
+    def _size_of(self, key: Key) -> tuple[float, float]:
+        return self.done[key].work, self.done[key].verdict.divergence
 
     def _climb(self, size: Size, start: int) -> int | None:
         """The highest level that fits at a size, sought from ``start``; None where none does."""
@@ -233,60 +254,6 @@ class Explorer:
             if candidate.graph is not None and key not in front:
                 self.done[key] = replace(candidate, graph=None)
 
-    def reach(self, sizes: Sequence[Size]) -> Key:
-        """The candidate of least divergence that reaches the ratio asked for.
-
-        From the middle of the sizes (falling) towards less divergence, until it grows again: for a
-        larger image the network has to be cut further, and a smaller one shows less.
-        """
-        if self.budget.target_params:
-            sizes = sizes[:1]  # a smaller image needs no fewer
-        at = len(sizes) // 2
-        self.workshop.go_to(sizes[at])
-        self.workshop.choose_teacher()
-        tried: dict[int, float] = {}
-
-        def divergence(i: int) -> float:
-            if i not in tried:
-                tried[i] = self._reach_at(sizes[i])
-                self.on_progress(min(len(tried), TRIALS - 2), TRIALS)
-            return tried[i]
-
-        last = len(sizes) - 1
-        while True:
-            if math.isinf(divergence(at)) and at < last:
-                beside = at + 1
-            else:
-                near = [i for i in (at + 1, at - 1) if 0 <= i <= last]
-                beside = min([at, *near], key=divergence)
-            if beside == at:
-                break
-            at = beside
-        self.missed = math.isinf(tried[at])
-        best = min(self.done, key=self._work_of) if self.missed else (sizes[at], 0)
-        self._validate(best)
-        return best
-
-    def _reach_at(self, size: Size) -> float:
-        """The divergence of the candidate that reaches the ratio at a size; inf where none does."""
-        workshop, budget = self.workshop, self.budget
-        workshop.go_to(size)
-        here, fitted = workshop.here, with_biases(workshop.here.graph)
-        total = cost(workshop.original.graph, workshop.original.channels)
-
-        def enough(cut: Cut) -> bool:
-            plan = channel_plan(here.graph, here.channels, cut, workshop.mission.indices)
-            left = cost(fitted, here.channels, plan)
-            if budget.target_macs:
-                return total.macs / left.macs >= budget.target_macs
-            return total.params / left.params >= (budget.target_params or 1)
-
-        candidate = workshop.make(enough)
-        self.done[size, 0] = candidate or workshop.make_smallest()
-        self._forget_weights()
-        self._tell_front()
-        return math.inf if candidate is None else candidate.verdict.divergence
-
     def finish(self, chosen: Key | None) -> Found:
         """What is returned: the chosen candidate refitted on all images, and the front."""
         if chosen is None:
@@ -311,7 +278,7 @@ class Explorer:
         """What speaks against the next smaller network that was tried."""
         if self.broken_off:
             return "an interruption"
-        if self.budget.target_macs or self.budget.target_params:
+        if self.budget.has_target:
             return "the ratio that was to be reached"
         most = math.inf if chosen is None else self._work_of(chosen)
         smaller = [key for key in self.done if self._work_of(key) < most]

@@ -11,7 +11,8 @@ from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import compact
 from distillnet.graph import Graph
 from distillnet.graph.channels import analyse
-from distillnet.search.judge import Estimate, Verdict, estimate
+from distillnet.search.decision import Estimate, estimate
+from distillnet.search.judge import Verdict
 
 __all__ = ["Found", "front_of"]
 

@@ -8,7 +8,9 @@ one of ten is wrong. Labels and probabilities both left to chance, it would be 0
 The estimate is the mixture of both with the least mean squared error: with few images it listens to
 the probabilities, with many to the errors.
 
-*Classes* are pooled, see ``pooling``.
+*Classes* count by their shares of the images that a loss is reported on, where these are known: a
+network that learns to tell one class better gains by how often that class comes. What each of them
+loses is pooled; see ``pooling``.
 
 *Images that weights were fitted on* flatter, by as much as images that were not slander (the
 networks that those judge were fitted on fewer). The middle of both counts where both are known,
@@ -18,8 +20,8 @@ Images that the network was trained on mislead in another way; see ``known``.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -33,25 +35,19 @@ from distillnet.search.known import knows
 from distillnet.search.pooling import pooled
 
 __all__ = [
-    "Estimate",
     "Judge",
     "Verdict",
     "certainty",
     "divergence",
-    "estimate",
     "is_right",
-    "is_within",
-    "likelihood",
     "log_probabilities",
-    "objection",
-    "room",
 ]
 
 # Below this many errors in the budget, errors are too few to count, and the network's own expected
 # error has to stay within the budget, too.
 _COUNTABLE = 3
 _ROUNDING = 1e-9
-_LEAST_PP = 0.01  # a hundredth of a point is as good as nothing
+_LEAST_ERRORS = 0.5  # that are left to chance, however little seems to change
 # By how much what probabilities expect may be off: a share of it, and points.
 _MISLED, _MISLED_PP = 0.25, 0.1
 
@@ -135,32 +131,43 @@ class Judge:
         labels_n: positions in the mission.
         image_n: which image each of them shows, from 0 on: two views of an image are no
             two pieces of evidence. None takes each for an image of its own.
+        shares: of the mission's classes, of the images that the loss is estimated for. None takes
+            them to be those of these images.
 
     Attributes:
         seen: whether the original seems to have been trained on these images; see ``known``.
     """
 
     def __init__(
-        self, scores_nk: Tensor, labels_n: Tensor, mission: Mission, image_n: Tensor | None = None
+        self,
+        scores_nk: Tensor,
+        labels_n: Tensor,
+        mission: Mission,
+        image_n: Tensor | None = None,
+        shares: Sequence[float] | None = None,
     ) -> None:
         self.mission, self.labels_n = mission, labels_n
         self.image_n = torch.arange(len(labels_n)) if image_n is None else image_n
         self.first = torch.from_numpy(np.unique(self.image_n.numpy(), return_index=True)[1])
         self.reference = log_probabilities(scores_nk, mission)
+        self.weight_n = _weights(labels_n[self.first], shares)
         trained_on = torch.tensor(mission.indices)[labels_n[self.first]]
         self.seen = knows(scores_nk[self.first], trained_on)
 
     def verdict(self, scores_nk: Tensor) -> Verdict:
         """What is lost with scores (N, classes) of another network."""
         n, labels_n, reference = len(self.first), self.labels_n[self.first], self.reference
+        weight_n = self.weight_n
         now = log_probabilities(scores_nk, self.mission)
         both = reference, now
         wrong = [by_image(100.0 * (p.argmax(1) != self.labels_n), self.image_n) for p in both]
         hopes = [by_image(100 * _certainty(p, self.labels_n), self.image_n) for p in both]
         more, expected_more = wrong[1] - wrong[0], hopes[0] - hopes[1]
         by_class = [float(more[labels_n == c].mean()) for c in labels_n.unique()]
-        mixed, misled_pp = _mixture(more, expected_more)
-        uncertain = math.hypot(float(mixed.var(correction=0) / n) ** 0.5, misled_pp)
+        share, misled_pp = _mixture(weight_n * more, weight_n * expected_more)
+        mixed = share * more + (1 - share) * expected_more
+        chance = float((weight_n * mixed).var(correction=0) / n) ** 0.5
+        uncertain = math.hypot(max(chance, _LEAST_ERRORS * 100 / n), misled_pp)
         return Verdict(
             float(more.mean()),
             float(expected_more.mean()),
@@ -170,10 +177,10 @@ class Judge:
             float(expected_more.square().mean() / n) ** 0.5,
             n,
             min(torch.bincount(labels_n).tolist()),
-            float(mixed.mean()),
+            float((weight_n * mixed).mean()),
             uncertain,
             pooled(mixed, labels_n),
-            float(wrong[0].mean()),
+            float((weight_n * wrong[0]).mean()),
         )
 
     def allows(self, budget: Budget, verdict: Verdict) -> bool:
@@ -189,6 +196,19 @@ class Judge:
             loss <= budget.max_loss_pp + _ROUNDING
             and verdict.worst_class_loss_pp <= max(budget.class_limit_pp, one_image) + _ROUNDING
         )
+
+
+def _weights(labels_n: Tensor, shares: Sequence[float] | None) -> Tensor:
+    """How much each image (N,) counts, 1 in the mean, for classes to have such shares.
+
+    >>> _weights(torch.tensor([0, 0, 0, 1]), [0.5, 0.5]).tolist()
+    [0.6666666666666666, 0.6666666666666666, 0.6666666666666666, 2.0]
+    """
+    if shares is None:
+        return torch.ones(len(labels_n), dtype=torch.float64)
+    here = torch.bincount(labels_n, minlength=len(shares)).double()
+    wanted = torch.tensor(shares, dtype=torch.float64) * (here > 0)
+    return (wanted / wanted.sum() * len(labels_n) / here)[labels_n]
 
 
 def certainty(scores_nk: Tensor, labels_n: Tensor, mission: Mission) -> Tensor:
@@ -211,8 +231,8 @@ def _certainty(log_p_nk: Tensor, labels_n: Tensor) -> Tensor:
     return (2 * log_p_nk).softmax(1).gather(1, labels_n[:, None])[:, 0]
 
 
-def _mixture(counted_n: Tensor, expected_n: Tensor) -> tuple[Tensor, float]:
-    """The mixture (N,) of two measurements of each image, and how far it may be misled.
+def _mixture(counted_n: Tensor, expected_n: Tensor) -> tuple[float, float]:
+    """How to mix two measurements of each image (N,), and how far the mixture may be misled.
 
     Of  share x counted + (1 - share) x expected  the share is the one of least variance of the mean
     and square of what the expected one may be off.
@@ -227,97 +247,7 @@ def _mixture(counted_n: Tensor, expected_n: Tensor) -> tuple[Tensor, float]:
     off = max(_MISLED_PP + _MISLED * abs(float(expected_n.mean())), max(0.0, apart) ** 0.5)
     least = counted + expected + off**2 - 2 * common
     share = min(1.0, max(0.0, (expected + off**2 - common) / least)) if least > 0 else 0.0
-    return share * counted_n + (1 - share) * expected_n, (1 - share) * off
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A loss expected on unseen images, in percentage points, and its standard error.
-
-    ``original_wrong_pp`` is how many images the original gets wrong.
-    """
-
-    loss_pp: float
-    uncertain_pp: float
-    worst_class_pp: float
-    original_wrong_pp: float = 0.0
-
-    @property
-    def ci95_pp(self) -> tuple[float, float]:
-        """Where the loss lies in 95 of 100 cases."""
-        wide = NormalDist().inv_cdf(0.975) * self.uncertain_pp
-        return self.loss_pp - wide, self.loss_pp + wide
-
-
-def estimate(verdict: Verdict) -> Estimate:
-    """What a verdict lets expect of images that nobody has seen."""
-    worst = max(verdict.class_estimates_pp)
-    return Estimate(
-        verdict.estimate_pp, verdict.estimate_uncertain_pp, worst, verdict.original_wrong_pp
-    )
-
-
-def is_within(budget: Budget, verdict: Verdict) -> bool:
-    """Whether the budget holds with the confidence that it asks for, as far as images can tell."""
-    expected = estimate(verdict)
-    return (
-        _probability(budget, expected) >= budget.confidence
-        and expected.worst_class_pp <= budget.class_limit_pp + _ROUNDING
-    )
-
-
-def likelihood(budget: Budget, verdict: Verdict) -> float:
-    """How likely the average loss on unseen images is within the budget, from 0 to 1."""
-    return _probability(budget, estimate(verdict))
-
-
-def _probability(budget: Budget, expected: Estimate) -> float:
-    """How likely the loss is within the budget, given that no more is gained than there is to gain.
-
-    A network that is cut without labels learns nothing new. What it gains it gains by chance among
-    the images that the original got wrong, and puts as many others wrong: where few images seem to
-    say that it got better by more than half of those, or than half a budget, the rest is chance.
-    """
-    chance = NormalDist(expected.loss_pp, max(expected.uncertain_pp, _ROUNDING))
-    below = chance.cdf(-max(budget.max_loss_pp, expected.original_wrong_pp) / 2)
-    if below > 1 - _ROUNDING:  # better for certain
-        return 1.0
-    return (chance.cdf(budget.max_loss_pp + _ROUNDING) - below) / (1 - below)
-
-
-def objection(budget: Budget, verdict: Verdict) -> str:
-    """What speaks against a network, in words; empty where it is within the budget.
-
-    >>> objection(Budget(1.0), Verdict(0.0, 2.0, (0.0,), 0.0, estimate_pp=2.0))
-    'a loss of 2.0 +- 0.0 points is expected'
-    """
-    if is_within(budget, verdict):
-        return ""
-    expected = estimate(verdict)
-    if _probability(budget, expected) < budget.confidence:
-        return f"a loss of {expected.loss_pp:.1f} +- {expected.uncertain_pp:.1f} points is expected"
-    return f"its worst class is expected to lose {expected.worst_class_pp:.1f} points"
-
-
-def room(budget: Budget, verdict: Verdict) -> float:
-    """How many times the estimated loss fits into what it may be; both are at least 0.01 pp.
-
-    >>> verdict = Verdict(0.0, 0.5, (0.0,), 0.0, estimate_pp=0.5)
-    >>> round(room(Budget(max_loss_pp=1.0), verdict), 3)
-    2.0
-    """
-    expected = estimate(verdict)
-    return max(_limit(budget, expected), _LEAST_PP) / max(expected.loss_pp, _LEAST_PP)
-
-
-def _limit(budget: Budget, expected: Estimate) -> float:
-    """The most that may be estimated to be lost, in percentage points, as uncertain as it is."""
-    low, high = budget.max_loss_pp - 4 * expected.uncertain_pp, budget.max_loss_pp
-    for _ in range(30):
-        middle = (low + high) / 2
-        fits = _probability(budget, replace(expected, loss_pp=middle)) >= budget.confidence
-        low, high = (middle, high) if fits else (low, middle)
-    return low
+    return share, (1 - share) * off
 
 
 def _is_countable(budget: Budget, n_images: int) -> bool:

@@ -1,5 +1,6 @@
 """Who of the images fits the weights of candidates, and who judges them."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,10 @@ from torch import Tensor
 
 from distillnet.refit.samples import evenly
 
-__all__ = ["Roles", "assign_roles", "folds_of", "mixed"]
+__all__ = ["Roles", "assign_roles", "folds_crossed", "folds_of", "mixed"]
+
+_FOLDS = 5  # of a cross-validation
+_CROSSED_IMAGES = 400  # that are enough to tell by how much the others are flattered
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,17 @@ def mixed(positions: Tensor, stride: int = 31) -> Tensor:
     return torch.cat([positions[first::stride] for first in range(stride)])
 
 
-def folds_of(image_n: Tensor, count: int) -> Tensor:
-    """Of each of ``image_n`` which of ``count`` folds it belongs to, all views of one to the same.
+def folds_crossed(n_fitted: int) -> int:
+    """How many folds of a cross-validation hold images enough, of those that weights are fitted on.
+
+    >>> folds_crossed(100), folds_crossed(1000)
+    (5, 2)
+    """
+    return min(_FOLDS, math.ceil(_FOLDS * _CROSSED_IMAGES / n_fitted))
+
+
+def folds_of(image_n: Tensor, count: int = _FOLDS) -> Tensor:
+    """Of each of ``image_n`` which fold it belongs to, all views of one to the same.
 
     >>> folds_of(torch.tensor([7, 3, 7, 5, 3]), 2).tolist()
     [0, 1, 0, 0, 1]
