@@ -18,6 +18,7 @@ from torch import Tensor
 from distillnet.cut.cost import cost
 from distillnet.cut.surgery import compact
 from distillnet.graph.replay import masked_scores
+from distillnet.search.candidates import Workshop
 from distillnet.search.decision import estimate
 from verdict_cases import ELEMENT, ROUND_TO, Case, cases, load_report, opened
 
@@ -49,7 +50,7 @@ def compare(case: Case, data: Path, points: list[tuple[int, float]], option: str
     ready = opened(case, data)
     model, mission, val = ready.model, ready.mission, ready.images.val
     kinds = [
-        ready.workshop(**{option: wanted}, element=ELEMENT, round_to=ROUND_TO)
+        ready.workshop(Workshop, **{option: wanted}, element=ELEMENT, round_to=ROUND_TO)
         for wanted in (False, True)
     ]
     own_x, of_n = load_report(model, val, mission, ready.pictures.own_size)

@@ -4,20 +4,19 @@
     python benchmarks/verdict.py compare --cache CACHE
     python benchmarks/verdict.py rows --cache CACHE
 
-``measure`` makes the candidates of each mission on a grid of input sizes and works and keeps what
-the search images and the report images say of each; it goes on where it was stopped. ``compare``
-then lets every rule choose from what the search images say, in seconds, and prints what it saves,
-how far its expected loss is from what the report images find, and how often it breaks the budget by
-more than chance. ``rows`` prints what the images say of each candidate: points lost by squared
-probabilities / by errors. Rules were developed on the missions of one half; the other half is for
-the report.
+``measure`` searches for the network of each mission and keeps what the search images and the report
+images say of each candidate on the way, and of a few more; it goes on where it was stopped.
+``compare`` then lets every rule choose from what the search images say, in seconds, and prints what
+it saves, how far its expected loss is from what the report images find, and how often it breaks the
+budget by more than chance. ``rows`` prints what the images say of each candidate. Rules were
+developed on the missions of one half; the other half is for the report.
 """
 
 import argparse
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -45,47 +44,35 @@ class Choice:
     found_uncertain_pp: float
 
 
-# As search.explorer has them: by how much estimates are too small, of so many images.
+# As search.flattery has them: by how much estimates are too small, of so many images.
 FLATTERED_IMAGES, MOST_FLATTERY = 90, 0.5
-Rule = Callable[[dict[str, Any], dict[str, Any]], Estimate]
+Rule = Callable[[dict[str, Any], dict[str, Any]], Estimate | None]  # None: it does not tell
 
 
-def as_before(mission: dict[str, Any], row: dict[str, Any]) -> Estimate:
-    """The rule until 1500d87, on these candidates: expected loss, counted errors, worst class."""
-    # It knew images as they are, which come first of their views.
-    first = torch.tensor(
-        [int((mission["images"] == i).nonzero()[0]) for i in mission["images"].unique()]
-    )
-    labels, reference, now = (
-        of[first] for of in (mission["labels"], mission["reference"], row["now"])
-    )
-    wrong = errors(now, labels) - errors(reference, labels)
-    more = chances(reference, labels) - chances(now, labels)
-    n = len(more)
-    by_class = [float(wrong[labels == c].mean()) for c in labels.unique()]
-    expected, uncertain = float(more.mean()), float(more.square().mean() / n) ** 0.5
-    limit = min(1.0, 1.5 - 2 * uncertain)
-    one_image = 100 / int(torch.bincount(labels).min())
-    within = (
-        expected <= limit
-        and float(wrong.mean()) <= 1 + float(wrong.square().mean() / n) ** 0.5
-        and max(by_class) <= max(3.0, one_image)
-    )
-    return Estimate(expected, uncertain, 0.0 if within else math.inf)
-
-
-def of_now(mission: dict[str, Any], row: dict[str, Any]) -> Estimate:
-    """The search's own, on the images that were fitted on."""
+def of_fitted(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
+    """By the images that were fitted on."""
     share = min(MOST_FLATTERY, FLATTERED_IMAGES / len(mission["images"].unique()))
     return known(mission, row, judged(mission, row["now"]).raised(share))
 
 
-def of_both(mission: dict[str, Any], row: dict[str, Any]) -> Estimate:
-    """The search's own, with cross-validation where it was made."""
+def of_crossed(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
+    """By cross-validation, as the search has it where images are few."""
+    return known(mission, row, judged(mission, row["cross"])) if "cross" in row else None
+
+
+def of_both(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
+    """By the middle of both, as the search has it where images are many."""
     if "cross" not in row:
-        return of_now(mission, row)
+        return None
     crossed = judged(mission, row["cross"])
     return known(mission, row, judged(mission, row["now"]).towards(crossed, 0.5))
+
+
+def of_these(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
+    """By cross-validation, classes counting as often as the search images have them."""
+    if "cross" not in row:
+        return None
+    return known(mission, row, judged(mission, row["cross"], shares=False))
 
 
 def known(mission: dict[str, Any], row: dict[str, Any], verdict: Verdict) -> Estimate:
@@ -95,15 +82,21 @@ def known(mission: dict[str, Any], row: dict[str, Any], verdict: Verdict) -> Est
     return estimate(verdict)
 
 
-RULES: dict[str, Rule] = {"before": as_before, "fitted": of_now, "both": of_both}
+RULES: dict[str, Rule] = {
+    "fitted": of_fitted,
+    "crossed": of_crossed,
+    "middle": of_both,
+    "crossed, classes as they come": of_these,
+}
 
 
-def judged(mission: dict[str, Any], log_p_nk: Tensor) -> Verdict:
+def judged(mission: dict[str, Any], log_p_nk: Tensor, *, shares: bool = True) -> Verdict:
     """The judge's verdict on closed-set log-probabilities."""
     n_classes = log_p_nk.shape[1]
     named = Mission(tuple(range(n_classes)), tuple(map(str, range(n_classes))))
-    images_n = mission.get("images")  # of report images there is one view each
-    return Judge(mission["reference"], mission["labels"], named, images_n).verdict(log_p_nk)
+    report = torch.bincount(mission["report_labels"], minlength=n_classes).tolist()
+    reference, labels_n, images_n = (mission[of] for of in ("reference", "labels", "images"))
+    return Judge(reference, labels_n, named, images_n, report if shares else None).verdict(log_p_nk)
 
 
 def errors(log_p_nk: Tensor, labels_n: Tensor) -> Tensor:
@@ -111,39 +104,37 @@ def errors(log_p_nk: Tensor, labels_n: Tensor) -> Tensor:
     return 100 * (log_p_nk.argmax(1) != labels_n).double()
 
 
-def chances(log_p_nk: Tensor, labels_n: Tensor) -> Tensor:
-    """Probability of the right class, in points (N,)."""
-    return 100 * log_p_nk.double().exp().gather(1, labels_n[:, None])[:, 0]
-
-
-def allows(rule: Rule, budget: Budget, expected: Estimate) -> bool:
-    """Whether a rule lets a candidate pass."""
-    if rule is as_before:
-        return expected.worst_class_pp < math.inf
+def allows(budget: Budget, expected: Estimate) -> bool:
+    """Whether a candidate of which so much is expected is within a budget."""
     worst = (expected.worst_class_pp,)
-    made = Verdict(0.0, 0.0, worst, 0.0, estimate_pp=expected.loss_pp, class_estimates_pp=worst)
-    return is_within(budget, replace(made, estimate_uncertain_pp=expected.uncertain_pp))
+    made = Verdict(
+        *(0.0, 0.0, worst, 0.0),
+        estimate_pp=expected.loss_pp,
+        estimate_uncertain_pp=expected.uncertain_pp,
+        class_estimates_pp=worst,
+        original_wrong_pp=expected.original_wrong_pp,
+    )
+    return is_within(budget, made)
 
 
 def choose(mission: dict[str, Any], rule: Rule, budget: Budget) -> Choice:
     """The smallest candidate that a rule lets pass; the original where there is none."""
     best = Choice(1.0, 0.0, 0.0, 0.0, 0.0)
     for row in mission["rows"]:
-        if "now" not in row or row["mac_ratio"] <= best.mac_ratio:
-            continue
         expected = rule(mission, row)
-        if not allows(rule, budget, expected):
+        smaller = row["mac_ratio"] > best.mac_ratio
+        if expected is None or not smaller or not allows(budget, expected):
             continue
-        labels = mission["report_labels"]
-        lost = errors(row["report_now"], labels) - errors(mission["report_reference"], labels)
-        best = Choice(
-            row["mac_ratio"],
-            expected.loss_pp,
-            expected.uncertain_pp,
-            float(lost.mean()),
-            max(100 / len(lost), float(lost.std())) / len(lost) ** 0.5,
-        )
+        found = found_pp(mission, row)
+        best = Choice(row["mac_ratio"], expected.loss_pp, expected.uncertain_pp, *found)
     return best
+
+
+def found_pp(mission: dict[str, Any], row: dict[str, Any]) -> tuple[float, float]:
+    """What report images say is lost, and its standard error."""
+    labels = mission["report_labels"]
+    lost = errors(row["report_now"], labels) - errors(mission["report_reference"], labels)
+    return float(lost.mean()), max(100 / len(lost), float(lost.std())) / len(lost) ** 0.5
 
 
 def compare(cache: Path, budget: Budget, halves: Sequence[str], seeds: Sequence[int]) -> None:
@@ -176,26 +167,22 @@ def compare(cache: Path, budget: Budget, halves: Sequence[str], seeds: Sequence[
 
 def print_rows(cache: Path, wanted: Sequence[Case]) -> None:
     """Print what the search images, fitted on or not, and the report images say of candidates."""
-    print("| mission | side | MACs | fitted | not fitted | report |")
+    print("| mission | side | MACs | fitted | not fitted | found |")
     print("|---" * 6 + "|")
     for case in wanted:
         path = cache / f"{case.name}.pt"
         if not path.exists():
             continue
         mission = torch.load(path, weights_only=True)
-        report = {"reference": mission["report_reference"], "labels": mission["report_labels"]}
         for row in mission["rows"]:
-            if "now" not in row:
-                continue
-            parts = [(mission, "now"), (mission, "cross"), (report, "report_now")]
-            cells = [
-                f"{(v := judged(of, row[name])).expected_loss_pp:+.2f} / {v.loss_pp:+.2f}"
-                if name in row
-                else ""
-                for of, name in parts
-            ]
-            name = f"| {case.name} | {row['side']} | {row['mac_ratio']:.2f}x | "
-            print(name + " | ".join(cells) + " |")
+            told = [rule(mission, row) for rule in (of_fitted, of_crossed)]
+            cells = [f"{of.loss_pp:+.2f} +- {of.uncertain_pp:.2f}" if of else "" for of in told]
+            returned = " **returned**" if row.get("chosen") else ""
+            found, uncertain = found_pp(mission, row)
+            print(
+                f"| {case.name} | {row['side']} | {row['mac_ratio']:.2f}x | {' | '.join(cells)} | "
+                f"{found:+.2f} +- {uncertain:.2f}{returned} |"
+            )
 
 
 def _held(choice: Choice) -> bool:

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate, Workshop
 from distillnet.search.explorer import Explorer
 from distillnet.search.judge import log_probabilities
+
+_W = TypeVar("_W", bound=Workshop)
 
 NETTE_A = "tench,English springer,cassette player,chain saw,church"
 NETTE_B = "French horn,garbage truck,gas pump,golf ball,parachute"
@@ -147,15 +150,15 @@ class Opened:
     macs: int
     pictures: Pictures
 
-    def workshop(self, **options: Any) -> Workshop:
-        """Where candidates are made and judged, with options of ``Workshop``."""
-        pictures = self.pictures
-        labels_n = torch.cat([pictures.labels_statistics(), pictures.labels()])
-        return Workshop(
+    def workshop(self, kind: Callable[..., _W], **options: Any) -> _W:
+        """Where candidates are made and judged: a ``Workshop`` or more, with options of it."""
+        pictures, statistics_n = self.pictures, self.pictures.labels_statistics()
+        assert statistics_n is not None  # they are drawn alike
+        return kind(
             pictures.sized,
             pictures.own_size,
             self.mission,
-            labels_n,
+            torch.cat([statistics_n, pictures.labels()]),
             shares=pictures.shares(),
             param_weight=0.1,
             **options,
@@ -175,22 +178,9 @@ def opened(case: Case, data: Path) -> Opened:
 class _Watched(Workshop):
     """A workshop that keeps what images say of each candidate, report images among them."""
 
-    def __init__(self, ready: Opened) -> None:
-        pictures, mission = ready.pictures, ready.mission
-        labels_n = torch.cat([pictures.labels_statistics(), pictures.labels()])
-        super().__init__(
-            pictures.sized,
-            pictures.own_size,
-            mission,
-            labels_n,
-            shares=pictures.shares(),
-            param_weight=0.1,
-            element=ELEMENT,
-            round_to=ROUND_TO,
-            graphs=pictures.graphs,
-        )
-        self.ready = ready
-        self.rows: dict[str, dict[str, Any]] = {}
+    def __init__(self, ready: Opened, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.ready, self.rows = ready, dict[str, dict[str, Any]]()
 
     def make(self, enough: Callable[[Cut], bool]) -> Candidate | None:
         candidate = super().make(enough)
@@ -199,7 +189,7 @@ class _Watched(Workshop):
             x_nchw, _ = load_report(ready.model, ready.images.val, ready.mission, size)
             small = compact(candidate.graph, self.here.channels, candidate.plan)
             scores = masked_scores(small, x_nchw, {})
-            self.rows[self._name(candidate)] = {
+            self.rows[self.name_of(candidate)] = {
                 "side": size[0],
                 "mac_ratio": ready.macs / cost(small, analyse(small)).macs,
                 "work": candidate.work,
@@ -211,10 +201,10 @@ class _Watched(Workshop):
     def cross_scores(self, candidate: Candidate) -> Tensor:
         scores = super().cross_scores(candidate)
         crossed = log_probabilities(scores, self.ready.mission).float()
-        self.rows[self._name(candidate)]["cross"] = crossed
+        self.rows[self.name_of(candidate)]["cross"] = crossed
         return scores
 
-    def _name(self, candidate: Candidate) -> str:
+    def name_of(self, candidate: Candidate) -> str:
         return f"{candidate.size} {candidate.work}"
 
 
@@ -223,17 +213,19 @@ def measure(case: Case, data: Path, path: Path) -> None:
     start = time.perf_counter()
     ready = opened(case, data)
     sizes = ready.pictures.sizes()
-    workshop = _Watched(ready)
+    workshop = ready.workshop(
+        partial(_Watched, ready), element=ELEMENT, round_to=ROUND_TO, graphs=ready.pictures.graphs
+    )
     search = Explorer(workshop, Budget(), lambda done, of: None)
     chosen = search.smallest(sizes)
     minutes = (time.perf_counter() - start) / 60
     if chosen is not None:
-        workshop.rows[workshop._name(search.done[chosen])]["chosen"] = True
+        workshop.rows[workshop.name_of(search.done[chosen])]["chosen"] = True
     # What other rules may come upon: the nearest on the front.
     near = sorted(search.done.values(), key=lambda candidate: candidate.work)
     near = [one for one in near if one.verdict.estimate_pp < MOST_CROSSED_PP]
     for candidate in near[:CROSSED]:
-        if "cross" not in workshop.rows[workshop._name(candidate)]:
+        if "cross" not in workshop.rows[workshop.name_of(candidate)]:
             workshop.cross_scores(candidate)
     x_nchw, labels_n = load_report(
         ready.model, ready.images.val, ready.mission, ready.pictures.own_size
