@@ -11,6 +11,7 @@ from distillnet.cli.groups import MISSION, OUTPUT
 from distillnet.cli.output import print_json, print_line, warn, warn_unreadable
 from distillnet.cli.result_table import print_result
 from distillnet.files import new_file
+from distillnet.search.budget import in_points
 
 if TYPE_CHECKING:
     from distillnet.images import Folders, ImageSet
@@ -75,9 +76,9 @@ def print_run(done: "Distillation", out: Path, as_json: bool) -> None:
     warn_unreadable(done.unreadable)
     if not done.plan.keep and not done.found.met:
         warn(
-            f"Nothing could be removed within {budget.max_loss_pp:g} points on the search images; "
-            "this is the original network with its scores cut to the mission. More search images "
-            "or a larger --max-loss may help."
+            f"Nothing could be removed within {in_points(budget.max_loss_pp)} on the search "
+            "images; this is the original network with its scores cut to the mission. More search "
+            "images or a larger --max-loss may help."
         )
     for option, wanted, reached in (
         ("--target-macs", budget.target_macs, done.mac_ratio),

@@ -6,6 +6,7 @@ from typing import Any
 
 from distillnet.cli.output import console, print_table
 from distillnet.cli.process.terminal import printable
+from distillnet.search.budget import in_points
 
 __all__ = ["print_result"]
 
@@ -59,7 +60,7 @@ def print_result(result: Mapping[str, Any]) -> None:
     budget = allowed_loss_pp(result)
     if n and low <= budget < high:
         lines.append(
-            f"{n} images are too few to tell whether the loss is within {budget:g} points."
+            f"{n} images are too few to tell whether the loss is within {in_points(budget)}."
             + _enough_images(n, low, high, budget)
         )
     if result["loss_pp"] > budget >= result["search"]["loss_pp"]:

@@ -15,6 +15,7 @@ from distillnet.job.provenance import PROVENANCE
 from distillnet.job.results import budget_json, finite_json
 from distillnet.job.runs import Run, read_result, seal_run, write_json
 from distillnet.search import Budget, Verdict, estimate, is_within
+from distillnet.search.budget import in_points
 
 __all__ = ["fitting_point", "front_folders", "take_from_front"]
 
@@ -102,7 +103,7 @@ def fitting_point(
     fitting = [point for point in points if _within(budget, point[1]["search"])]
     if not fitting:
         raise InputError(
-            f"no network of {opened.directory} is within {budget.max_loss_pp:g} points (worst "
+            f"no network of {opened.directory} is within {in_points(budget.max_loss_pp)} (worst "
             f"class {budget.class_limit_pp:g}) by the search images; there are: "
             + "; ".join(_losses(budget, result) for _, result in points)
             + ". Allow more, or distill again without --from"

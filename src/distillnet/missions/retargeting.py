@@ -25,6 +25,7 @@ from distillnet.missions.following import follow
 from distillnet.missions.records import Record
 from distillnet.models import Model
 from distillnet.search import Budget, Found, Judge, is_within
+from distillnet.search.budget import in_points
 from distillnet.search.known import misled_pp
 
 __all__ = ["Made", "found_for", "retarget"]
@@ -198,7 +199,7 @@ def _check_same_images(atlas: MissionAtlas, other: MissionAtlas, mission: Missio
 
 def _nothing_within(budget: Budget) -> InputError:
     return InputError(
-        f"found nothing within {budget.max_loss_pp:g} points by the atlas's samples; allow more "
+        f"found nothing within {in_points(budget.max_loss_pp)} by the atlas's samples; allow more "
         "with --max-loss, name a ratio with --target-macs, or distill with images"
     )
 

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from distillnet.deploy.extras import need
+from distillnet.search.budget import in_points
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -97,4 +98,9 @@ def _size(bytes_: float) -> str:
     return f"{bytes_:.0f} B"
 
 
-_FILTERS: dict[str, Any] = {"percent": _percent, "signed": signed, "size": _size}
+_FILTERS: dict[str, Any] = {
+    "in_points": in_points,
+    "percent": _percent,
+    "signed": signed,
+    "size": _size,
+}

@@ -36,7 +36,7 @@ from distillnet.classes import Mission
 from distillnet.errors import InputError
 from distillnet.graph import Graph
 from distillnet.images.preprocessing import Size
-from distillnet.search.budget import Budget
+from distillnet.search.budget import Budget, in_points
 from distillnet.search.candidates import Importance, Workshop
 from distillnet.search.explorer import TRIALS, Explorer
 from distillnet.search.found import Found
@@ -125,7 +125,7 @@ def search_best(
         chosen = search.best_so_far()
         if chosen is None:
             raise InputError(
-                f"found nothing within {budget.max_loss_pp:g} points so far; --resume goes on "
+                f"found nothing within {in_points(budget.max_loss_pp)} so far; --resume goes on "
                 "searching, a larger --max-loss allows more"
             ) from None
     on_progress(TRIALS - 1, TRIALS)

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 from distillnet.errors import InputError
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "in_points"]
+
+
+def in_points(pp: float) -> str:
+    """So many percentage points, in words.
+
+    >>> in_points(1.0), in_points(0.5)
+    ('1 point', '0.5 points')
+    """
+    return f"{pp:g} point" + ("" if pp == 1 else "s")
 
 
 @dataclass(frozen=True)
