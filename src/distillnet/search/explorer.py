@@ -1,7 +1,9 @@
 """Which candidates to make next, which to believe, and which to return: the way of ``best``.
 
-Fitted images choose what cross-validation is asked of. Where images are few they tell little: then
-it is asked of more candidates, and of all that are as likely as not within the budget.
+Where images are many, fitted ones tell which candidates to make, and cross-validation is asked of
+the smallest at last. Where they are few, fitted ones flatter by more than a budget: each candidate
+that is as likely as not within it by those is cross-validated at once, and what all of them lose
+is told by all together; see ``smoothing``.
 """
 
 import math
@@ -21,6 +23,7 @@ from distillnet.search.flattery import flattery
 from distillnet.search.found import Found, front_of
 from distillnet.search.judge import Verdict
 from distillnet.search.known import misled_pp
+from distillnet.search.smoothing import smoothed
 
 __all__ = ["TRIALS", "Explorer"]
 
@@ -31,7 +34,7 @@ _FIRST = 21  # steps: 3.4 times fewer MACs
 TRIALS = 20  # about as many candidates are tried; for progress only
 
 _VALIDATIONS = 3  # after so many, no smaller candidate is made any more
-_REFUSALS, _REFUSALS_OF_FEW = 4, 6  # after so many by cross-validation, larger ones are made
+_REFUSALS = 4  # after so many by cross-validation at last, larger ones are made
 _HOPE = 0.5  # how likely a candidate of few images has to be within the budget to be validated
 _RETREATS = 3  # of those, at an input size
 
@@ -48,6 +51,7 @@ class Explorer:
         self.done: dict[Key, Candidate] = {}
         self.impossible: set[Key] = set()
         self.validated: dict[Key, Verdict] = {}
+        self.believed: dict[Key, Verdict] = {}  # of those that were validated
         # Images of which several views were fitted are few.
         self.few = workshop.original.views > 1
         self.uncut: dict[Size, float] = {}  # work
@@ -77,12 +81,14 @@ class Explorer:
 
     def _confirmed(self) -> Key | None:
         """The smallest that is within the budget by cross-validation, too."""
-        most = _REFUSALS_OF_FEW if self.few else _REFUSALS
-        while (best := self._most_promising()) not in self.validated:
-            if best is None or len(self.validated) >= most:
+        refused = 0
+        while (best := self._smallest_so_far()) not in self.validated:
+            if best is None or refused == _REFUSALS:
                 return self._smallest(self.validated) or self._retreat()
             self._validate(best)
-            if len(self.validated) < _VALIDATIONS and self._allows(best):
+            if not self._allows(best):
+                refused += 1
+            elif len(self.validated) < _VALIDATIONS:
                 self._climb(best[0], best[1] + _FINE)  # what is flattered less may go further
         return best
 
@@ -124,11 +130,17 @@ class Explorer:
         after = self.workshop.cross_validate(self.done[key])
         part = 1.0 if self.few else 0.5  # of few images those that were fitted tell too little
         self.validated[key] = before if after is None else before.towards(after, part)
+        self.believed = dict(self.validated)
+        if self.few:
+            work = [self._work_of(key) for key in self.validated]
+            sides = [math.sqrt(math.prod(size)) for size, _ in self.validated]
+            verdicts = smoothed(list(self.validated.values()), work, sides)
+            self.believed = dict(zip(self.validated, verdicts, strict=True))
         self.on_progress(min(len(self.done) + len(self.validated), TRIALS - 2), TRIALS)
 
     def verdict(self, key: Key) -> Verdict:
         """By cross-validation; before there is one, as others were found to be flattered."""
-        found = self.validated.get(key) or self.done[key].verdict.raised(self._flattery())
+        found = self.believed.get(key) or self.done[key].verdict.raised(self._flattery())
         if not self.seen:
             return found
         pixels = math.prod(key[0]) / math.prod(self.workshop.original_size)
@@ -157,17 +169,6 @@ class Explorer:
         """The smallest within the budget."""
         return min(filter(self._allows, of), key=self._size_of, default=None)
 
-    def _most_promising(self) -> Key | None:
-        """The smallest within the budget that may turn out to be, where images are few."""
-
-        hope = replace(self.budget, confidence=min(_HOPE, self.budget.confidence))
-
-        def may_be(key: Key) -> bool:
-            ask = self.few and key not in self.validated
-            return is_within(hope if ask else self.budget, self.verdict(key))
-
-        return min(filter(may_be, self.done), key=self._size_of, default=None)
-
     def _size_of(self, key: Key) -> tuple[float, float]:
         return self.done[key].work, self.done[key].verdict.divergence
 
@@ -194,7 +195,11 @@ class Explorer:
     def _fits(self, size: Size, level: int) -> bool:
         if self._uncut_work(size) <= self._allowed(level):
             level = 0  # the size alone gets there: one candidate for all such levels
-        return self._try(size, level) is not None and self._allows((size, level))
+        if self._try(size, level) is None:
+            return False
+        if self.few and (size, level) not in self.validated and self._is_hopeful((size, level)):
+            self._validate((size, level))
+        return self._allows((size, level))
 
     def _allowed(self, level: int) -> float:
         """MACs, or what stands for time; level 0 is the network uncut at its own size."""
@@ -210,6 +215,10 @@ class Explorer:
             nothing = np.zeros(self.workshop.here.channels.count, dtype=bool)
             self.uncut[size] = self.workshop.work_left(Cut(nothing))
         return self.uncut[size]
+
+    def _is_hopeful(self, key: Key) -> bool:
+        hope = replace(self.budget, confidence=min(_HOPE, self.budget.confidence))
+        return is_within(hope, self.verdict(key))
 
     def _allows(self, key: Key) -> bool:
         return is_within(self.budget, self.verdict(key))
