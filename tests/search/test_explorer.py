@@ -71,10 +71,12 @@ def _verdict(loss: float) -> Verdict:
 def test_the_smallest_is_found_that_cross_validation_is_for(
     fitted: Loss, crossed: Loss, least: float, most: float
 ) -> None:
-    search = Explorer(_Workshop(fitted, crossed), Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
+    told: list[int] = []
+    search = Explorer(_Workshop(fitted, crossed), Budget(1.0), lambda done, of: told.append(done))  # type: ignore[arg-type]
     chosen = search.smallest([_SIZE])
     assert chosen is not None
     assert least <= _WORK / search.done[chosen].work <= most
+    assert told == sorted(told)
     assert len(search.validated) <= 9, "each takes as long as several candidates"
 
 
@@ -85,10 +87,12 @@ def test_where_images_are_few_cross_validation_counts_alone(
     """A point is lost at 10x by images that were fitted, at 2.5x by others, at 4x by both."""
     workshop = _Workshop(lambda r: r / 10, lambda r: 2 * r / 5)
     workshop.original.views = views
-    search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
+    told: list[int] = []
+    search = Explorer(workshop, Budget(1.0), lambda done, of: told.append(done))  # type: ignore[arg-type]
     chosen = search.smallest([_SIZE])
     assert chosen is not None
     assert least <= _WORK / search.done[chosen].work <= most
+    assert told == sorted(told), "progress never goes back"
 
 
 def test_where_images_are_few_cross_validation_is_asked_of_what_may_be_within_the_budget() -> None:

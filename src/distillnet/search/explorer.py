@@ -136,7 +136,7 @@ class Explorer:
             sides = [math.sqrt(math.prod(size)) for size, _ in self.validated]
             verdicts = smoothed(list(self.validated.values()), work, sides)
             self.believed = dict(zip(self.validated, verdicts, strict=True))
-        self.on_progress(min(len(self.done) + len(self.validated), TRIALS - 2), TRIALS)
+        self._tell_progress()
 
     def verdict(self, key: Key) -> Verdict:
         """By cross-validation; before there is one, as others were found to be flattered."""
@@ -236,10 +236,15 @@ class Explorer:
                 return None
             self.done[size, level] = candidate
             self._forget_weights()
-            self.on_progress(min(len(self.done), TRIALS - 2), TRIALS)
+            self._tell_progress()
             self._tell_front()
             self._tell_best()
         return self.done[size, level]
+
+    def _tell_progress(self) -> None:
+        """Of few images most candidates are validated at once, which leaves nothing for the end."""
+        tried = len(self.done) + (0 if self.few else len(self.validated))
+        self.on_progress(min(tried, TRIALS - 2), TRIALS)
 
     def _tell_front(self) -> None:
         """Say which candidates no other beats so far."""
