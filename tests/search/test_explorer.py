@@ -108,6 +108,21 @@ def test_where_images_are_few_cross_validation_is_asked_of_what_may_be_within_th
         assert least <= _WORK / search.done[chosen].work <= most
 
 
+def test_one_unlucky_verdict_of_few_images_does_not_end_a_search() -> None:
+    """A point is lost at 10x; candidates of 5.2x to 5.9x are unlucky."""
+
+    def lost(ratio: float) -> float:
+        return 2.0 if 5.2 < ratio < 5.9 else ratio / 10
+
+    for views, least, most in [(1, 4.0, 5.2), (4, 5.9, 10.0)]:
+        workshop = _Workshop(lost, lost)
+        workshop.original.views = views
+        search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
+        chosen = search.smallest([_SIZE])
+        assert chosen is not None
+        assert least <= _WORK / search.done[chosen].work <= most
+
+
 def test_an_input_size_at_which_nothing_holds_is_left_for_the_networks_own() -> None:
     class ByPixels(_Workshop):
         """A smaller image seems to cost nothing, and costs eight points."""

@@ -33,6 +33,7 @@ _GROWTH = 0.1  # of the log of the expected loss, by step
 _FIRST = 21  # steps: 3.4 times fewer MACs
 TRIALS = 20  # about as many candidates are tried; for progress only
 
+_LEAP, _LEAPS = 4, 2  # steps beyond the best where images are few; how often
 _VALIDATIONS = 3  # after so many, no smaller candidate is made any more
 _REFUSALS = 4  # after so many by cross-validation at last, larger ones are made
 _HOPE = 0.5  # how likely a candidate of few images has to be within the budget to be validated
@@ -77,6 +78,8 @@ class Explorer:
                     break
         if level is not None:
             self._refine(sizes, level)
+            if self.few:
+                self._leap()
         return self._confirmed()
 
     def _confirmed(self) -> Key | None:
@@ -161,6 +164,17 @@ class Explorer:
         best = self._smallest_so_far()
         assert best is not None
         self._fits(best[0], level + 1)
+
+    def _leap(self) -> None:
+        """Try beyond what was refused at the best size, for that may have been bad luck."""
+        for _ in range(_LEAPS):
+            best = self._smallest_so_far()
+            if best is None:
+                return
+            level = self._level_of(self._work_of(best)) + _LEAP
+            if not self._fits(best[0], level):
+                return
+            self._climb(best[0], level)
 
     def _smallest_so_far(self) -> Key | None:
         return self._smallest(self.done)
