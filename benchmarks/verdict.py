@@ -28,6 +28,7 @@ from distillnet.classes import Mission
 from distillnet.cli.process.memory import keep_freed_memory
 from distillnet.search.budget import Budget
 from distillnet.search.decision import Estimate, estimate, is_within
+from distillnet.search.flattery import flattery
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.known import misled_pp
 from verdict_cases import HALVES, Case, cases, measure
@@ -44,15 +45,13 @@ class Choice:
     found_uncertain_pp: float
 
 
-# As search.flattery has them: by how much estimates are too small, of so many images.
-FLATTERED_IMAGES, MOST_FLATTERY = 90, 0.5
 Rule = Callable[[dict[str, Any], dict[str, Any]], Estimate | None]  # None: it does not tell
 
 
 def of_fitted(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
     """By the images that were fitted on."""
-    share = min(MOST_FLATTERY, FLATTERED_IMAGES / len(mission["images"].unique()))
-    return known(mission, row, judged(mission, row["now"]).raised(share))
+    usual = flattery([], len(mission["images"].unique()))  # before a cross-validation has told
+    return known(mission, row, judged(mission, row["now"]).raised(usual))
 
 
 def of_crossed(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:

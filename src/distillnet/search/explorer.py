@@ -209,11 +209,12 @@ class Explorer:
     def _fits(self, size: Size, level: int) -> bool:
         if self._uncut_work(size) <= self._allowed(level):
             level = 0  # the size alone gets there: one candidate for all such levels
-        if self._try(size, level) is None:
+        key = size, level
+        if self._try(*key) is None:
             return False
-        if self.few and (size, level) not in self.validated and self._is_hopeful((size, level)):
-            self._validate((size, level))
-        return self._allows((size, level))
+        if self.few and key not in self.validated and self._is_hopeful(key):
+            self._validate(key)
+        return self._allows(key)
 
     def _allowed(self, level: int) -> float:
         """MACs, or what stands for time; level 0 is the network uncut at its own size."""
