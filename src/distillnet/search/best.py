@@ -10,11 +10,11 @@ second size is tried beyond the best so far: the smaller ones until one fails, t
 At last come the neighbours of the best.
 
 *Judged twice.* All candidates are judged on the images that they were fitted on, which costs little
-and flatters them a little. The smallest that seems to be within the budget is then judged by cross-
-validation, too, by networks that were fitted without the images that judge. The middle of both
-counts. It tells how much the others are flattered, and the smallest of what is left is judged next.
-So what is returned has passed evidence that did not choose it. Of many images a part is enough to
-tell.
+and flatters them a little. The smallest that seems to be within the budget is then judged by
+cross-validation, too, by networks that were fitted without the images that judge. The middle of
+both counts. It tells how much the others are flattered, and the smallest of what is left is judged
+next. So what is returned has passed evidence that did not choose it. Of many images a part is
+enough to tell.
 
 Where images are few, those that were fitted flatter by more than a budget: there each candidate
 that may be within it is cross-validated at once, and all of them tell together what each loses
