@@ -18,7 +18,7 @@ def test_it_is_the_posterior_in_its_other_form() -> None:
     """The precisions of prior and measurement add up; their means are weighted by them."""
     rng = np.random.default_rng(0)
     work, side = rng.uniform(4, 40, 6), rng.choice([128, 160, 224], 6)
-    told, error = rng.normal(1, 1, 6), rng.uniform(0.4, 1.5, 6)
+    told, error = rng.normal(1, 1, 6), np.array([0.4, 0.5, 0.8, 0.8, 1.1, 1.5])
     found = s.smoothed([_verdict(*pair) for pair in zip(told, error, strict=True)], work, side)
     less = -np.log(work) + np.log(work).mean()
     prior, noise = np.empty((6, 6)), np.empty((6, 6))
@@ -26,16 +26,26 @@ def test_it_is_the_posterior_in_its_other_form() -> None:
         for j in range(6):
             near = (less[i] - less[j]) ** 2 / 0.72 + np.log(side[i] / side[j]) ** 2 / 0.045
             prior[i, j] = 100 + 9 * less[i] * less[j] + 4 * np.exp(-near) + 0.09 * (i == j)
-            noise[i, j] = error[i] * error[j] * (1 if i == j else 0.65)
+            noise[i, j] = 0.64 * (1 if i == j else 0.65)
     both = np.linalg.inv(prior), np.linalg.inv(noise)
     covariance = np.linalg.inv(both[0] + both[1])
-    mean = covariance @ (both[0] @ (3 * less) + both[1] @ told)
+    mean = covariance @ both[1] @ told
     assert [verdict.estimate_pp for verdict in found] == pytest.approx(mean, abs=1e-6)
-    errors = [verdict.estimate_uncertain_pp for verdict in found]
-    assert errors == pytest.approx(np.diag(covariance) ** 0.5, abs=1e-6)
+    assert [verdict.estimate_uncertain_pp for verdict in found] == error.tolist()
     for verdict in found:
         moved = [loss - verdict.estimate_pp for loss in verdict.class_estimates_pp]
         assert moved == pytest.approx([0, 2])
+
+
+def test_nothing_is_expected_that_no_verdict_says() -> None:
+    """Verdicts that find little lost are the surest, but no curve lies below all of them."""
+    told = np.array([0.0, 0.0, 0.1, 0.9, 1.2, 2.2])
+    verdicts = [_verdict(loss, 0.3 + 0.7 * loss) for loss in told]
+    for ratios in (np.linspace(3, 30, 6), np.linspace(9, 11, 6)):
+        found = s.smoothed(verdicts, 1 / ratios, [160] * 6)
+        losses = np.array([verdict.estimate_pp for verdict in found])
+        assert losses.mean() == pytest.approx(told.mean(), abs=0.02)
+        assert losses.min() > -0.15
 
 
 def test_the_smallest_that_seems_good_is_less_often_a_lucky_one() -> None:
