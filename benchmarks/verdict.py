@@ -31,6 +31,7 @@ from distillnet.search.decision import Estimate, estimate, is_within
 from distillnet.search.flattery import flattery
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.known import misled_pp
+from distillnet.search.smoothing import smoothed
 from verdict_cases import HALVES, Case, cases, measure
 
 
@@ -55,8 +56,19 @@ def of_fitted(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
 
 
 def of_crossed(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
-    """By cross-validation, as the search has it where images are few."""
+    """By cross-validation."""
     return known(mission, row, judged(mission, row["cross"])) if "cross" in row else None
+
+
+def of_all(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
+    """By all that were cross-validated together, as the search has it where images are few."""
+    crossed = [one for one in mission["rows"] if "cross" in one]
+    if "cross" not in row:
+        return None
+    verdicts = [judged(mission, one["cross"]) for one in crossed]
+    work, sides = ([one[of] for one in crossed] for of in ("work", "side"))
+    at = next(i for i, one in enumerate(crossed) if one is row)
+    return known(mission, row, smoothed(verdicts, work, sides)[at])
 
 
 def of_both(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
@@ -84,6 +96,7 @@ def known(mission: dict[str, Any], row: dict[str, Any], verdict: Verdict) -> Est
 RULES: dict[str, Rule] = {
     "fitted": of_fitted,
     "crossed": of_crossed,
+    "crossed, together": of_all,
     "middle": of_both,
     "crossed, classes as they come": of_these,
 }
