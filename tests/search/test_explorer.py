@@ -116,6 +116,23 @@ def test_few_images_are_searched_by_cross_validation(
         assert told == sorted(told), "progress never goes back"
 
 
+def test_what_was_within_the_budget_may_be_so_no_more() -> None:
+    """The first candidate is lucky: all that come after tell that it is not within the budget."""
+
+    class Lucky(_Workshop):
+        def cross_validate(self, candidate: Candidate) -> Verdict:
+            asked.append(candidate.work)
+            return _verdict(0.89 if len(asked) == 1 else 3.0)
+
+    asked: list[float] = []
+    workshop = Lucky(lambda r: 0.3, lambda r: 0.0)
+    workshop.original.views = 4
+    search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
+    chosen = search.smallest([_SIZE])
+    assert chosen is None or search._allows(chosen)
+    assert len(asked) > 1
+
+
 def test_an_input_size_at_which_nothing_holds_is_left_for_the_networks_own() -> None:
     class ByPixels(_Workshop):
         """A smaller image seems to cost nothing, and costs eight points."""

@@ -107,17 +107,13 @@ class Explorer:
         refused_work = self._work_of(refused)
         for size in dict.fromkeys((refused[0], self.workshop.original_size)):
             low, high = self._level_of(self._uncut_work(size)), self._level_of(refused_work)
-            found: Key | None = None
             for _ in range(_RETREATS):
                 level = (low + high) // 2
                 if level <= low or self._try(size, level) is None:
                     break
                 self._validate((size, level))
-                if self._allows((size, level)):
-                    low, found = level, (size, level)
-                else:
-                    high = level
-            if found is not None:
+                low, high = (level, high) if self._allows((size, level)) else (low, level)
+            if (found := self._smallest(self.validated)) is not None:
                 return found
         return None
 
@@ -154,16 +150,20 @@ class Explorer:
         return flattery(pairs, self.workshop.n_fitted)
 
     def _refine(self, sizes: Sequence[Size], level: int) -> None:
-        """Try the sizes beside the best, and one last fine step."""
+        """Try the sizes beside the best, and one last fine step.
+
+        What was within the budget may be so no more: each further verdict tells of all.
+        """
         best = self._smallest_so_far()
-        assert best is not None
+        if best is None:
+            return
         at = list(sizes).index(best[0])
         for size in (*sizes[at + 1 : at + 2], *sizes[max(0, at - 1) : at]):
             if self._fits(size, level + 1):
                 level = self._climb(size, level + 1) or level
         best = self._smallest_so_far()
-        assert best is not None
-        self._fits(best[0], level + 1)
+        if best is not None:
+            self._fits(best[0], level + 1)
 
     def _leap(self) -> None:
         """Try beyond what was refused at the best size, for that may have been bad luck."""
