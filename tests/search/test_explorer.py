@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -131,6 +132,36 @@ def test_what_was_within_the_budget_may_be_so_no_more() -> None:
     chosen = search.smallest([_SIZE])
     assert chosen is None or search._allows(chosen)
     assert len(asked) > 1
+
+
+@pytest.mark.parametrize("views", [1, 4])
+def test_whatever_verdicts_say_what_is_chosen_is_validated_and_within_the_budget(
+    views: int,
+) -> None:
+    class Noisy(_Workshop):
+        """Verdicts that err by as much as the budget, at three sizes of an image."""
+
+        def go_to(self, size: tuple[int, int]) -> None:
+            self.size = size
+
+        def make(self, enough: Callable[[float], bool]) -> Candidate:
+            return replace(super().make(enough), size=self.size)
+
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        slope, level = rng.uniform(0, 1), rng.uniform(-2, 2)
+
+        def lost(ratio: float) -> float:
+            return level + slope * ratio + rng.normal()  # noqa: B023
+
+        workshop = Noisy(lost, lost)
+        workshop.original.views = views
+        search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
+        chosen = search.smallest([_SIZE, (7, 7), (6, 6), (5, 5), (4, 4)])
+        if chosen is not None:
+            assert chosen in search.validated
+            assert search._allows(chosen)
+        assert len(search.done) < 80
 
 
 def test_an_input_size_at_which_nothing_holds_is_left_for_the_networks_own() -> None:
