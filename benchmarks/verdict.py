@@ -1,6 +1,6 @@
 """The yardstick of the verdict: many missions, every candidate of each, and rules that choose one.
 
-    python benchmarks/verdict.py measure --data DATA --cache CACHE [--half develop] [--seeds 0,1]
+    python benchmarks/verdict.py measure --data DATA --cache CACHE [--part develop] [--seeds 0,1]
     python benchmarks/verdict.py compare --cache CACHE
     python benchmarks/verdict.py rows --cache CACHE
 
@@ -9,7 +9,7 @@ images say of each candidate on the way, and of a few more; it goes on where it 
 ``compare`` then lets every rule choose from what the search images say, in seconds, and prints what
 it saves, how far its expected loss is from what the report images find, and how often it breaks the
 budget by more than chance. ``rows`` prints what the images say of each candidate. Rules were
-developed on the missions of one half; the other half is for the report.
+developed on the missions of ``develop``; ``report`` and ``fresh`` are for the report.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from distillnet.search.flattery import flattery
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.known import misled_pp
 from distillnet.search.smoothing import smoothed
-from verdict_cases import HALVES, Case, cases, measure
+from verdict_cases import PARTS, Case, cases, measure
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,9 @@ def found_pp(mission: dict[str, Any], row: dict[str, Any]) -> tuple[float, float
     return float(lost.mean()), max(100 / len(lost), float(lost.std())) / len(lost) ** 0.5
 
 
-def compare(cache: Path, budget: Budget, halves: Sequence[str], seeds: Sequence[int]) -> None:
-    """Print what each rule chooses of the missions that were measured, half by half."""
-    for part in halves:
+def compare(cache: Path, budget: Budget, parts: Sequence[str], seeds: Sequence[int]) -> None:
+    """Print what each rule chooses of the missions that were measured, part by part."""
+    for part in parts:
         mine = [
             (case, torch.load(cache / f"{case.name}.pt", weights_only=True))
             for case in cases(part, seeds)
@@ -229,21 +229,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--only", default="", help="part of a mission's name")
-    parser.add_argument("--half", action="append", choices=HALVES, help="both by default")
+    parser.add_argument("--part", action="append", choices=PARTS, help="all by default")
     parser.add_argument("--seeds", default="0", help="of the draw of images")
     parser.add_argument("--max-loss", type=float, default=1.0)
     parser.add_argument("--confidence", type=float, default=Budget().confidence)
     args = parser.parse_args()
-    args.half = args.half or HALVES
+    args.part = args.part or PARTS
     args.cache.mkdir(exist_ok=True)
     keep_freed_memory()
     seeds = [int(seed) for seed in args.seeds.split(",")]
-    wanted = [case for part in args.half for case in cases(part, seeds) if args.only in case.name]
+    wanted = [case for part in args.part for case in cases(part, seeds) if args.only in case.name]
     if args.what == "rows":
         print_rows(args.cache, wanted)
         return
     if args.what == "compare":
-        compare(args.cache, Budget(args.max_loss, confidence=args.confidence), args.half, seeds)
+        compare(args.cache, Budget(args.max_loss, confidence=args.confidence), args.part, seeds)
         return
     for case in wanted:
         path = args.cache / f"{case.name}.pt"

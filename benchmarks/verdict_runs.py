@@ -27,7 +27,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from verdict_cases import Case, cases, load, open_case
+from verdict_cases import PARTS, Case, cases, load, open_case
 
 _OPTIONS = {
     "SqueezeNet": ("torchvision:squeezenet1_0", "--weights", "weights/squeezenet1_0.safetensors"),
@@ -49,14 +49,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--source", type=Path, default=_DEFAULT_SOURCE)
-    parser.add_argument("--half", choices=["develop", "report"], default="report")
+    parser.add_argument("--part", choices=PARTS, default="report")
     parser.add_argument("--only", default="", help="part of a mission's name")
     parser.add_argument("--at-once", type=int, default=1)
     parser.add_argument("--bench", action="store_true", help="also keep the ratio of times")
     parser.add_argument("--against", default="", help="the label that others are compared with")
     args, options = parser.parse_known_args()
     options = [option for option in options if option != "--"]
-    wanted = [case for case in cases(args.half) if args.only in case.name]
+    wanted = [case for case in cases(args.part) if args.only in case.name]
     if args.what == "table":
         print_table(args.cache, wanted, args.against)
         return
