@@ -26,6 +26,7 @@ from distillnet.search.allocation import Cut
 from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate, Workshop
 from distillnet.search.explorer import Explorer
+from distillnet.search.few import FewImages
 from distillnet.search.judge import log_probabilities
 
 _W = TypeVar("_W", bound=Workshop)
@@ -234,7 +235,8 @@ def measure(case: Case, data: Path, path: Path) -> None:
     workshop = ready.workshop(
         partial(_Watched, ready), element=ELEMENT, round_to=ROUND_TO, graphs=ready.pictures.graphs
     )
-    search = Explorer(workshop, Budget(), lambda done, of: None)
+    kind = FewImages if workshop.few else Explorer
+    search = kind(workshop, Budget(), lambda done, of: None)
     chosen = search.smallest(sizes)
     minutes = (time.perf_counter() - start) / 60
     if chosen is not None:

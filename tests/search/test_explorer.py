@@ -14,6 +14,7 @@ from distillnet.search.allocation import Cut
 from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate
 from distillnet.search.explorer import Explorer
+from distillnet.search.few import FewImages
 from distillnet.search.judge import Verdict
 from distillnet.search.reaching import Reach
 from distillnet.search.store import NOWHERE
@@ -25,11 +26,11 @@ Loss = Callable[[float], float]  # points, by how many times less there is to do
 class _Workshop:
     """Makes any candidate that is asked for, to a tenth of a percent of the work."""
 
-    def __init__(self, fitted: Loss, crossed: Loss) -> None:
+    def __init__(self, fitted: Loss, crossed: Loss, *, few: bool = False) -> None:
         self.fitted, self.crossed = fitted, crossed
         self.work, self.original_size, self.store = _WORK, _SIZE, NOWHERE
         self.seen = False
-        self.n_fitted, self.original = 200, SimpleNamespace(views=1)
+        self.n_fitted, self.few = 200, few
         self.here = SimpleNamespace(channels=SimpleNamespace(count=1))
 
     def go_to(self, size: object) -> None:
@@ -106,11 +107,10 @@ def _hopeful(ratio: float) -> float:
 def test_few_images_are_searched_by_cross_validation(
     fitted: Loss, crossed: Loss, many: tuple[float, float], few: tuple[float, float]
 ) -> None:
-    for views, (least, most) in ((1, many), (4, few)):
-        workshop = _Workshop(fitted, crossed)
-        workshop.original.views = views
+    for kind, (least, most) in ((Explorer, many), (FewImages, few)):
+        workshop = _Workshop(fitted, crossed, few=kind is FewImages)
         told: list[int] = []
-        search = Explorer(workshop, Budget(1.0), lambda done, of: told.append(done))  # type: ignore[arg-type] # noqa: B023
+        search = kind(workshop, Budget(1.0), lambda done, of: told.append(done))  # type: ignore[arg-type] # noqa: B023
         chosen = search.smallest([_SIZE])
         assert chosen is not None
         assert least <= _WORK / search.done[chosen].work <= most
@@ -126,17 +126,16 @@ def test_what_was_within_the_budget_may_be_so_no_more() -> None:
             return _verdict(0.89 if len(asked) == 1 else 3.0)
 
     asked: list[float] = []
-    workshop = Lucky(lambda r: 0.3, lambda r: 0.0)
-    workshop.original.views = 4
-    search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
+    workshop = Lucky(lambda r: 0.3, lambda r: 0.0, few=True)
+    search = FewImages(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
     chosen = search.smallest([_SIZE])
     assert chosen is None or search._allows(chosen)
     assert len(asked) > 1
 
 
-@pytest.mark.parametrize("views", [1, 4])
+@pytest.mark.parametrize("kind", [Explorer, FewImages])
 def test_whatever_verdicts_say_what_is_chosen_is_validated_and_within_the_budget(
-    views: int,
+    kind: type[Explorer],
 ) -> None:
     class Noisy(_Workshop):
         """Verdicts that err by as much as the budget, at three sizes of an image."""
@@ -154,9 +153,8 @@ def test_whatever_verdicts_say_what_is_chosen_is_validated_and_within_the_budget
         def lost(ratio: float) -> float:
             return level + slope * ratio + rng.normal()  # noqa: B023
 
-        workshop = Noisy(lost, lost)
-        workshop.original.views = views
-        search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
+        workshop = Noisy(lost, lost, few=kind is FewImages)
+        search = kind(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
         chosen = search.smallest([_SIZE, (7, 7), (6, 6), (5, 5), (4, 4)])
         if chosen is not None:
             assert chosen in search.validated

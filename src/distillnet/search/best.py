@@ -43,6 +43,7 @@ from distillnet.images.preprocessing import Size
 from distillnet.search.budget import Budget, in_points
 from distillnet.search.candidates import Importance, Workshop
 from distillnet.search.explorer import TRIALS, Explorer
+from distillnet.search.few import FewImages
 from distillnet.search.found import Found
 from distillnet.search.reaching import Reach
 from distillnet.search.sized import Sized
@@ -121,7 +122,8 @@ def search_best(
         store=store,
     )
     reach = Reach(workshop, budget, on_progress) if budget.has_target else None
-    search = reach or Explorer(workshop, budget, on_progress)
+    kind = FewImages if workshop.few else Explorer
+    search = reach or kind(workshop, budget, on_progress)
     try:
         chosen = reach.reach(sizes) if reach else search.smallest(sizes)
     except NotKnown:

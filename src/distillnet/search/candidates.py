@@ -88,6 +88,7 @@ class Workshop:
         original: the network as it came, at its own size.
         here: what is cut, at the present ``size``.
         work: of the original; see ``work_left``.
+        few: whether images are: several views of each are fitted.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Workshop:
         judged = images[self.roles.judge] - images[self.roles.judge].min()
         said_nk, shown_n = views.scores_nk[judging], labels_n[judging]
         self.judge = Judge(said_nk, shown_n, mission, judged, shares)
+        self.few = self.original.views > 1
         self.n_fitted = len(images[self.roles.fit].unique())
         self.seen = self.judge.seen if seen is None else seen
         self.labels: Labels | None = None

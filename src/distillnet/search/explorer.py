@@ -1,13 +1,11 @@
-"""Which candidates to make next, which to believe, and which to return: the way of ``best``.
+"""Which candidates to make next, and which to return: the way of ``best``.
 
-Where images are many, fitted ones tell which candidates to make, and cross-validation is asked of
-the smallest at last. Where they are few, fitted ones flatter by more than a budget: each candidate
-that is as likely as not within it by those is cross-validated at once, and what all of them lose
-is told by all together; see ``smoothing``.
+Fitted images tell which candidates to make, and cross-validation is asked of the smallest at last.
+Where images are few the way is another; see ``few``.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,14 +14,12 @@ import numpy as np
 from distillnet.cut.plan import Plan
 from distillnet.images.preprocessing import Size
 from distillnet.search.allocation import Cut
+from distillnet.search.beliefs import Beliefs, Key
 from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate, Workshop
 from distillnet.search.decision import is_within, objection, room
-from distillnet.search.flattery import flattery
 from distillnet.search.found import Found, front_of
 from distillnet.search.judge import Verdict
-from distillnet.search.known import misled_pp
-from distillnet.search.smoothing import smoothed
 
 __all__ = ["TRIALS", "Explorer"]
 
@@ -33,14 +29,11 @@ _GROWTH = 0.1  # of the log of the expected loss, by step
 _FIRST = 21  # steps: 3.4 times fewer MACs
 TRIALS = 20  # about as many candidates are tried; for progress only
 
-_LEAP, _LEAPS = 4, 2  # steps beyond the best where images are few; how often
 _VALIDATIONS = 3  # after so many, no smaller candidate is made any more
 _REFUSALS = 4  # after so many by cross-validation at last, larger ones are made
-_HOPE = 0.5  # how likely a candidate of few images has to be within the budget to be validated
 _RETREATS = 3  # of those, at an input size
 
 Progress = Callable[[int, int], None]
-Key = tuple[Size, int]  # an input size and a level
 
 
 class Explorer:
@@ -51,10 +44,12 @@ class Explorer:
         self.seen = workshop.seen
         self.done: dict[Key, Candidate] = {}
         self.impossible: set[Key] = set()
-        self.validated: dict[Key, Verdict] = {}
-        self.believed: dict[Key, Verdict] = {}  # of those that were validated
-        # Images of which several views were fitted are few.
-        self.few = workshop.original.views > 1
+        self.beliefs = Beliefs(
+            few=workshop.few,
+            seen=workshop.seen,
+            n_fitted=workshop.n_fitted,
+            own_size=workshop.original_size,
+        )
         self.uncut: dict[Size, float] = {}  # work
         self.missed = self.broken_off = False  # a target that cannot be reached; the search
         self.told = math.inf  # the least work that was told of
@@ -78,8 +73,6 @@ class Explorer:
                     break
         if level is not None:
             self._refine(sizes, level)
-            if self.few:
-                self._leap()
         return self._confirmed()
 
     def _confirmed(self) -> Key | None:
@@ -124,30 +117,20 @@ class Explorer:
             self._validate(best)
         return best
 
+    @property
+    def validated(self) -> Mapping[Key, Verdict]:
+        """Verdicts by cross-validation."""
+        return self.beliefs.validated
+
     def _validate(self, key: Key) -> None:
-        before = self.done[key].verdict
-        after = self.workshop.cross_validate(self.done[key])
-        part = 1.0 if self.few else 0.5  # of few images those that were fitted tell too little
-        self.validated[key] = before if after is None else before.towards(after, part)
-        self.believed = dict(self.validated)
-        if self.few:
-            work = [self._work_of(key) for key in self.validated]
-            sides = [math.sqrt(math.prod(size)) for size, _ in self.validated]
-            verdicts = smoothed(list(self.validated.values()), work, sides)
-            self.believed = dict(zip(self.validated, verdicts, strict=True))
+        candidate = self.done[key]
+        crossed = self.workshop.cross_validate(candidate)
+        self.beliefs.add(key, candidate.verdict, crossed, candidate.work)
         self._tell_progress()
 
     def verdict(self, key: Key) -> Verdict:
-        """By cross-validation; before there is one, as others were found to be flattered."""
-        found = self.believed.get(key) or self.done[key].verdict.raised(self._flattery())
-        if not self.seen:
-            return found
-        pixels = math.prod(key[0]) / math.prod(self.workshop.original_size)
-        return found.less_certain(misled_pp(pixels))
-
-    def _flattery(self) -> float:
-        pairs = ((self.done[key].verdict, verdict) for key, verdict in self.validated.items())
-        return flattery(pairs, self.workshop.n_fitted)
+        """What is believed of a candidate."""
+        return self.beliefs.of(key, self.done[key].verdict)
 
     def _refine(self, sizes: Sequence[Size], level: int) -> None:
         """Try the sizes beside the best, and one last fine step.
@@ -164,17 +147,6 @@ class Explorer:
         best = self._smallest_so_far()
         if best is not None:
             self._fits(best[0], level + 1)
-
-    def _leap(self) -> None:
-        """Try beyond what was refused at the best size, for that may have been bad luck."""
-        for _ in range(_LEAPS):
-            best = self._smallest_so_far()
-            if best is None:
-                return
-            level = self._level_of(self._work_of(best)) + _LEAP
-            if not self._fits(best[0], level):
-                return
-            self._climb(best[0], level)
 
     def _smallest_so_far(self) -> Key | None:
         return self._smallest(self.done)
@@ -210,10 +182,10 @@ class Explorer:
         if self._uncut_work(size) <= self._allowed(level):
             level = 0  # the size alone gets there: one candidate for all such levels
         key = size, level
-        if self._try(*key) is None:
-            return False
-        if self.few and key not in self.validated and self._is_hopeful(key):
-            self._validate(key)
+        return self._try(*key) is not None and self._holds(key)
+
+    def _holds(self, key: Key) -> bool:
+        """Whether a candidate that was made is within the budget, for all that is known by now."""
         return self._allows(key)
 
     def _allowed(self, level: int) -> float:
@@ -230,10 +202,6 @@ class Explorer:
             nothing = np.zeros(self.workshop.here.channels.count, dtype=bool)
             self.uncut[size] = self.workshop.work_left(Cut(nothing))
         return self.uncut[size]
-
-    def _is_hopeful(self, key: Key) -> bool:
-        hope = replace(self.budget, confidence=min(_HOPE, self.budget.confidence))
-        return is_within(hope, self.verdict(key))
 
     def _allows(self, key: Key) -> bool:
         return is_within(self.budget, self.verdict(key))
@@ -257,9 +225,10 @@ class Explorer:
         return self.done[size, level]
 
     def _tell_progress(self) -> None:
-        """Of few images most candidates are validated at once, which leaves nothing for the end."""
-        tried = len(self.done) + (0 if self.few else len(self.validated))
-        self.on_progress(min(tried, TRIALS - 2), TRIALS)
+        self.on_progress(min(self._tried(), TRIALS - 2), TRIALS)
+
+    def _tried(self) -> int:
+        return len(self.done) + len(self.validated)
 
     def _tell_front(self) -> None:
         """Say which candidates no other beats so far."""

@@ -7,7 +7,8 @@ from distillnet.cut.cost import cost
 from distillnet.images.preprocessing import Size
 from distillnet.refit.compensation import with_biases
 from distillnet.search.allocation import Cut, channel_plan
-from distillnet.search.explorer import TRIALS, Explorer, Key
+from distillnet.search.beliefs import Key
+from distillnet.search.explorer import TRIALS, Explorer
 
 __all__ = ["Reach"]
 
