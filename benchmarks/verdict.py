@@ -230,14 +230,14 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--only", default="", help="part of a mission's name")
     parser.add_argument("--part", action="append", choices=PARTS, help="all by default")
-    parser.add_argument("--seeds", default="0", help="of the draw of images")
+    parser.add_argument("--seeds", default="", help="of the draw of images; each mission's own")
     parser.add_argument("--max-loss", type=float, default=1.0)
     parser.add_argument("--confidence", type=float, default=Budget().confidence)
     args = parser.parse_args()
     args.part = args.part or PARTS
     args.cache.mkdir(exist_ok=True)
     keep_freed_memory()
-    seeds = [int(seed) for seed in args.seeds.split(",")]
+    seeds = [int(seed) for seed in args.seeds.split(",") if seed]
     wanted = [case for part in args.part for case in cases(part, seeds) if args.only in case.name]
     if args.what == "rows":
         print_rows(args.cache, wanted)

@@ -25,8 +25,7 @@ from distillnet.models import Model, load_model
 from distillnet.search.allocation import Cut
 from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate, Workshop
-from distillnet.search.explorer import Explorer
-from distillnet.search.few import FewImages
+from distillnet.search.few import explorer_of
 from distillnet.search.judge import log_probabilities
 
 _W = TypeVar("_W", bound=Workshop)
@@ -106,15 +105,14 @@ ELEMENT, ROUND_TO = 40.0, 8  # as a search for time has them, about
 PARTS = {"develop": CASES[::2], "report": CASES[1::2], "fresh": FRESH}
 
 
-def cases(part: str, seeds: Sequence[int] = (0,)) -> list[Case]:
-    """The missions of a part, with images drawn by each of some seeds; those of "fresh" by its own.
+def cases(part: str, seeds: Sequence[int] = ()) -> list[Case]:
+    """The missions of a part, with images drawn by their own seeds, or by each of some seeds.
 
     Rules are developed on the first of each two missions.
     """
-    mine = PARTS[part]
-    if part == "fresh":
-        return list(mine)
-    return [replace(case, seed=seed) for seed in seeds for case in mine]
+    if not seeds:
+        return list(PARTS[part])
+    return [replace(case, seed=seed) for seed in seeds for case in PARTS[part]]
 
 
 def load(network: str, data: Path) -> Model:
@@ -235,8 +233,7 @@ def measure(case: Case, data: Path, path: Path) -> None:
     workshop = ready.workshop(
         partial(_Watched, ready), element=ELEMENT, round_to=ROUND_TO, graphs=ready.pictures.graphs
     )
-    kind = FewImages if workshop.few else Explorer
-    search = kind(workshop, Budget(), lambda done, of: None)
+    search = explorer_of(workshop, Budget(), lambda done, of: None)
     chosen = search.smallest(sizes)
     minutes = (time.perf_counter() - start) / 60
     if chosen is not None:

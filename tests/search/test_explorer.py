@@ -138,7 +138,7 @@ def test_whatever_verdicts_say_what_is_chosen_is_validated_and_within_the_budget
     kind: type[Explorer],
 ) -> None:
     class Noisy(_Workshop):
-        """Verdicts that err by as much as the budget, at three sizes of an image."""
+        """Verdicts that err by as much as the budget, at five sizes of an image."""
 
         def go_to(self, size: tuple[int, int]) -> None:
             self.size = size

@@ -42,8 +42,8 @@ from distillnet.graph import Graph
 from distillnet.images.preprocessing import Size
 from distillnet.search.budget import Budget, in_points
 from distillnet.search.candidates import Importance, Workshop
-from distillnet.search.explorer import TRIALS, Explorer
-from distillnet.search.few import FewImages
+from distillnet.search.explorer import TRIALS
+from distillnet.search.few import explorer_of
 from distillnet.search.found import Found
 from distillnet.search.reaching import Reach
 from distillnet.search.sized import Sized
@@ -122,8 +122,7 @@ def search_best(
         store=store,
     )
     reach = Reach(workshop, budget, on_progress) if budget.has_target else None
-    kind = FewImages if workshop.few else Explorer
-    search = reach or kind(workshop, budget, on_progress)
+    search = reach or explorer_of(workshop, budget, on_progress)
     try:
         chosen = reach.reach(sizes) if reach else search.smallest(sizes)
     except NotKnown:

@@ -21,7 +21,7 @@ from distillnet.search.decision import is_within, objection, room
 from distillnet.search.found import Found, front_of
 from distillnet.search.judge import Verdict
 
-__all__ = ["TRIALS", "Explorer"]
+__all__ = ["TRIALS", "Explorer", "Progress"]
 
 _STEP = 1.06  # between neighbouring numbers of MACs
 _STRIDE, _FINE = 8, 2  # of those steps, at most and at least; the best size is refined to one step

@@ -10,10 +10,12 @@ from dataclasses import replace
 
 from distillnet.images.preprocessing import Size
 from distillnet.search.beliefs import Key
+from distillnet.search.budget import Budget
+from distillnet.search.candidates import Workshop
 from distillnet.search.decision import is_within
-from distillnet.search.explorer import Explorer
+from distillnet.search.explorer import Explorer, Progress
 
-__all__ = ["FewImages"]
+__all__ = ["FewImages", "explorer_of"]
 
 _HOPE = 0.5  # how likely a candidate has to be within the budget to be validated
 _LEAP, _LEAPS = 4, 2  # steps beyond the best; how often
@@ -49,3 +51,8 @@ class FewImages(Explorer):
     def _tried(self) -> int:
         """Most candidates are validated at once, which leaves nothing for the end."""
         return len(self.done)
+
+
+def explorer_of(workshop: Workshop, budget: Budget, on_progress: Progress) -> Explorer:
+    """The search for a loss to respect, by how many images there are."""
+    return (FewImages if workshop.few else Explorer)(workshop, budget, on_progress)
