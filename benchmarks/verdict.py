@@ -3,35 +3,40 @@
     python benchmarks/verdict.py measure --data DATA --cache CACHE [--part develop] [--seeds 0,1]
     python benchmarks/verdict.py compare --cache CACHE
     python benchmarks/verdict.py rows --cache CACHE
+    python benchmarks/verdict.py priors --cache CACHE
 
 ``measure`` searches for the network of each mission and keeps what the search images and the report
 images say of each candidate on the way, and of a few more; it goes on where it was stopped.
 ``compare`` then lets every rule choose from what the search images say, in seconds, and prints what
 it saves, how far its expected loss is from what the report images find, and how often it breaks the
-budget by more than chance. ``rows`` prints what the images say of each candidate. Rules were
-developed on the missions of ``develop``; ``report`` and ``fresh`` are for the report.
+budget by more than chance. ``rows`` prints what the images say of each candidate, ``priors`` how
+likely that is by what a search takes for granted of losses before any is measured
+(``search.beliefs``), beside other priors. Rules were developed on the missions of ``develop``;
+``report`` and ``fresh`` are for the report.
 """
 
 import argparse
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from distillnet.classes import Mission
 from distillnet.cli.process.memory import keep_freed_memory
+from distillnet.search.beliefs import ALIKE, LOSS, Beliefs
 from distillnet.search.budget import Budget
+from distillnet.search.curve import Curve, Values
 from distillnet.search.decision import Estimate, estimate, is_within
-from distillnet.search.flattery import flattery
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.known import misled_pp
-from distillnet.search.smoothing import smoothed
 from verdict_cases import PARTS, Case, cases, measure
 
 
@@ -50,9 +55,8 @@ Rule = Callable[[dict[str, Any], dict[str, Any]], Estimate | None]  # None: it d
 
 
 def of_fitted(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
-    """By the images that were fitted on."""
-    usual = flattery([], len(mission["images"].unique()))  # before a cross-validation has told
-    return known(mission, row, judged(mission, row["now"]).raised(usual))
+    """By the images that were fitted on, before a cross-validation has told how they flatter."""
+    return believed(mission, [row], validated=False)[0]
 
 
 def of_crossed(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
@@ -61,14 +65,26 @@ def of_crossed(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
 
 
 def of_all(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
-    """By all that were cross-validated together, as the search has it where images are few."""
-    crossed = [one for one in mission["rows"] if "cross" in one]
-    if "cross" not in row:
-        return None
-    verdicts = [judged(mission, one["cross"]) for one in crossed]
-    work, sides = ([one[of] for one in crossed] for of in ("work", "side"))
-    at = next(i for i, one in enumerate(crossed) if one is row)
-    return known(mission, row, smoothed(verdicts, work, sides)[at])
+    """By all candidates together, as the search has it."""
+    rows = mission["rows"]
+    at = next(i for i, one in enumerate(rows) if one is row)
+    return believed(mission, rows)[at] if "cross" in row else None
+
+
+def believed(
+    mission: dict[str, Any], rows: Sequence[dict[str, Any]], *, validated: bool = True
+) -> list[Estimate]:
+    """What all of some candidates together let expect of each."""
+    n_images = len(mission["images"].unique())
+    beliefs = Beliefs(
+        Budget(), part=1.0, seen=mission["seen"], n_fitted=n_images, own_size=(224, 224)
+    )
+    keys = [((row["side"], row["side"]), i) for i, row in enumerate(rows)]
+    for key, row in zip(keys, rows, strict=True):
+        beliefs.add(key, judged(mission, row["now"]), row["ratio"])
+        if validated and "cross" in row:
+            beliefs.validate(key, judged(mission, row["cross"]))
+    return [estimate(beliefs.of(key)) for key in keys]
 
 
 def of_both(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
@@ -96,7 +112,7 @@ def known(mission: dict[str, Any], row: dict[str, Any], verdict: Verdict) -> Est
 RULES: dict[str, Rule] = {
     "fitted": of_fitted,
     "crossed": of_crossed,
-    "crossed, together": of_all,
+    "all together": of_all,
     "middle": of_both,
     "crossed, classes as they come": of_these,
 }
@@ -197,6 +213,47 @@ def print_rows(cache: Path, wanted: Sequence[Case]) -> None:
             )
 
 
+def print_priors(cache: Path, wanted: Sequence[Case]) -> None:
+    """Print how likely losses of candidates are by some priors, those that say most first.
+
+    Of what images that were fitted on let expect, and of what report images find.
+    """
+    curves: list[tuple[Values, Values, Values]] = []
+    for path in (cache / f"{case.name}.pt" for case in wanted):
+        if not path.exists():
+            continue
+        mission = torch.load(path, weights_only=True)
+        rows = mission["rows"]
+        at = np.log([[row["ratio"], row["side"]] for row in rows])
+        fitted = [judged(mission, row["now"]) for row in rows]
+        found = [of_report(mission, row) for row in rows]
+        for verdicts in (fitted, found):
+            told = np.minimum([verdict.estimate_pp for verdict in verdicts], 5.0)
+            error = median(verdict.estimate_uncertain_pp for verdict in verdicts)
+            curves.append((at, told, np.full(len(told), error * (1 - ALIKE) ** 0.5)))
+    grid = [(LOSS, "the search's")]
+    for bend, side, each, work in product((0.5, 1, 2), (1, 2, 3), (0.15, 0.3, 0.5), (0.6, 1.0)):
+        prior = replace(LOSS, bend=bend, side=side, each=each, widths=(work, LOSS.widths[1]))
+        grid.append((prior, ""))
+    likely = [
+        (sum(Curve(prior, *one).likelihood() for one in curves), prior, of) for prior, of in grid
+    ]
+    print("| log likelihood | bend | side | each | widths | |")
+    print("|---" * 6 + "|")
+    for total, prior, of in sorted(likely, key=lambda entry: -entry[0])[:10]:
+        print(
+            f"| {total:.1f} | {prior.bend} | {prior.side} | {prior.each} | {prior.widths} | {of} |"
+        )
+
+
+def of_report(mission: dict[str, Any], row: dict[str, Any]) -> Verdict:
+    """A judge's verdict by the report images."""
+    n_classes = row["report_now"].shape[1]
+    named = Mission(tuple(range(n_classes)), tuple(map(str, range(n_classes))))
+    judge = Judge(mission["report_reference"], mission["report_labels"], named)
+    return judge.verdict(row["report_now"])
+
+
 def _held(choice: Choice) -> bool:
     wide = 1.96 * math.hypot(choice.uncertain_pp, choice.found_uncertain_pp)
     return abs(choice.found_pp - choice.expected_pp) <= wide
@@ -224,7 +281,7 @@ FIGURES: dict[str, Callable[[list[Choice], Budget], str]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("measure", "compare", "rows"))
+    parser.add_argument("what", choices=("measure", "compare", "rows", "priors"))
     default = os.environ.get("DISTILLNET_DATA", Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--cache", type=Path, required=True)
@@ -241,6 +298,9 @@ def main() -> None:
     wanted = [case for part in args.part for case in cases(part, seeds) if args.only in case.name]
     if args.what == "rows":
         print_rows(args.cache, wanted)
+        return
+    if args.what == "priors":
+        print_priors(args.cache, wanted)
         return
     if args.what == "compare":
         compare(args.cache, Budget(args.max_loss, confidence=args.confidence), args.part, seeds)

@@ -25,7 +25,7 @@ from distillnet.models import Model, load_model
 from distillnet.search.allocation import Cut
 from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate, Workshop
-from distillnet.search.few import explorer_of
+from distillnet.search.explorer import Explorer
 from distillnet.search.judge import log_probabilities
 
 _W = TypeVar("_W", bound=Workshop)
@@ -209,7 +209,7 @@ class _Watched(Workshop):
             self.rows[self.name_of(candidate)] = {
                 "side": size[0],
                 "mac_ratio": ready.macs / cost(small, analyse(small)).macs,
-                "work": candidate.work,
+                "ratio": self.work / candidate.work,
                 "now": log_probabilities(candidate.scores_nk, ready.mission).float(),
                 "report_now": torch.log_softmax(scores.double(), 1).float(),
             }
@@ -233,7 +233,7 @@ def measure(case: Case, data: Path, path: Path) -> None:
     workshop = ready.workshop(
         partial(_Watched, ready), element=ELEMENT, round_to=ROUND_TO, graphs=ready.pictures.graphs
     )
-    search = explorer_of(workshop, Budget(), lambda done, of: None)
+    search = Explorer(workshop, Budget(), lambda done, of: None)
     chosen = search.smallest(sizes)
     minutes = (time.perf_counter() - start) / 60
     if chosen is not None:

@@ -1,59 +1,205 @@
-"""What is believed of candidates, by what fitted images say and what cross-validation says."""
+"""What is believed of candidates, of those that were made and of those that were not.
+
+Every candidate was judged by images that it was fitted on, which flatter; some were
+cross-validated, too. Two curves over work and input size (``curve``) bring all of it together: by
+how much fitted images flatter, as those tell that were judged both ways, and, with that taken off,
+what candidates lose. So each tells of all others, and of what others would lose.
+
+A candidate that was judged both ways is believed to lose the middle of what both let expect: they
+tell as much of what is found as each other, and together more (``docs/results.md``). Where fitted
+images were found to flatter by very unlike amounts, the other way counts for more.
+
+All errors are taken to be as large as the middle one. A verdict's own error is the smaller, the
+less it finds lost: weighted by it the lucky ones would count most.
+"""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+
+import numpy as np
+import torch
 
 from distillnet.images.preprocessing import Size
-from distillnet.search.flattery import flattery
+from distillnet.search.budget import Budget
+from distillnet.search.curve import Curve, Prior, Values
+from distillnet.search.decision import estimate, limit
 from distillnet.search.judge import Verdict
 from distillnet.search.known import misled_pp
-from distillnet.search.smoothing import smoothed
 
-__all__ = ["Beliefs", "Key"]
+__all__ = ["ALIKE", "LOSS", "Beliefs", "Key"]
 
 Key = tuple[Size, int]  # an input size and a level; see ``explorer``
 
+# In points; of all that were tried, what the yardstick's developing half makes likeliest
+# (``benchmarks/verdict.py priors``).
+LOSS = Prior((0.0, 10.0), (2.0, 1.0), bend=0.5, side=2.0, each=0.15)
+_WORST = Prior((0.0, 20.0), (2.0, 1.0), bend=0.5, side=4.0, each=0.6)  # what a class loses at most
+_NOISE_OF_WORST = 2.0  # times that of the mean
+ALIKE = 0.65  # the correlation of the errors of two candidates: the same images judge both
+_FAR_PP = 2.5  # for each point of the budget and one more: beyond is far beyond
+# By how much fitted images flatter before a cross-validation has told: the less, the more images.
+_FLATTERED_IMAGES, _MOST_PP = 90, 0.5
+_UNUSUAL = 3.0  # times as much as candidates differ by, of how much they are flattered
+
 
 class Beliefs:
-    """Verdicts to go by, which all that were cross-validated tell together.
-
-    Where images are many, the middle of fitted and other ones counts. Where they are few, those
-    that were fitted tell too little, and one verdict is noisy; see ``smoothing``.
+    """Verdicts to go by.
 
     Args:
-        few: whether images are.
-        seen: whether the network was trained on them.
+        budget: what may be lost.
+        part: how much of what cross-validation says counts, beside fitted images.
+        seen: whether the network was trained on the images.
         n_fitted: images that networks are fitted on.
         own_size: of the original's input.
 
     Attributes:
-        validated: verdicts by cross-validation.
+        validated: verdicts by cross-validation; ``fitted`` by images that were fitted on.
+        at: where candidates lie in the curves.
     """
 
-    def __init__(self, *, few: bool, seen: bool, n_fitted: int, own_size: Size) -> None:
-        self.few, self.seen, self.n_fitted, self.own_size = few, seen, n_fitted, own_size
+    def __init__(
+        self, budget: Budget, *, part: float, seen: bool, n_fitted: int, own_size: Size
+    ) -> None:
+        self.budget, self.part, self.seen, self.own_size = budget, part, seen, own_size
+        self.usual_pp = part * min(_MOST_PP, _FLATTERED_IMAGES / n_fitted)
         self.validated: dict[Key, Verdict] = {}
-        self._fitted: dict[Key, Verdict] = {}
-        self._work: dict[Key, float] = {}
-        self._believed: dict[Key, Verdict] = {}
+        self.fitted: dict[Key, Verdict] = {}
+        self.at: dict[Key, tuple[float, float]] = {}  # in the curves
+        self._known: _Known | None = None
 
-    def add(self, key: Key, fitted: Verdict, crossed: Verdict | None, work: float) -> None:
+    def add(self, key: Key, fitted: Verdict, ratio: float) -> None:
+        """Take note of a candidate that leaves ``ratio`` times less to do."""
+        if key not in self.fitted:
+            self.fitted[key], self.at[key] = fitted, _place(key[0], ratio)
+            self._known = None
+
+    def validate(self, key: Key, crossed: Verdict | None) -> None:
         """Take note of a cross-validation; without it what fitted images say is as good."""
-        part = 1.0 if self.few else 0.5
-        self._fitted[key], self._work[key] = fitted, work
-        self.validated[key] = fitted if crossed is None else fitted.towards(crossed, part)
-        self._believed = dict(self.validated)
-        if self.few:
-            sides = [math.sqrt(math.prod(size)) for size, _ in self.validated]
-            verdicts = smoothed(list(self.validated.values()), list(self._work.values()), sides)
-            self._believed = dict(zip(self.validated, verdicts, strict=True))
+        fitted = self.fitted[key]
+        self.validated[key] = fitted if crossed is None else fitted.towards(crossed, self.part)
+        self._known = None
 
-    def of(self, key: Key, fitted: Verdict) -> Verdict:
-        """By cross-validation; before there is one, as others were found to be flattered."""
-        found = self._believed.get(key) or fitted.raised(self._flattery())
+    def of(self, key: Key) -> Verdict:
+        """What all candidates together let expect of one of them."""
+        return self._less_certain(self._now.verdicts[key], key[0])
+
+    def vague_pp(self, key: Key) -> float:
+        """How little is known of how much fitted images flatter a candidate: a standard error."""
+        return 0.0 if key in self.validated else self._now.vague_pp[key]
+
+    def chances(self, size: Size, ratios: Sequence[float]) -> Values:
+        """How likely candidates of a size with so many times less to do would seem allowed (R,).
+
+        By their average loss and by that of the worst class. A size that nobody has tried is taken
+        to be as good as the nearest that somebody has, where less is expected of it.
+        """
+        now, allowed = self._now, np.ones(len(ratios))
+        at = np.array([_place(size, ratio) for ratio in ratios])
+        sides = [side for _, side in self.at.values()] or [at[0, 1]]
+        nearest = at.copy()
+        nearest[:, 1] = min(sides, key=lambda side: abs(side - at[0, 1]))
+        most = limit(self.budget, estimate(self._less_certain(now.usual, size)))
+        for curve, limit_pp in ((now.losses, most), (now.worst, self.budget.class_limit_pp)):
+            mean, uncertain = curve.of(at)
+            allowed *= _below(limit_pp, np.minimum(mean, curve.of(nearest)[0]), uncertain)
+        return allowed
+
+    def flattery(self) -> Prior:
+        """By how much fitted images flatter; by more or less, where something unusual was found."""
+        usual = self.usual_pp
+        found = [v.estimate_pp - self.fitted[key].estimate_pp for key, v in self.validated.items()]
+        most = max((abs(more - usual) for more in found), default=0.0)
+        apart = max(usual, most / _UNUSUAL)
+        return Prior(
+            (usual, apart / 2), (0.0, apart / 2), bend=apart / 2, side=apart / 4, each=apart
+        )
+
+    def curve(self, prior: Prior, at: Values, told: Sequence[float], error: Values) -> Curve:
+        """Of losses ``told`` of candidates, and of none at the last place, the original's.
+
+        How much more is lost than may be by far tells nothing of where it may.
+        """
+        most = _FAR_PP * (1 + self.budget.max_loss_pp) * prior.side / LOSS.side
+        return Curve(prior, at, np.minimum([*told, 0.0], most), error)
+
+    @property
+    def _now(self) -> "_Known":
+        if self._known is None:
+            self._known = _Known(self)
+        return self._known
+
+    def _less_certain(self, verdict: Verdict, size: Size) -> Verdict:
         if not self.seen:
-            return found
-        return found.less_certain(misled_pp(math.prod(key[0]) / math.prod(self.own_size)))
+            return verdict
+        return verdict.less_certain(misled_pp(math.prod(size) / math.prod(self.own_size)))
 
-    def _flattery(self) -> float:
-        pairs = ((self._fitted[key], verdict) for key, verdict in self.validated.items())
-        return flattery(pairs, self.n_fitted)
+
+class _Known:
+    """The curves as of now, and the verdict of each candidate by them.
+
+    Attributes:
+        usual: a verdict that is as uncertain as most.
+        vague_pp: of each candidate, the standard error of how much fitted images flatter it.
+    """
+
+    def __init__(self, beliefs: Beliefs) -> None:
+        keys, validated = list(beliefs.fitted), beliefs.validated
+        both = [key in validated for key in keys]
+        at = np.array([beliefs.at[key] for key in keys]).reshape(-1, 2)
+        more = [
+            validated[k].estimate_pp - beliefs.fitted[k].estimate_pp for k in keys if k in validated
+        ]
+        prior = beliefs.flattery()
+        flattery = Curve(prior, at[both], np.array(more), np.zeros(len(more)))
+        gap, vague = flattery.of(at)
+        self.vague_pp = dict(zip(keys, vague.tolist(), strict=True))
+        self.usual = _usual(list((validated or beliefs.fitted).values()))
+        # Variances of both ways; where they are as uncertain as each other, the middle counts.
+        by_fitted, by_others = vague**2 + prior.each**2 / 2, beliefs.usual_pp**2 / 2
+        way = by_fitted / (by_fitted + by_others)
+        told = []
+        for i, key in enumerate(keys):
+            raised, crossed = _moved(beliefs.fitted[key], float(gap[i])), validated.get(key)
+            if crossed is beliefs.fitted[key]:  # others judge than those that were fitted
+                raised = crossed
+            told.append(raised if crossed is None else raised.towards(crossed, float(way[i])))
+        off = np.sqrt(np.where(both, way * by_others, by_fitted))
+        error = math.sqrt(1 - ALIKE) * self.usual.estimate_uncertain_pp
+        # The original itself loses nothing.
+        at = np.vstack([at, _place(beliefs.own_size, 1.0)])
+        own, of_worst = (np.append(np.hypot(n * error, off), 0.0) for n in (1, _NOISE_OF_WORST))
+        self.losses = beliefs.curve(LOSS, at, [verdict.estimate_pp for verdict in told], own)
+        worst = [max(verdict.class_estimates_pp) for verdict in told]
+        self.worst = beliefs.curve(_WORST, at, worst, of_worst)
+        shifts = self.losses.measured() - self.losses.told
+        self.verdicts = {
+            key: _moved(verdict, shift)
+            for key, verdict, shift in zip(keys, told, shifts[:-1].tolist(), strict=True)
+        }
+
+
+def _usual(verdicts: Sequence[Verdict]) -> Verdict:
+    if not verdicts:
+        return Verdict(0.0, 0.0, (0.0,), 0.0, estimate_uncertain_pp=1.0)
+    error = median(verdict.estimate_uncertain_pp for verdict in verdicts)
+    return replace(verdicts[0], estimate_uncertain_pp=error)
+
+
+def _place(size: Size, ratio: float) -> tuple[float, float]:
+    return math.log(ratio), math.log(math.prod(size)) / 2
+
+
+def _moved(verdict: Verdict, shift: float) -> Verdict:
+    """A verdict with all losses so much larger; how uncertain they are stays as it was."""
+    return replace(
+        verdict,
+        estimate_pp=verdict.estimate_pp + shift,
+        class_estimates_pp=tuple(loss + shift for loss in verdict.class_estimates_pp),
+    )
+
+
+def _below(most: float, mean: Values, uncertain: Values) -> Values:
+    """How likely each is no larger."""
+    return torch.special.ndtr(torch.from_numpy((most - mean) / np.maximum(uncertain, 1e-9))).numpy()

@@ -4,21 +4,14 @@ A candidate is an input size and a number of MACs. Its channels and ranks follow
 elimination and the spectra of layers at one price (``allocation``); its weights from a closed-form
 refit towards the original network (``compensation``).
 
-The sizes share the orders, which are measured once. For the first size the smallest network within
-the budget is sought on a grid of MACs, by steps as long as the loss is away from the budget. Every
-second size is tried beyond the best so far: the smaller ones until one fails, the larger ones all.
-At last come the neighbours of the best.
+The sizes share the orders, which are measured once. What candidates lose is a curve over work and
+input size, which all of them tell together (``beliefs``), and the next one is made where most is to
+be hoped for by it (``explorer``). A search makes about a dozen.
 
 *Judged twice.* All candidates are judged on the images that they were fitted on, which costs little
-and flatters them a little. The smallest that seems to be within the budget is then judged by
-cross-validation, too, by networks that were fitted without the images that judge. The middle of
-both counts. It tells how much the others are flattered, and the smallest of what is left is judged
-next. So what is returned has passed evidence that did not choose it. Of many images a part is
-enough to tell.
-
-Where images are few, those that were fitted flatter by more than a budget: there each candidate
-that may be within it is cross-validated at once, and all of them tell together what each loses
-(``smoothing``).
+and flatters them. Some are judged by cross-validation, too, by networks that were fitted without
+the images that judge; they tell how much the others are flattered. The one that is returned is
+always among them. Of many images a part is enough to tell, and the middle of both counts.
 
 *Whom to learn from.* A layer that sees a smaller image may be fitted to the original at its own
 size or at the small one. Refitting GoogLeNet, uncut, at 160 pixels to what it says at 224 takes the
@@ -42,8 +35,7 @@ from distillnet.graph import Graph
 from distillnet.images.preprocessing import Size
 from distillnet.search.budget import Budget, in_points
 from distillnet.search.candidates import Importance, Workshop
-from distillnet.search.explorer import TRIALS
-from distillnet.search.few import explorer_of
+from distillnet.search.explorer import TRIALS, Explorer
 from distillnet.search.found import Found
 from distillnet.search.reaching import Reach
 from distillnet.search.sized import Sized
@@ -122,7 +114,7 @@ def search_best(
         store=store,
     )
     reach = Reach(workshop, budget, on_progress) if budget.has_target else None
-    search = reach or explorer_of(workshop, budget, on_progress)
+    search = reach or Explorer(workshop, budget, on_progress)
     try:
         chosen = reach.reach(sizes) if reach else search.smallest(sizes)
     except NotKnown:

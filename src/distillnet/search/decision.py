@@ -6,7 +6,7 @@ from statistics import NormalDist
 from distillnet.search.budget import Budget
 from distillnet.search.judge import Verdict
 
-__all__ = ["Estimate", "estimate", "is_within", "likelihood", "objection", "room"]
+__all__ = ["Estimate", "estimate", "is_within", "likelihood", "limit", "objection", "room"]
 
 _ROUNDING = 1e-9
 _LEAST_PP = 0.01  # a hundredth of a point is as good as nothing
@@ -89,10 +89,10 @@ def room(budget: Budget, verdict: Verdict) -> float:
     2.0
     """
     expected = estimate(verdict)
-    return max(_limit(budget, expected), _LEAST_PP) / max(expected.loss_pp, _LEAST_PP)
+    return max(limit(budget, expected), _LEAST_PP) / max(expected.loss_pp, _LEAST_PP)
 
 
-def _limit(budget: Budget, expected: Estimate) -> float:
+def limit(budget: Budget, expected: Estimate) -> float:
     """The most that may be estimated to be lost, in percentage points, as uncertain as it is."""
     low, high = budget.max_loss_pp - 4 * expected.uncertain_pp, budget.max_loss_pp
     for _ in range(30):

@@ -1,7 +1,10 @@
 """Which candidates to make next, and which to return: the way of ``best``.
 
-Fitted images tell which candidates to make, and cross-validation is asked of the smallest at last.
-Where images are few the way is another; see ``few``.
+What candidates lose is a curve over work and input size (``beliefs``), and each that is made tells
+more of it. The next one is where most is to be hoped for: how likely it would seem to be within the
+budget, times how many steps less it would leave to do than the best so far. One that may be within
+the budget is cross-validated as it is made where little is known of how much fitted images flatter;
+the best is in any case, before it is returned.
 """
 
 import math
@@ -17,21 +20,22 @@ from distillnet.search.allocation import Cut
 from distillnet.search.beliefs import Beliefs, Key
 from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate, Workshop
-from distillnet.search.decision import is_within, objection, room
+from distillnet.search.decision import is_within, likelihood, objection
 from distillnet.search.found import Found, front_of
 from distillnet.search.judge import Verdict
 
 __all__ = ["TRIALS", "Explorer", "Progress"]
 
 _STEP = 1.06  # between neighbouring numbers of MACs
-_STRIDE, _FINE = 8, 2  # of those steps, at most and at least; the best size is refined to one step
-_GROWTH = 0.1  # of the log of the expected loss, by step
+_STRIDE = 12  # of those steps: so far beyond the best a candidate may be
 _FIRST = 21  # steps: 3.4 times fewer MACs
-TRIALS = 20  # about as many candidates are tried; for progress only
-
-_VALIDATIONS = 3  # after so many, no smaller candidate is made any more
-_REFUSALS = 4  # after so many by cross-validation at last, larger ones are made
-_RETREATS = 3  # of those, at an input size
+# Steps that have to be hoped for, to make a candidate; while none is within the budget.
+_WORTH, _DESPERATE = 0.3, 0.15
+# How likely within the budget one has to be at least and at most to be validated as it is made, and
+# how little has to be known of how much fitted images flatter it.
+_HOPE, _SURE, _VAGUE_PP = 0.5, 0.9, 0.3
+TRIALS, _MOST = 20, 30  # about as many candidates are tried, for progress only; at most
+_MOST_VALIDATED = 12
 
 Progress = Callable[[int, int], None]
 
@@ -43,9 +47,10 @@ class Explorer:
         self.workshop, self.budget, self.on_progress = workshop, budget, on_progress
         self.seen = workshop.seen
         self.done: dict[Key, Candidate] = {}
-        self.impossible: set[Key] = set()
+        self.impossible: dict[Size, int] = {}  # the least level that cannot be made
         self.beliefs = Beliefs(
-            few=workshop.few,
+            budget,
+            part=1.0 if workshop.few else 0.5,
             seen=workshop.seen,
             n_fitted=workshop.n_fitted,
             own_size=workshop.original_size,
@@ -57,58 +62,49 @@ class Explorer:
     def smallest(self, sizes: Sequence[Size]) -> Key | None:
         """The candidate of fewest MACs within the budget, None where there is none."""
         coarse = sizes[::2]
-        first = len(coarse) // 2  # neither the largest nor the smallest
-        self.workshop.go_to(coarse[first])  # where the orders are measured
+        first = coarse[len(coarse) // 2]  # neither the largest nor the smallest
+        self.workshop.go_to(first)  # where the orders are measured
         self.workshop.choose_teacher()
-        level = self._climb(coarse[first], _FIRST)
-        for way in (coarse[first + 1 :], coarse[first - 1 :: -1] if first else ()):
-            for size in way:
-                if level is None:  # nothing fits here: less so at smaller sizes, perhaps at larger
-                    if size > coarse[first]:
-                        level = self._climb(size, _STRIDE)
-                    continue
-                if self._fits(size, level + _FINE):
-                    level = self._climb(size, level + _FINE)
-                elif size < coarse[first]:  # what is lost grows as sizes fall
-                    break
-        if level is not None:
-            self._refine(sizes, level)
-        return self._confirmed()
+        self._try(first, _FIRST)
+        while len(self.validated) < _MOST_VALIDATED:
+            place = self._most_promising(sizes) if len(self.done) < _MOST else None
+            if place is not None:
+                self._try(*place)
+                continue
+            doubted = self._smallest_so_far() or self._likeliest()
+            if doubted is None or doubted in self.validated:
+                break
+            self._validate(doubted)
+        return self._smallest(self.validated)
 
-    def _confirmed(self) -> Key | None:
-        """The smallest that is within the budget by cross-validation, too."""
-        refused = 0
-        while (best := self._smallest_so_far()) not in self.validated:
-            if best is None or refused == _REFUSALS:
-                return self._smallest(self.validated) or self._retreat()
-            self._validate(best)
-            if not self._allows(best):
-                refused += 1
-            elif len(self.validated) < _VALIDATIONS:
-                self._climb(best[0], best[1] + _FINE)  # what is flattered less may go further
-        return best
+    def _most_promising(self, sizes: Sequence[Size]) -> Key | None:
+        """The size and level of which most is to be hoped for; None where it is not worth it."""
+        best = self._smallest_so_far()
+        base = 0 if best is None else self._level_of(self._work_of(best))
+        refused = [self._level_of(self._work_of(key)) for key in self.done]
+        top = max(refused, default=_FIRST) - 1 if best is None else base + _STRIDE
+        most, place = _DESPERATE if best is None else _WORTH, None
+        for size in sizes:
+            levels = self._levels(size, base, top)
+            if not levels:
+                continue
+            chances = self.beliefs.chances(size, [_STEP**level for level in levels])
+            hopes = chances * (np.array(levels) - base)
+            if hopes.max() > most:
+                most, place = float(hopes.max()), (size, levels[int(hopes.argmax())])
+        return place
 
-    def _retreat(self) -> Key | None:
-        """Something larger, where cross-validation was against all that it was asked of.
+    def _levels(self, size: Size, above: int, top: int) -> list[int]:
+        """Levels at a size that nobody has tried, up to ``top``."""
+        uncut = self._level_of(self._work_of_uncut(size))
+        least = max(above, uncut if (size, 0) in self.done else uncut - 1) + 1
+        end = min(top + 1, self.impossible.get(size, top + 1))
+        return [level for level in range(least, end) if (size, level) not in self.done]
 
-        Halfway to the uncut network, and so on: fitted images told nothing. First at that input
-        size, which may itself be to blame, then at the network's own.
-        """
-        refused = max(self.validated, key=self._work_of, default=None)
-        if refused is None:  # nothing ever fitted
-            return None
-        refused_work = self._work_of(refused)
-        for size in dict.fromkeys((refused[0], self.workshop.original_size)):
-            low, high = self._level_of(self._uncut_work(size)), self._level_of(refused_work)
-            for _ in range(_RETREATS):
-                level = (low + high) // 2
-                if level <= low or self._try(size, level) is None:
-                    break
-                self._validate((size, level))
-                low, high = (level, high) if self._allows((size, level)) else (low, level)
-            if (found := self._smallest(self.validated)) is not None:
-                return found
-        return None
+    def _likeliest(self) -> Key | None:
+        """Of those that were not validated the one that is most likely within the budget."""
+        keys = [key for key in self.done if key not in self.validated]
+        return max(keys, key=self._likely, default=None)
 
     def best_so_far(self) -> Key | None:
         """The smallest tried that is within the budget, where the search is broken off."""
@@ -124,29 +120,18 @@ class Explorer:
 
     def _validate(self, key: Key) -> None:
         candidate = self.done[key]
-        crossed = self.workshop.cross_validate(candidate)
-        self.beliefs.add(key, candidate.verdict, crossed, candidate.work)
+        self._note(key)
+        self.beliefs.validate(key, self.workshop.cross_validate(candidate))
         self._tell_progress()
+
+    def _note(self, key: Key) -> None:
+        candidate = self.done[key]
+        self.beliefs.add(key, candidate.verdict, self.workshop.work / candidate.work)
 
     def verdict(self, key: Key) -> Verdict:
         """What is believed of a candidate."""
-        return self.beliefs.of(key, self.done[key].verdict)
-
-    def _refine(self, sizes: Sequence[Size], level: int) -> None:
-        """Try the sizes beside the best, and one last fine step.
-
-        What was within the budget may be so no more: each further verdict tells of all.
-        """
-        best = self._smallest_so_far()
-        if best is None:
-            return
-        at = list(sizes).index(best[0])
-        for size in (*sizes[at + 1 : at + 2], *sizes[max(0, at - 1) : at]):
-            if self._fits(size, level + 1):
-                level = self._climb(size, level + 1) or level
-        best = self._smallest_so_far()
-        if best is not None:
-            self._fits(best[0], level + 1)
+        self._note(key)
+        return self.beliefs.of(key)
 
     def _smallest_so_far(self) -> Key | None:
         return self._smallest(self.done)
@@ -157,36 +142,6 @@ class Explorer:
 
     def _size_of(self, key: Key) -> tuple[float, float]:
         return self.done[key].work, self.done[key].verdict.divergence
-
-    def _climb(self, size: Size, start: int) -> int | None:
-        """The highest level that fits at a size, sought from ``start``; None where none does."""
-        low, high, level = 0, math.inf, start
-        while high - low > _FINE:
-            fits = self._fits(size, level)
-            low, high = (level, high) if fits else (low, level)
-            step = self._steps_to_budget(size, level)
-            step = max(step, _FINE) if fits else min(step, -_FINE)
-            level = int(max(low + _FINE, min(level + step, high - _FINE)))
-        return low or None
-
-    def _steps_to_budget(self, size: Size, level: int) -> int:
-        """By how many levels a candidate that was tried is away from the budget, about."""
-        key = (size, level) if (size, level) in self.done else (size, 0)
-        if key not in self.done:  # could not be made
-            return -_STRIDE
-        left = room(self.budget, self.verdict(key))
-        steps = _FINE * round(math.log(left) / _GROWTH / _FINE) if left > 0 else -_STRIDE
-        return max(-_STRIDE, min(steps, _STRIDE))
-
-    def _fits(self, size: Size, level: int) -> bool:
-        if self._uncut_work(size) <= self._allowed(level):
-            level = 0  # the size alone gets there: one candidate for all such levels
-        key = size, level
-        return self._try(*key) is not None and self._holds(key)
-
-    def _holds(self, key: Key) -> bool:
-        """Whether a candidate that was made is within the budget, for all that is known by now."""
-        return self._allows(key)
 
     def _allowed(self, level: int) -> float:
         """MACs, or what stands for time; level 0 is the network uncut at its own size."""
@@ -206,23 +161,42 @@ class Explorer:
     def _allows(self, key: Key) -> bool:
         return is_within(self.budget, self.verdict(key))
 
-    def _try(self, size: Size, level: int) -> Candidate | None:
-        """The candidate with the MACs that a level allows; None where it cannot be made."""
-        if (size, level) in self.impossible:
-            return None
-        if (size, level) not in self.done:
-            allowed = self._allowed(level)
-            self.workshop.go_to(size)
-            candidate = self.workshop.make(lambda cut: self.workshop.work_left(cut) <= allowed)
-            if candidate is None:
-                self.impossible.add((size, level))
-                return None
-            self.done[size, level] = candidate
-            self._forget_weights()
-            self._tell_progress()
-            self._tell_front()
-            self._tell_best()
-        return self.done[size, level]
+    def _work_of_uncut(self, size: Size) -> float:
+        """About what is left of the network uncut at a size, which is known once it was there."""
+        pixels = math.prod(size) / math.prod(self.workshop.original_size)
+        return self.uncut.get(size, self.workshop.work * pixels)
+
+    def _try(self, size: Size, level: int) -> None:
+        """Make the candidate with the MACs that a level allows, where there is one."""
+        allowed = self._allowed(level)
+        if self._uncut_work(size) <= allowed:
+            level = 0  # the size alone gets there: one candidate for all such levels
+        key = size, level
+        if key in self.done:
+            return
+        self.workshop.go_to(size)
+        candidate = self.workshop.make(lambda cut: self.workshop.work_left(cut) <= allowed)
+        if candidate is None:
+            self.impossible[size] = level
+            return
+        self.done[key] = candidate
+        self._note(key)
+        if self._is_in_doubt(key):
+            self._validate(key)
+        self._forget_weights()
+        self._tell_progress()
+        self._tell_front()
+        self._tell_best()
+
+    def _is_in_doubt(self, key: Key) -> bool:
+        """Whether it may be within the budget or not, for too little is known of its like."""
+        if self.beliefs.vague_pp(key) <= _VAGUE_PP or self._likely(key) > _SURE:
+            return False
+        hope = replace(self.budget, confidence=min(_HOPE, self.budget.confidence))
+        return is_within(hope, self.verdict(key))
+
+    def _likely(self, key: Key) -> float:
+        return likelihood(self.budget, self.verdict(key))
 
     def _tell_progress(self) -> None:
         self.on_progress(min(self._tried(), TRIALS - 2), TRIALS)

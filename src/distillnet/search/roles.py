@@ -12,7 +12,7 @@ from distillnet.refit.samples import evenly
 __all__ = ["Roles", "assign_roles", "folds_crossed", "folds_of", "mixed"]
 
 _FOLDS = 5  # of a cross-validation
-_CROSSED_IMAGES = 400  # that are enough to tell by how much the others are flattered
+_CROSSED_IMAGES = 240  # that are enough to tell by how much the others are flattered
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def mixed(positions: Tensor, stride: int = 31) -> Tensor:
 def folds_crossed(n_fitted: int) -> int:
     """How many folds of a cross-validation hold images enough, of those that weights are fitted on.
 
-    >>> folds_crossed(100), folds_crossed(1000)
-    (5, 2)
+    >>> folds_crossed(200), folds_crossed(400), folds_crossed(1000)
+    (5, 3, 2)
     """
     return min(_FOLDS, math.ceil(_FOLDS * _CROSSED_IMAGES / n_fitted))
 
