@@ -266,3 +266,43 @@ def _reaching(divergences: list[float]) -> Reach:
 
     search._reach_at = reach_at  # type: ignore[method-assign]
     return search
+
+
+def test_a_network_of_which_nothing_can_be_cut_ends_a_search() -> None:
+    class Stubborn(_Workshop):
+        def make(self, enough: Callable[[float], bool]) -> Candidate | None:  # type: ignore[override]
+            asked.append(1)
+            return None
+
+    asked: list[int] = []
+    workshop = Stubborn(lambda r: 0.0, lambda r: 0.0)
+    search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
+    assert search.smallest([_SIZE, (7, 7)]) is None
+    assert search.best_so_far() is None
+    assert len(asked) < 60
+
+
+def test_sizes_that_nobody_has_tried_are_tried() -> None:
+    """A valley that is steep on one side: half the size loses next to nothing."""
+
+    class BySize(_Workshop):
+        def go_to(self, size: tuple[int, int]) -> None:
+            self.size = size
+
+        def make(self, enough: Callable[[float], bool]) -> Candidate:
+            made = replace(super().make(enough), size=self.size)
+            return replace(made, verdict=_verdict(self.loss(made)))
+
+        def cross_validate(self, candidate: Candidate) -> Verdict:
+            return _verdict(self.loss(candidate))
+
+        def loss(self, candidate: Candidate) -> float:
+            return _WORK / candidate.work * (candidate.size[0] / 224) ** 1.5 / 8
+
+    search = Explorer(BySize(lambda r: 0.0, lambda r: 0.0), Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
+    chosen = search.smallest([(side, side) for side in range(224, 79, -16)])
+    assert chosen is not None
+    assert chosen[0][0] <= 112
+    assert _WORK / search.done[chosen].work > 15, "a point is lost at 8x at 224, at 37x at 80"
+    assert len(search.done) <= 25
+    assert len(search.validated) <= 5

@@ -221,7 +221,7 @@ class Workshop:
     def cross_scores(self, candidate: Candidate) -> Tensor:
         """A candidate's scores (N, classes), those of crossed folds by networks without them."""
         self.go_to(candidate.size)
-        key = self._key("crossed", candidate.plan)
+        key = self._key("crossed", candidate.plan, folds=folds_crossed(self.n_fitted))
         known = self.store.tensors(key, lambda: {"scores": self._cross_scores(candidate)})
         return known["scores"]
 
@@ -279,9 +279,9 @@ class Workshop:
         key = self._key("fitted" if to_labels else "taught", plan)
         return self.store.network(key, template, lambda: self._answer_anew(plan, to_labels))
 
-    def _key(self, what: str, plan: Plan) -> str:
+    def _key(self, what: str, plan: Plan, **more: object) -> str:
         teacher, views = self.learns_from_original_size, self.original.views
-        return key_of(what, self.size, plan, teacher=teacher, seen=self.seen, views=views)
+        return key_of(what, self.size, plan, teacher=teacher, seen=self.seen, views=views, **more)
 
     def _answer_anew(self, plan: Plan, to_labels: bool) -> tuple[Graph, Tensor]:
         fit, judge = self.roles.fit, self.roles.judge
