@@ -54,7 +54,7 @@ def _result() -> dict[str, Any]:
         "loss_ci95_pp": [-0.5, 2.5],
         "expected_loss_pp": 0.6,
         "expected_ci95_pp": [0.0, 1.2],
-        "stopped_by": "the next smaller network: a loss of 2.0 +- 0.5 points is expected",
+        "stopped_by": "the best smaller network: a loss of 2.0 +- 0.5 points is expected",
         "tuned": False,
         "warnings": ["The figures are of few images & <i>that</i> is said."],
         "n_images": {"statistics": 100, "search": 300, "val": 200, "unreadable": 0},

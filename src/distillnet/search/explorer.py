@@ -247,18 +247,18 @@ class Explorer:
         return replace(found, front=self._front(chosen, found))
 
     def _stopped_by(self, chosen: Key | None) -> str:
-        """What speaks against the next smaller network that was tried."""
+        """What speaks against the likeliest smaller network that was tried."""
         if self.broken_off:
             return "an interruption"
         if self.budget.has_target:
             return "the ratio that was to be reached"
         most = math.inf if chosen is None else self._work_of(chosen)
-        smaller = [key for key in self.done if self._work_of(key) < most]
+        smaller = [k for k in self.done if self._work_of(k) < most and not self._allows(k)]
         if not smaller:
             return "the lack of anything smaller"
-        key = max(smaller, key=self._work_of)
+        key = max(smaller, key=self._likely)
         (height, width), reason = key[0], objection(self.budget, self.verdict(key))
-        return f"the next smaller network ({self._ratio(key):.2f}x at {height}x{width}): {reason}"
+        return f"the best smaller network ({self._ratio(key):.2f}x at {height}x{width}): {reason}"
 
     def _front(self, chosen: Key | None, found: Found | None = None) -> tuple[Found, ...]:
         """The front, with the network that is returned in its place."""
