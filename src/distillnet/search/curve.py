@@ -69,7 +69,7 @@ class Curve:
     >>> curve = Curve(prior, places, np.array([0.0, 1.0]), np.array([0.4, 0.4]))
     >>> mean, uncertain = curve.of(np.log([[5.0, 224.0], [12.0, 224.0]]))
     >>> mean.round(1).tolist(), uncertain.round(1).tolist()
-    ([0.5, 1.8], [0.4, 1.6])
+    ([0.5, 1.9], [0.4, 1.2])
     """
 
     def __init__(self, prior: Prior, at: Values, told: Values, error: Values) -> None:
