@@ -61,7 +61,7 @@ def test_a_run_comes_back_and_is_taken_for_one_packed(home: Path, cli: Cli) -> N
     shapes = [sorted(tuple(p.shape) for p in m.parameters()) for m in (before, after)]
     assert len(shapes[0]) <= len(shapes[1])  # it may have biases more
     # So small a network of random weights does as well with none at all.
-    finely = ("--coarseness", "0.02", "--out", "fine.dnp")
+    finely = ("--coarseness", "0.005", "--out", "fine.dnp")
     assert cli("pack", "run", "--data", "photos", *finely).status == 0
     done = cli("export", "fine.dnp", "--format", "c", "--packed", "--out", "c", "--json")
     assert done.status == 0, done.err
