@@ -6,10 +6,9 @@ from statistics import NormalDist
 from distillnet.search.budget import Budget
 from distillnet.search.judge import Verdict
 
-__all__ = ["Estimate", "estimate", "is_within", "likelihood", "limit", "objection", "room"]
+__all__ = ["Estimate", "estimate", "is_within", "likelihood", "limit", "objection"]
 
 _ROUNDING = 1e-9
-_LEAST_PP = 0.01  # a hundredth of a point is as good as nothing
 
 
 @dataclass(frozen=True)
@@ -81,19 +80,13 @@ def objection(budget: Budget, verdict: Verdict) -> str:
     return f"its worst class is expected to lose {expected.worst_class_pp:.1f} points"
 
 
-def room(budget: Budget, verdict: Verdict) -> float:
-    """How many times the estimated loss fits into what it may be; both are at least 0.01 pp.
-
-    >>> verdict = Verdict(0.0, 0.5, (0.0,), 0.0, estimate_pp=0.5)
-    >>> round(room(Budget(max_loss_pp=1.0), verdict), 3)
-    2.0
-    """
-    expected = estimate(verdict)
-    return max(limit(budget, expected), _LEAST_PP) / max(expected.loss_pp, _LEAST_PP)
-
-
 def limit(budget: Budget, expected: Estimate) -> float:
-    """The most that may be estimated to be lost, in percentage points, as uncertain as it is."""
+    """The most that may be estimated to be lost, in percentage points, as uncertain as it is.
+
+    >>> expected = Estimate(loss_pp=0.0, uncertain_pp=0.5, worst_class_pp=0.0)
+    >>> round(limit(Budget(max_loss_pp=1.0, confidence=0.7), expected), 2)
+    0.73
+    """
     low, high = budget.max_loss_pp - 4 * expected.uncertain_pp, budget.max_loss_pp
     for _ in range(30):
         middle = (low + high) / 2

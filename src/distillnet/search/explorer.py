@@ -81,8 +81,8 @@ class Explorer:
         """The size and level of which most is to be hoped for; None where it is not worth it."""
         best = self._smallest_so_far()
         base = 0 if best is None else self._level_of(self._work_of(best))
-        refused = [self._level_of(self._work_of(key)) for key in self.done]
-        top = max(refused, default=_FIRST) - 1 if best is None else base + _STRIDE
+        tried = [self._level_of(self._work_of(key)) for key in self.done]
+        top = max(tried, default=_FIRST) - 1 if best is None else base + _STRIDE
         most, place = _DESPERATE if best is None else _WORTH, None
         for size in sizes:
             levels = self._levels(size, base, top)
