@@ -24,6 +24,7 @@ from distillnet.refit.compensation import compensate
 from distillnet.refit.teacher import Teacher
 from distillnet.search import Judge
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
+from distillnet.search.effects import put_right
 from distillnet.search.evidence import measure_evidence
 from distillnet.search.orders import Order, elimination_orders
 from distillnet.search.splits import Spectrum, spectra
@@ -87,7 +88,10 @@ def know(graph: Graph, mission: Mission, x_nchw: Tensor, split: bool = True) -> 
     channels = analyse(graph)
     evidence = measure_evidence(graph, channels, mission, x_nchw)
     orders = elimination_orders(graph, channels, evidence)
-    return Known(orders, spectra(graph, channels, evidence) if split else (), evidence.needs)
+    known = spectra(graph, channels, evidence) if split else ()
+    return Known(
+        *put_right(graph, channels, mission, x_nchw, evidence, orders, known), evidence.needs
+    )
 
 
 class Bench:

@@ -115,6 +115,25 @@ def test_work_counts_macs_and_numbers_written(known, element: float) -> None:
     assert class_work(graph, channels, gone, {"last": Split(4, separable=True)}, element) == want
 
 
+def test_where_numbers_are_dear_fewer_are_written_for_as_many_macs(known) -> None:
+    graph, channels, evidence, orders = known
+    seen, full = (
+        spectra(graph, channels, evidence),
+        class_macs(graph, channels, np.zeros(channels.count, dtype=bool)),
+    )
+    written = []
+    for element in (0.0, 300.0):
+        ledger = open_ledger(graph, channels, orders, MISSION.indices, 0.0, seen, element)
+
+        def fits(cut: Cut) -> bool:
+            return class_macs(graph, channels, cut.gone, cut.splits) <= full / 3
+
+        cut = cut_to_size(graph, channels, ledger, fits)
+        by_numbers = class_work(graph, channels, cut.gone, cut.splits, 1.0)
+        written.append(by_numbers - class_macs(graph, channels, cut.gone, cut.splits))
+    assert written[1] < written[0]
+
+
 @pytest.mark.parametrize("multiple", [2, 4, 8])
 def test_layers_are_rounded_up_to_a_multiple_or_left_whole(known, multiple: int) -> None:
     graph, channels, _, orders = known

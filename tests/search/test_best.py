@@ -85,18 +85,6 @@ def test_the_front_is_told_as_it_grows(module, labels: Tensor) -> None:
     assert len(told[-1]) >= len(found.front) - 1  # the chosen one may lie beside it
 
 
-@pytest.mark.slow
-def test_a_search_for_time_spends_less_on_writing(module, labels: Tensor) -> None:
-    """With numbers dear, fewer of them are written than by the network of fewest MACs."""
-    written = []
-    for element in (0.0, 300.0):
-        found = find(module, labels, Budget(8.0), element=element)
-        assert found.met
-        small = compact(found.graph, analyse(found.graph), found.plan)
-        written.append(sum(node.shape[0] for node in small.nodes if node.op == "conv"))
-    assert written[1] < written[0]
-
-
 def test_without_splitting_no_layer_is_split(module, labels: Tensor) -> None:
     assert find(module, labels, Budget(4.0)).plan.splits != {}
     assert find(module, labels, Budget(4.0), split=False).plan.splits == {}

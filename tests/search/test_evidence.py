@@ -12,7 +12,7 @@ from distillnet.graph.channels import analyse
 from distillnet.refit.basis import column_filters
 from distillnet.refit.samples import choose_places, patches_at
 from distillnet.search.evidence import measure_evidence
-from distillnet.search.orders import _RIDGE, elimination_orders
+from distillnet.search.orders import RIDGE, elimination_orders
 from distillnet.search.splits import spectra
 from small_network import MISSION, Small, random
 
@@ -43,7 +43,7 @@ def test_the_damage_is_that_of_the_refitted_rest(kind: type[nn.Module]) -> None:
     order = next(o for o in orders if set(o.classes) <= set(channels.of["inner"]))
     view = next(v for v in evidence.views if v.layers == ("back",))
     h = view.covariance.double()
-    h = h + _RIDGE * h.diagonal().mean() * torch.eye(len(h))
+    h = h + RIDGE * h.diagonal().mean() * torch.eye(len(h))
     weight = graph.params["back.weight"].flatten(1).double()
     of_column = np.repeat(channels.of[view.source], 9)
     steps = [1, 5, 12, -1]

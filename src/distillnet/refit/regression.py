@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from distillnet.refit.basis import column_covariance, column_filters, output_bas
 __all__ = [
     "RIDGES",
     "ROUNDS",
+    "Inputs",
     "Thin",
     "aims_behind",
     "fit_affine",
@@ -86,6 +88,17 @@ def fit_affine(
     return weight_md + change_dm.T, bias_m + offset_m - mean_d @ change_dm
 
 
+class Inputs(Protocol):
+    """How what a layer reads varies."""
+
+    @property
+    def covariance(self) -> Tensor:
+        """Of the inputs (D, D), float64."""
+
+    def spread(self, weight_md: Tensor) -> Tensor:
+        """Covariance (M, M) of a weight's outputs, float64."""
+
+
 @dataclass(frozen=True)
 class Thin:
     """What a thin layer is brought to.
@@ -99,7 +112,7 @@ class Thin:
     split: Split
     shape: tuple[int, ...]
 
-    def nearest(self, weight_md: Tensor, system: "_Ridge") -> tuple[Tensor, Tensor]:
+    def nearest(self, weight_md: Tensor, system: "Inputs") -> tuple[Tensor, Tensor]:
         """Filters (F, D) and their combination (M, F): the weight of this rank that loses least.
 
         Filters that are one column wide count once for each column: F = K_w rank.

@@ -32,6 +32,7 @@ from distillnet.refit.head import Labels
 from distillnet.refit.samples import evenly
 from distillnet.refit.teacher import Teacher, bytes_to_teach, teach_all
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
+from distillnet.search.effects import put_right
 from distillnet.search.evidence import Evidence, measure_evidence
 from distillnet.search.judge import Judge, Verdict
 from distillnet.search.orders import Order, elimination_orders
@@ -156,10 +157,11 @@ class Workshop:
                 here.graph, here.channels, self.mission, here.x_statistics, self.seed
             )
             importance = None if self.importance is None else self.importance(evidence)
-            self.orders = elimination_orders(here.graph, here.channels, evidence, importance)
+            orders = elimination_orders(here.graph, here.channels, evidence, importance)
+            known = spectra(here.graph, here.channels, evidence) if self.split else ()
+            told = (self.mission, here.x_statistics, evidence, orders, known)
+            self.orders, self.spectra = put_right(here.graph, here.channels, *told, self.seed)
             self.needs = evidence.needs
-            if self.split:
-                self.spectra = spectra(here.graph, here.channels, evidence)
 
     def _to_cut(self, sized: Sized) -> Sized:
         """The network that candidates are cut from; where time counts, in a quicker order."""

@@ -21,10 +21,18 @@ from distillnet.graph.operators import Node
 from distillnet.refit.samples import choose_places, outputs_at, patches_at
 from distillnet.refit.teacher import refittable
 
-__all__ = ["MOST_COLUMNS", "Evidence", "View", "columns_of", "measure_evidence"]
+__all__ = [
+    "BATCH",
+    "MOST_COLUMNS",
+    "Evidence",
+    "View",
+    "columns_of",
+    "forward_backward",
+    "measure_evidence",
+]
 
 _PLACES = 20  # per image and layer
-_BATCH = 16
+BATCH = 16  # images at once
 # Columns of a view up to which all covariances are kept: 4700^2 float64 are 177 MB. It holds the
 # 512 channels of a 3x3 convolution. Above it, channels are taken as independent.
 MOST_COLUMNS = 4700
@@ -88,8 +96,8 @@ def measure_evidence(
     generator = torch.Generator().manual_seed(seed)
     read = {layer.inputs[0] for layer in layers}
     start = 0
-    for part in x_nchw.split(_BATCH):
-        values, slopes = _forward_backward(graph, mission, part, generator, read, channels.sites)
+    for part in x_nchw.split(BATCH):
+        values, slopes = forward_backward(graph, mission, part, generator, read, channels.sites)
         with torch.no_grad():
             for key, group in members.items():
                 at = places[group[0].name][start : start + len(part)]
@@ -118,7 +126,7 @@ def _view_key(graph: Graph, layer: Node) -> tuple[object, ...]:
     return (layer.inputs[0], kernel, *map(str, geometry))
 
 
-def _forward_backward(
+def forward_backward(
     graph: Graph,
     mission: Mission,
     x_nchw: Tensor,

@@ -40,6 +40,18 @@ _MOST_VALIDATED = 12
 Progress = Callable[[int, int], None]
 
 
+def _part(workshop: Workshop) -> float:
+    """How much of what a cross-validation finds beyond fitted images counts.
+
+    What the original knows by heart of images it was trained on, a network that is cut and fitted
+    without them has lost; of other images there was nothing to lose. So of known images half as
+    much counts, and none where they are many, for then those that were fitted hardly flatter.
+    """
+    if workshop.seen:
+        return 0.5 if workshop.few else 0.0
+    return 1.0 if workshop.few else 0.5
+
+
 class Explorer:
     """Which candidates to make; ``done`` holds them by input size and number of MACs."""
 
@@ -50,7 +62,7 @@ class Explorer:
         self.impossible: dict[Size, int] = {}  # the least level that cannot be made
         self.beliefs = Beliefs(
             budget,
-            part=1.0 if workshop.few else 0.5,
+            part=_part(workshop),
             seen=workshop.seen,
             n_fitted=workshop.n_fitted,
             own_size=workshop.original_size,
@@ -121,7 +133,8 @@ class Explorer:
     def _validate(self, key: Key) -> None:
         candidate = self.done[key]
         self._note(key)
-        self.beliefs.validate(key, self.workshop.cross_validate(candidate))
+        crossed = self.workshop.cross_validate(candidate) if self.beliefs.part else None
+        self.beliefs.validate(key, crossed)
         self._tell_progress()
 
     def _note(self, key: Key) -> None:

@@ -27,9 +27,9 @@ from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
 from distillnet.search.evidence import Evidence, View, columns_of
 
-__all__ = ["Order", "elimination_orders"]
+__all__ = ["RIDGE", "Order", "elimination_orders"]
 
-_RIDGE = 1e-2  # in units of the mean variance; 1e-4 to 1e-2 differ little
+RIDGE = 1e-2  # in units of the mean variance; 1e-4 to 1e-2 differ little
 _BURY = 0.85  # of the columns; fewer are copied into smaller matrices
 _STEPS = 64  # a step removes one in so many of the channels that are left
 
@@ -129,7 +129,7 @@ class _Patient:
         classes: NDArray[np.int64],
     ) -> None:
         covariance = view.covariance.clone()
-        ridge = _RIDGE * float(covariance.diagonal().mean().clamp_min(1e-30))
+        ridge = RIDGE * float(covariance.diagonal().mean().clamp_min(1e-30))
         covariance.diagonal().add_(ridge)
         lower, failed = torch.linalg.cholesky_ex(covariance)  # half the time of the inverse alone
         # Where nothing varies, rounding is all that there is of it.
