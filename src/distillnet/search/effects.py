@@ -46,7 +46,9 @@ _IMAGES = 160  # tell within a tenth
 _MOST_WEIGHTS = 4 * 10**6  # of a layer that is followed; others are scaled as most are
 _OF_RANKS = {False: (0.1, 0.25, 0.5), True: (0.05, 0.125, 0.25)}  # by whether separable
 _OF_CHANNELS = (0.25, 0.5)
-_LEAST = 1e-3  # of a factor: an error that seems to do nothing
+# Of the usual factor: what the first layers do wrong those behind make up for, but not all of it,
+# and few images tell little of them.
+_LEAST = 0.5
 
 Change = Mapping[str, Tensor]  # by layer, what is added to its weight (M, D)
 Factors = Mapping[int, float]  # by rank or count, what the damage is to be multiplied by
@@ -81,10 +83,11 @@ def put_right(
     ]
     x_nchw = x_nchw[evenly(torch.arange(len(x_nchw)), _IMAGES)]
     felt = effects(graph, mission, x_nchw, [trial.change for _, trial in at], seed)
+    found = [effect / trial.damage for (_, trial), effect in zip(at, felt.tolist(), strict=True)]
+    usual = max(median(found or [1.0]), 1e-9)
     factors: dict[int, dict[int, float]] = {}
-    for (of, trial), effect in zip(at, felt.tolist(), strict=True):
-        factors.setdefault(id(of), {})[trial.step] = max(_LEAST, effect / trial.damage)
-    usual = median([f for by_step in factors.values() for f in by_step.values()] or [1.0])
+    for (of, trial), factor in zip(at, found, strict=True):
+        factors.setdefault(id(of), {})[trial.step] = max(_LEAST * usual, factor)
     return (
         tuple(_rising(order, factors.get(id(order), {0: usual})) for order in orders),
         tuple(_falling(spectrum, factors.get(id(spectrum), {1: usual})) for spectrum in known),

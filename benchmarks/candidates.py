@@ -1,0 +1,82 @@
+"""What images say of candidates: those that were fitted, others, and report images.
+
+    python benchmarks/candidates.py SqueezeNet-own-0,1,3,4,7-40-0 144:20 112:30
+    python benchmarks/candidates.py GoogLeNet-nette-B-100-0 160:8 128:8 --per-class 200 --crossed
+    git worktree add OLD 20bdef0
+    PYTHONPATH=OLD/src python benchmarks/candidates.py ...                      an earlier state
+
+A mission of the yardstick's developing half (``verdict_cases.CASES``), and candidates as sides of
+the input and how many times less there is to do. Printed are the points that images let expect to
+be lost, those that report images find, by squared probabilities / by errors, and how far answers
+are from the original's there, in nats.
+"""
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from distillnet.cut.cost import cost
+from distillnet.cut.surgery import compact
+from distillnet.graph.channels import analyse
+from distillnet.graph.replay import masked_scores
+from distillnet.search.candidates import Workshop
+from distillnet.search.judge import Judge, Verdict
+from verdict_cases import ELEMENT, ROUND_TO, cases, load_report, opened
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("mission", choices=[case.name for case in cases("develop")])
+    parser.add_argument("candidates", nargs="+", metavar="SIDE:RATIO")
+    default = os.environ.get("DISTILLNET_DATA", Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--per-class", type=int, help="images; default: the mission's")
+    parser.add_argument("--crossed", action="store_true", help="cross-validate each")
+    args = parser.parse_args()
+    case = next(case for case in cases("develop") if case.name == args.mission)
+    ready = opened(replace(case, per_class=args.per_class or case.per_class), args.data)
+    own_x, labels_n = load_report(
+        ready.model, ready.images.val, ready.mission, ready.pictures.own_size
+    )
+    reported = Judge(masked_scores(ready.graph, own_x, {}), labels_n, ready.mission)
+    workshop = ready.workshop(
+        Workshop, element=ELEMENT, round_to=ROUND_TO, graphs=ready.pictures.graphs
+    )
+    places = [(int(side), float(ratio)) for side, ratio in (c.split(":") for c in args.candidates)]
+    workshop.go_to((places[0][0],) * 2)
+    workshop.choose_teacher()
+    print("| side | MACs | work | fitted | not fitted | report | nats |")
+    print("|---" * 7 + "|")
+    for side, ratio in places:
+        workshop.go_to((side, side))
+        most = workshop.work / ratio
+        candidate = workshop.make(lambda cut, most=most: workshop.work_left(cut) <= most)
+        if candidate is None or candidate.graph is None:
+            parser.error(f"found no network of {ratio}x at {side}; choose a smaller ratio")
+        crossed = workshop.cross_validate(candidate) if args.crossed else None
+        whole = replace(candidate.plan, outputs=None)
+        small = compact(candidate.graph, workshop.here.channels, whole)
+        x_nchw, _ = load_report(ready.model, ready.images.val, ready.mission, (side, side))
+        found = reported.verdict(masked_scores(small, x_nchw, {}))
+        macs = ready.macs / cost(small, analyse(small)).macs
+        print(
+            f"| {side} | {macs:.2f}x | {workshop.work / candidate.work:.2f}x "
+            f"| {expected(candidate.verdict)} | {expected(crossed)} "
+            f"| {found.expected_loss_pp:+.2f} / {found.loss_pp:+.2f} | {found.divergence:.3f} |",
+            flush=True,
+        )
+
+
+def expected(verdict: Verdict | None) -> str:
+    """Points that are expected to be lost, and their standard error."""
+    if verdict is None:
+        return ""
+    return f"{verdict.estimate_pp:+.2f} +- {verdict.estimate_uncertain_pp:.2f}"
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()
