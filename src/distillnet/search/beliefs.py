@@ -40,7 +40,7 @@ _NOISE_OF_WORST = 2.0  # times that of the mean
 ALIKE = 0.65  # the correlation of the errors of two candidates: the same images judge both
 _FAR_PP = 2.5  # for each point of the budget and one more: beyond is far beyond
 # By how much fitted images flatter before a cross-validation has told: the less, the more images.
-_FLATTERED_IMAGES, _MOST_PP = 90, 0.5
+_FLATTERED_IMAGES, _MOST_PP, _LEAST_PP = 90, 0.5, 1e-3
 _BY_HEART_PP = 1.5  # more, where the network was trained on them: what it knows by heart is lost
 _UNUSUAL = 3.0  # times as much as candidates differ by, of how much they are flattered
 
@@ -65,7 +65,8 @@ class Beliefs:
     ) -> None:
         self.budget, self.part, self.seen, self.own_size = budget, part, seen, own_size
         by_heart = _BY_HEART_PP if seen else 0.0
-        self.usual_pp = part * (min(_MOST_PP, _FLATTERED_IMAGES / n_fitted) + by_heart)
+        usual_pp = part * (min(_MOST_PP, _FLATTERED_IMAGES / n_fitted) + by_heart)
+        self.usual_pp = max(_LEAST_PP, usual_pp)
         self.validated: dict[Key, Verdict] = {}
         self.fitted: dict[Key, Verdict] = {}
         self.at: dict[Key, tuple[float, float]] = {}  # in the curves

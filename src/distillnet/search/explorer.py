@@ -43,11 +43,13 @@ Progress = Callable[[int, int], None]
 def _part(workshop: Workshop) -> float:
     """How much of what a cross-validation finds beyond fitted images counts.
 
-    Half where images are many, for then those that were fitted flatter less; and half of that where
-    the network was trained on them. What it knows by heart of such images, one that is cut and
-    fitted without them has lost; of other images there is nothing by heart to lose.
+    What the original knows by heart of images it was trained on, a network that is cut and fitted
+    without them has lost; of other images there was nothing to lose. So of known images half as
+    much counts, and none where they are many, for then those that were fitted hardly flatter.
     """
-    return (1.0 if workshop.few else 0.5) * (0.5 if workshop.seen else 1.0)
+    if workshop.seen:
+        return 0.5 if workshop.few else 0.0
+    return 1.0 if workshop.few else 0.5
 
 
 class Explorer:
@@ -131,7 +133,8 @@ class Explorer:
     def _validate(self, key: Key) -> None:
         candidate = self.done[key]
         self._note(key)
-        self.beliefs.validate(key, self.workshop.cross_validate(candidate))
+        crossed = self.workshop.cross_validate(candidate) if self.beliefs.part else None
+        self.beliefs.validate(key, crossed)
         self._tell_progress()
 
     def _note(self, key: Key) -> None:
