@@ -10,6 +10,7 @@ from torch import Tensor
 from architectures import ARCHITECTURES, SIDE, captured
 from distillnet.classes import Mission
 from distillnet.graph import Graph, run
+from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
 from distillnet.refit.teacher import refittable
 from distillnet.search.effects import effects, put_right
@@ -87,8 +88,6 @@ def test_errors_that_are_alike_all_over_an_image_do_more(known) -> None:
     net = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 1), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
     )
-    from distillnet.graph.capture import capture
-
     with torch.random.fork_rng():
         torch.manual_seed(0)
         graph = capture(net.eval(), (8, 8))

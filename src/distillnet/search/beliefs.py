@@ -41,6 +41,7 @@ ALIKE = 0.65  # the correlation of the errors of two candidates: the same images
 _FAR_PP = 2.5  # for each point of the budget and one more: beyond is far beyond
 # By how much fitted images flatter before a cross-validation has told: the less, the more images.
 _FLATTERED_IMAGES, _MOST_PP, _LEAST_PP = 90, 0.5, 1e-3
+# (A curve needs some: as good as none are a thousandth of a point.)
 _BY_HEART_PP = 1.5  # more, where the network was trained on them: what it knows by heart is lost
 _UNUSUAL = 3.0  # times as much as candidates differ by, of how much they are flattered
 

@@ -159,8 +159,9 @@ class Workshop:
             importance = None if self.importance is None else self.importance(evidence)
             orders = elimination_orders(here.graph, here.channels, evidence, importance)
             known = spectra(here.graph, here.channels, evidence) if self.split else ()
-            told = (self.mission, here.x_statistics, evidence, orders, known)
-            self.orders, self.spectra = put_right(here.graph, here.channels, *told, self.seed)
+            self.orders, self.spectra = put_right(
+                here.graph, here.channels, self.mission, here.x_statistics, evidence, orders, known
+            )
             self.needs = evidence.needs
 
     def _to_cut(self, sized: Sized) -> Sized:

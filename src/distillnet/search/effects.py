@@ -49,6 +49,7 @@ _OF_CHANNELS = (0.25, 0.5)
 # Of the usual factor: what the first layers do wrong those behind make up for, but not all of it,
 # and few images tell little of them.
 _LEAST = 0.5
+_NO_EFFECT = 1e-9  # where nothing is felt of anything
 
 Change = Mapping[str, Tensor]  # by layer, what is added to its weight (M, D)
 Factors = Mapping[int, float]  # by rank or count, what the damage is to be multiplied by
@@ -62,35 +63,27 @@ def put_right(
     evidence: Evidence,
     orders: Sequence[Order],
     known: Sequence[Spectrum],
-    seed: int = 0,
 ) -> tuple[tuple[Order, ...], tuple[Spectrum, ...]]:
     """Orders and spectra with damages as errors are felt, not as if each place had its own.
 
     Args:
         evidence: that both are told from.
     """
-    at = [
-        *(
-            (order, trial)
-            for order in orders
-            for trial in _trials(graph, channels, evidence, order)
-        ),
-        *(
-            (spectrum, trial)
-            for spectrum in known
-            for trial in _left_out(graph, evidence, spectrum)
-        ),
-    ]
+    trials = [_of_order(graph, channels, evidence, order) for order in orders]
+    trials += [_of_spectrum(graph, evidence, spectrum) for spectrum in known]
     x_nchw = x_nchw[evenly(torch.arange(len(x_nchw)), _IMAGES)]
-    felt = effects(graph, mission, x_nchw, [trial.change for _, trial in at], seed)
-    found = [effect / trial.damage for (_, trial), effect in zip(at, felt.tolist(), strict=True)]
-    usual = max(median(found or [1.0]), 1e-9)
-    factors: dict[int, dict[int, float]] = {}
-    for (of, trial), factor in zip(at, found, strict=True):
-        factors.setdefault(id(of), {})[trial.step] = max(_LEAST * usual, factor)
+    felt = effects(graph, mission, x_nchw, [trial.change for of in trials for trial in of])
+    effect = iter(felt.tolist())
+    found = [{trial.step: next(effect) / trial.damage for trial in of} for of in trials]
+    every = [factor for by_step in found for factor in by_step.values()]
+    usual = max(median(every or [1.0]), _NO_EFFECT)
+    factors = [
+        {step: max(_LEAST * usual, factor) for step, factor in by_step.items()} or {0: usual}
+        for by_step in found
+    ]
     return (
-        tuple(_rising(order, factors.get(id(order), {0: usual})) for order in orders),
-        tuple(_falling(spectrum, factors.get(id(spectrum), {1: usual})) for spectrum in known),
+        tuple(map(_rising, orders, factors[: len(orders)])),
+        tuple(map(_falling, known, factors[len(orders) :])),
     )
 
 
@@ -103,25 +96,22 @@ def effects(
         changes: of the weights of ungrouped layers; biases follow, so that each layer's mean stays.
     """
     layers = {name: graph[name] for change in changes for name in change}
-    stacked = {
-        name: [(i, change[name].flatten()) for i, change in enumerate(changes) if name in change]
-        for name in layers
-    }
-    read = {layer.inputs[0] for layer in layers.values()}
-    generator = torch.Generator().manual_seed(seed)
+    which = {name: [i for i, c in enumerate(changes) if name in c] for name in layers}
+    stacked = {name: torch.stack([changes[i][name] for i in which[name]]) for name in layers}
     told = {name: _Gradients(graph, layer) for name, layer in layers.items()}
     dots: dict[str, list[Tensor]] = {name: [] for name in layers}
+    read = {layer.inputs[0] for layer in layers.values()}
+    generator = torch.Generator().manual_seed(seed)
     for part in x_nchw.split(BATCH):
         values, slopes = forward_backward(graph, mission, part, generator, read, ())
         for name, layer in layers.items():
             of_images = told[name].add(values[layer.inputs[0]], slopes[name])
-            dots[name].append(of_images @ torch.stack([d for _, d in stacked[name]]).T)
-    by_image = [x_nchw.new_zeros(len(x_nchw)) for _ in changes]
-    for name in layers:
-        dot_nk, gradients = torch.cat(dots[name]), told[name]
-        for column, (i, change) in enumerate(stacked[name]):
-            by_image[i] += dot_nk[:, column] - gradients.of_mean(change)
-    return np.array([float(change.double().square().mean()) for change in by_image])
+            dots[name].append(of_images @ stacked[name].flatten(1).T)
+    by_image = x_nchw.new_zeros(len(x_nchw), len(changes))
+    for name, columns in which.items():
+        by_image[:, columns] += torch.cat(dots[name]) - told[name].of_mean(stacked[name])
+    felt: NDArray[np.float64] = by_image.double().square().mean(0).cpu().numpy()
+    return felt
 
 
 class _Gradients:
@@ -145,10 +135,9 @@ class _Gradients:
         self.slopes.append(slope_nmp.sum(2))
         return (slope_nmp @ x_ndp.transpose(1, 2)).flatten(1)
 
-    def of_mean(self, change: Tensor) -> Tensor:
-        """What a change does to each image by what it does to the mean input (N,)."""
-        mean_d = self.total / self.count
-        return torch.cat(self.slopes) @ (change.reshape(self.shape[0], -1) @ mean_d)
+    def of_mean(self, changes_kmd: Tensor) -> Tensor:
+        """What changes do to each image by what they do to the mean input (N, K)."""
+        return torch.cat(self.slopes) @ (changes_kmd @ (self.total / self.count)).T
 
 
 @dataclass(frozen=True)
@@ -177,7 +166,7 @@ class _Inputs:
         return self.outputs.double()
 
 
-def _left_out(graph: Graph, evidence: Evidence, spectrum: Spectrum) -> list[_Trial]:
+def _of_spectrum(graph: Graph, evidence: Evidence, spectrum: Spectrum) -> list[_Trial]:
     """What a few ranks of a spectrum leave out."""
     layer = graph[spectrum.layer]
     weight = graph.params[layer.params["weight"]]
@@ -203,7 +192,7 @@ def _left_out(graph: Graph, evidence: Evidence, spectrum: Spectrum) -> list[_Tri
     return trials
 
 
-def _trials(graph: Graph, channels: Channels, evidence: Evidence, order: Order) -> list[_Trial]:
+def _of_order(graph: Graph, channels: Channels, evidence: Evidence, order: Order) -> list[_Trial]:
     """What is gone with some of an order's channels, the rest refitted."""
     trials = []
     for share in _OF_CHANNELS:
