@@ -30,7 +30,7 @@ from verdict_cases import ELEMENT, ROUND_TO, cases, load_report, opened
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("mission", choices=[case.name for case in cases("develop")])
-    parser.add_argument("candidates", nargs="+", metavar="SIDE:RATIO")
+    parser.add_argument("places", nargs="+", type=place, metavar="SIDE:RATIO")
     default = os.environ.get("DISTILLNET_DATA", Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--per-class", type=int, help="images; default: the mission's")
@@ -45,12 +45,11 @@ def main() -> None:
     workshop = ready.workshop(
         Workshop, element=ELEMENT, round_to=ROUND_TO, graphs=ready.pictures.graphs
     )
-    places = [(int(side), float(ratio)) for side, ratio in (c.split(":") for c in args.candidates)]
-    workshop.go_to((places[0][0],) * 2)
+    workshop.go_to((args.places[0][0],) * 2)
     workshop.choose_teacher()
     print("| side | MACs | work | fitted | not fitted | report | nats |")
     print("|---" * 7 + "|")
-    for side, ratio in places:
+    for side, ratio in args.places:
         workshop.go_to((side, side))
         most = workshop.work / ratio
         candidate = workshop.make(lambda cut, most=most: workshop.work_left(cut) <= most)
@@ -68,6 +67,12 @@ def main() -> None:
             f"| {found.expected_loss_pp:+.2f} / {found.loss_pp:+.2f} | {found.divergence:.3f} |",
             flush=True,
         )
+
+
+def place(text: str) -> tuple[int, float]:
+    """A side and a ratio, of 144:20."""
+    side, ratio = text.split(":")
+    return int(side), float(ratio)
 
 
 def expected(verdict: Verdict | None) -> str:
