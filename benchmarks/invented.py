@@ -51,6 +51,7 @@ class Invented:
     def __init__(self, seed: int, images: int, error: float, *, few: bool) -> None:
         self.rng = rng = np.random.default_rng(seed)
         self.few, self.seen, self.n_fitted, self.error = few, False, images, error
+        self.labels: object = True  # which win some points back
         self.work, self.original_size, self.store = WORK, SIZES[0], NOWHERE
         self.here = SimpleNamespace(channels=SimpleNamespace(count=1))
         self.size = self.original_size

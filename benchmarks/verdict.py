@@ -77,7 +77,12 @@ def believed(
     """What all of some candidates together let expect of each."""
     n_images = len(mission["images"].unique())
     beliefs = Beliefs(
-        Budget(), part=1.0, seen=mission["seen"], n_fitted=n_images, own_size=(224, 224)
+        Budget(),
+        part=1.0,
+        seen=mission["seen"],
+        n_fitted=n_images,
+        own_size=(224, 224),
+        labels=True,
     )
     keys = [((row["side"], row["side"]), i) for i, row in enumerate(rows)]
     for key, row in zip(keys, rows, strict=True):

@@ -20,7 +20,14 @@ def _verdict(loss: float, error: float = 0.8, worst: float | None = None) -> Ver
 
 
 def _beliefs(**options: object) -> b.Beliefs:
-    known = {"part": 1.0, "seen": False, "n_fitted": 200, "own_size": (224, 224), **options}
+    known = {
+        "part": 1.0,
+        "seen": False,
+        "n_fitted": 200,
+        "own_size": (224, 224),
+        "labels": True,
+        **options,
+    }
     return b.Beliefs(Budget(1.0), **known)  # type: ignore[arg-type]
 
 
@@ -73,7 +80,7 @@ def test_a_cross_validation_tells_of_those_that_were_not_validated() -> None:
 def test_fitted_images_flatter_the_less_the_more_they_are(n_images: int, flattered: float) -> None:
     beliefs = _beliefs(n_fitted=n_images)
     for level in range(30):  # many alike, so that none is drawn to the prior
-        beliefs.add((_SIZE, level), _verdict(1.0), 6.0)
+        beliefs.add((_SIZE, level), _verdict(1.0, 0.1), 6.0)
     assert beliefs.of((_SIZE, 0)).estimate_pp == pytest.approx(1 + flattered, abs=0.1)
 
 
@@ -115,7 +122,7 @@ def test_nothing_is_expected_that_no_verdict_says() -> None:
     for ratios in (np.linspace(3, 30, 6), np.linspace(9, 11, 6)):
         beliefs = _beliefs()
         for level, (loss, ratio) in enumerate(zip(told, ratios, strict=True)):
-            beliefs.add((_SIZE, level), _verdict(loss, 0.3 + 0.7 * loss), ratio)
+            beliefs.add((_SIZE, level), _verdict(loss, 0.1 + 0.25 * loss), ratio)
             beliefs.validate((_SIZE, level), None)
         losses = np.array([beliefs.of((_SIZE, level)).estimate_pp for level in range(6)])
         assert losses.mean() == pytest.approx(told.mean(), abs=0.05)

@@ -28,7 +28,7 @@ class _Workshop:
     def __init__(self, fitted: Loss, crossed: Loss, *, few: bool = False) -> None:
         self.fitted, self.crossed = fitted, crossed
         self.work, self.original_size, self.store = _WORK, _SIZE, NOWHERE
-        self.seen = False
+        self.seen, self.labels = False, None
         self.n_fitted, self.few = 200, few
         self.here = SimpleNamespace(channels=SimpleNamespace(count=1))
 

@@ -19,14 +19,14 @@ from dataclasses import replace
 from statistics import median
 
 import numpy as np
-import torch
 
 from distillnet.images.preprocessing import Size
 from distillnet.search.budget import Budget
 from distillnet.search.curve import Curve, Prior, Values
-from distillnet.search.decision import estimate, limit
+from distillnet.search.decision import limits, ndtr
 from distillnet.search.judge import Verdict
 from distillnet.search.known import misled_pp
+from distillnet.search.usual import Usual, usual
 
 __all__ = ["ALIKE", "LOSS", "Beliefs", "Key"]
 
@@ -55,6 +55,7 @@ class Beliefs:
         seen: whether the network was trained on the images.
         n_fitted: images that networks are fitted on.
         own_size: of the original's input.
+        labels: whether last layers may win something by labels.
 
     Attributes:
         validated: verdicts by cross-validation; ``fitted`` by images that were fitted on.
@@ -62,9 +63,17 @@ class Beliefs:
     """
 
     def __init__(
-        self, budget: Budget, *, part: float, seen: bool, n_fitted: int, own_size: Size
+        self,
+        budget: Budget,
+        *,
+        part: float,
+        seen: bool,
+        n_fitted: int,
+        own_size: Size,
+        labels: bool,
     ) -> None:
         self.budget, self.part, self.seen, self.own_size = budget, part, seen, own_size
+        self.labels = labels
         by_heart = _BY_HEART_PP if seen else 0.0
         usual_pp = part * (min(_MOST_PP, _FLATTERED_IMAGES / n_fitted) + by_heart)
         self.usual_pp = max(_LEAST_PP, usual_pp)
@@ -87,7 +96,12 @@ class Beliefs:
 
     def of(self, key: Key) -> Verdict:
         """What all candidates together let expect of one of them."""
-        return self._less_certain(self._now.verdicts[key], key[0])
+        verdict = self._less_certain(self._now.verdicts[key], key[0])
+        less = np.array([self.at[key][0]])
+        said = np.array([verdict.estimate_pp]), np.array([verdict.estimate_uncertain_pp])
+        loss, uncertain = self._usual(less, verdict).drawn(*said)
+        verdict = _moved(verdict, float(loss[0]) - verdict.estimate_pp)
+        return replace(verdict, estimate_uncertain_pp=float(uncertain[0]))
 
     def vague_pp(self, key: Key) -> float:
         """How little is known of how much fitted images flatter a candidate: a standard error."""
@@ -99,16 +113,21 @@ class Beliefs:
         By their average loss and by that of the worst class. A size that nobody has tried is taken
         to be as good as the nearest that somebody has, where less is expected of it.
         """
-        now, allowed = self._now, np.ones(len(ratios))
+        now = self._now
         at = np.array([_place(size, ratio) for ratio in ratios])
         sides = [side for _, side in self.at.values()] or [at[0, 1]]
         nearest = at.copy()
         nearest[:, 1] = min(sides, key=lambda side: abs(side - at[0, 1]))
-        most = limit(self.budget, estimate(self._less_certain(now.usual, size)))
-        for curve, limit_pp in ((now.losses, most), (now.worst, self.budget.class_limit_pp)):
-            mean, uncertain = curve.of(at)
-            allowed *= _below(limit_pp, np.minimum(mean, curve.of(nearest)[0]), uncertain)
-        return allowed
+        (mean, uncertain), (worst, worst_uncertain) = (
+            _least(curve, at, nearest) for curve in (now.losses, now.worst)
+        )
+        one = self._less_certain(now.usual, size)  # as uncertain as most
+        error, before = np.full(len(ratios), one.estimate_uncertain_pp), self._usual(at[:, 0], one)
+        expected, expected_error = before.drawn(mean, error)
+        most = limits(self.budget, expected_error, one.original_wrong_pp)
+        most_of_worst = self.budget.class_limit_pp - (expected - mean)
+        allowed = _below(before.undrawn(most, mean, error), mean, uncertain)
+        return allowed * _below(most_of_worst, worst, worst_uncertain)
 
     def flattery(self) -> Prior:
         """By how much fitted images flatter; by more or less, where something unusual was found."""
@@ -133,6 +152,9 @@ class Beliefs:
         if self._known is None:
             self._known = _Known(self)
         return self._known
+
+    def _usual(self, less: Values, verdict: Verdict) -> Usual:
+        return usual(less, verdict.original_wrong_pp if self.labels else 0.0)
 
     def _less_certain(self, verdict: Verdict, size: Size) -> Verdict:
         if not self.seen:
@@ -204,6 +226,12 @@ def _moved(verdict: Verdict, shift: float) -> Verdict:
     )
 
 
-def _below(most: float, mean: Values, uncertain: Values) -> Values:
+def _least(curve: Curve, at: Values, nearest: Values) -> tuple[Values, Values]:
+    """A curve's mean, or that at the nearest places where it is less, and its standard error."""
+    mean, uncertain = curve.of(at)
+    return np.minimum(mean, curve.of(nearest)[0]), uncertain
+
+
+def _below(most: Values, mean: Values, uncertain: Values) -> Values:
     """How likely each is no larger."""
-    return torch.special.ndtr(torch.from_numpy((most - mean) / np.maximum(uncertain, 1e-9))).numpy()
+    return ndtr((most - mean) / np.maximum(uncertain, 1e-9))

@@ -1,12 +1,18 @@
 """Whether a network is within a budget, by what its verdict lets expect of unseen images."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from distillnet.search.budget import Budget
 from distillnet.search.judge import Verdict
 
-__all__ = ["Estimate", "estimate", "is_within", "likelihood", "limit", "objection"]
+__all__ = ["Estimate", "estimate", "is_within", "likelihood", "limits", "ndtr", "objection"]
+
+Values = NDArray[np.float64]
 
 _ROUNDING = 1e-9
 
@@ -53,17 +59,25 @@ def likelihood(budget: Budget, verdict: Verdict) -> float:
 
 
 def _probability(budget: Budget, expected: Estimate) -> float:
-    """How likely the loss is within the budget, given that no more is gained than there is to gain.
+    at = np.array([expected.loss_pp]), np.array([expected.uncertain_pp])
+    return float(_probabilities(budget, *at, expected.original_wrong_pp)[0])
+
+
+def _probabilities(
+    budget: Budget, loss_pp: Values, uncertain_pp: Values, original_wrong_pp: float
+) -> Values:
+    """How likely each loss is within the budget, given that no more is gained than there is.
 
     A network that is cut without labels learns nothing new. What it gains it gains by chance among
     the images that the original got wrong, and puts as many others wrong: where few images seem to
     say that it got better by more than half of those, or than half a budget, the rest is chance.
     """
-    chance = NormalDist(expected.loss_pp, max(expected.uncertain_pp, _ROUNDING))
-    below = chance.cdf(-max(budget.max_loss_pp, expected.original_wrong_pp) / 2)
-    if below > 1 - _ROUNDING:  # better for certain
-        return 1.0
-    return (chance.cdf(budget.max_loss_pp + _ROUNDING) - below) / (1 - below)
+    most_gained = max(budget.max_loss_pp, original_wrong_pp) / 2
+    uncertain_pp = np.maximum(uncertain_pp, _ROUNDING)
+    below = ndtr((-most_gained - loss_pp) / uncertain_pp)
+    within = ndtr((budget.max_loss_pp + _ROUNDING - loss_pp) / uncertain_pp)
+    certain = below > 1 - _ROUNDING  # better for certain
+    return np.where(certain, 1.0, (within - below) / np.where(certain, 1.0, 1 - below))
 
 
 def objection(budget: Budget, verdict: Verdict) -> str:
@@ -80,16 +94,23 @@ def objection(budget: Budget, verdict: Verdict) -> str:
     return f"its worst class is expected to lose {expected.worst_class_pp:.1f} points"
 
 
-def limit(budget: Budget, expected: Estimate) -> float:
-    """The most that may be estimated to be lost, in percentage points, as uncertain as it is.
+def limits(budget: Budget, uncertain_pp: Values, original_wrong_pp: float = 0.0) -> Values:
+    """The most that may be expected to be lost (N,), in percentage points, as uncertain as it is.
 
-    >>> expected = Estimate(loss_pp=0.0, uncertain_pp=0.5, worst_class_pp=0.0)
-    >>> round(limit(Budget(max_loss_pp=1.0, confidence=0.7), expected), 2)
-    0.73
+    >>> limits(Budget(max_loss_pp=1.0, confidence=0.7), np.array([0.0, 0.5])).round(2).tolist()
+    [1.0, 0.73]
     """
-    low, high = budget.max_loss_pp - 4 * expected.uncertain_pp, budget.max_loss_pp
+    high = np.full_like(uncertain_pp, budget.max_loss_pp)
+    low = high - 4 * uncertain_pp
     for _ in range(30):
         middle = (low + high) / 2
-        fits = _probability(budget, replace(expected, loss_pp=middle)) >= budget.confidence
-        low, high = (middle, high) if fits else (low, middle)
+        found = _probabilities(budget, middle, uncertain_pp, original_wrong_pp)
+        fits = found >= budget.confidence
+        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
     return low
+
+
+def ndtr(z: Values) -> Values:
+    """The standard normal distribution function."""
+    values: Values = torch.special.ndtr(torch.from_numpy(z)).numpy()
+    return values

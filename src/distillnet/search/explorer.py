@@ -30,7 +30,7 @@ _STEP = 1.06  # between neighbouring numbers of MACs
 _STRIDE = 12  # of those steps: so far beyond the best a candidate may be
 _FIRST = 21  # steps: 3.4 times fewer MACs
 # Steps that have to be hoped for, to make a candidate; while none is within the budget.
-_WORTH, _DESPERATE = 0.3, 0.15
+_WORTH, _DESPERATE = 0.5, 0.15
 # How likely within the budget one has to be at least and at most to be validated as it is made, and
 # how little has to be known of how much fitted images flatter it.
 _HOPE, _SURE, _VAGUE_PP = 0.5, 0.9, 0.3
@@ -66,6 +66,7 @@ class Explorer:
             seen=workshop.seen,
             n_fitted=workshop.n_fitted,
             own_size=workshop.original_size,
+            labels=workshop.labels is not None and not workshop.seen,
         )
         self.uncut: dict[Size, float] = {}  # work
         self.missed = self.broken_off = False  # a target that cannot be reached; the search
