@@ -1,5 +1,6 @@
 """Whether a network is within a budget, by what its verdict lets expect of unseen images."""
 
+import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -83,15 +84,26 @@ def _probabilities(
 def objection(budget: Budget, verdict: Verdict) -> str:
     """What speaks against a network, in words; empty where it is within the budget.
 
-    >>> objection(Budget(1.0), Verdict(0.0, 2.0, (0.0,), 0.0, estimate_pp=2.0))
-    'a loss of 2.0 +- 0.0 points is expected'
+    >>> budget = Budget(1.0, confidence=0.7)
+    >>> doubtful = Verdict(0.0, 0.0, (0.0,), 0.0, estimate_pp=0.7, estimate_uncertain_pp=0.7)
+    >>> objection(budget, doubtful)
+    'a loss of 0.7 +- 0.7 points is expected, which is within 1 with a confidence of 0.65, not 0.70'
     """
     if is_within(budget, verdict):
         return ""
     expected = estimate(verdict)
-    if _probability(budget, expected) < budget.confidence:
-        return f"a loss of {expected.loss_pp:.1f} +- {expected.uncertain_pp:.1f} points is expected"
-    return f"its worst class is expected to lose {expected.worst_class_pp:.1f} points"
+    sure = _probability(budget, expected)
+    if sure < budget.confidence:
+        rounded = math.floor(100 * sure) / 100  # 0.697 is not 0.70
+        return (
+            f"a loss of {expected.loss_pp:.1f} +- {expected.uncertain_pp:.1f} points is expected, "
+            f"which is within {budget.max_loss_pp:g} with a confidence of {rounded:.2f}, not "
+            f"{budget.confidence:.2f}"
+        )
+    return (
+        f"its worst class is expected to lose {expected.worst_class_pp:.1f} points, not "
+        f"{budget.class_limit_pp:g} at most"
+    )
 
 
 def limits(budget: Budget, uncertain_pp: Values, original_wrong_pp: float = 0.0) -> Values:
