@@ -130,7 +130,7 @@ def test_read_class_table(tmp_path, text, names, spelled):
         (b"index\tname\n0\tcat\n2\tdog\n", "has the index 2, and no line for 1; .* from 0 to 1"),
         (b"index\tname\n0\tcat\n-1\tdog\n", "line 3: found index '-1'"),
         (b"index\tname\n0\tcat\nx\tdog\n", "line 3: found index 'x'"),
-        (b"index\tname\n0\tcat\n0\tdog\n", "line 3: index 0 stands there a second time"),
+        (b"index\tname\n0\tcat\n0\tdog\n", "line 3: index 0 appears a second time"),
         (b"index\tname\n0\tcat\n", "names 1 class, but the network has 2 outputs"),
         (b"index\tname\n1\tcat\n", "has 1 of the network's 2 classes; add 0"),
         (b"index\tname\n0\tcat\tkitten\n1\tdog\n", "line 2: found 3 cells"),

@@ -22,7 +22,7 @@ def test_what_the_network_was_made_of_is_said_first(cli: Cli, run_folder: Path) 
         done = cli("evaluate", run_folder, "--data", data, "--json")
         assert done.status == 0, done.err
         assert json.loads(done.out)["n_seen"] == seen
-        said = f"{made_of} of these {made_of} images are among those that the network was made of"
+        said = f"{made_of} of these {made_of} images are among those that the network was made from"
         assert (said in done.err) == bool(seen)
         if seen:
             assert done.err.index(said) < done.err.index("Evaluating")
@@ -39,7 +39,7 @@ def test_a_run_that_does_not_know_its_images_asks_for_some(cli: Cli, run_folder:
     (run_folder / "images.safetensors").unlink()
     done = cli("evaluate", run_folder)
     assert_refused(done)
-    assert "not noted there; pass images with --data" in done.err
+    assert "not recorded there; pass images with --data" in done.err
     done = cli("evaluate", run_folder, "--data", "photos/train", "--json")
     assert json.loads(done.out)["n_seen"] is None
     assert "flatter" in done.err  # as for all that one can know

@@ -24,7 +24,7 @@ def test_more_saved_lies_to_the_right_and_more_lost_above() -> None:
     assert low > half > high
     text = front_text(POINTS)
     assert text.plain.count("○") - 1 == 1  # one in the legend
-    assert "6.0 x less to do" in text.plain
+    assert "6.0 x less work" in text.plain
     assert "+2.0" in text.plain
     assert "-0.5" in text.plain
 

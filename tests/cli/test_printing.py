@@ -169,7 +169,7 @@ def test_lines_where_there_is_no_terminal(cli: Cli) -> None:
     # The network that is written has three outputs and knows of no fourth.
     table, _, words = done.out.partition("Loss ")
     assert "among all" not in table
-    assert "Told from all 4 classes" in words
+    assert "Among all 4 classes" in words
 
 
 def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

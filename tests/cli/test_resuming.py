@@ -103,8 +103,8 @@ def test_nothing_to_resume(option: str, run_folder: Path, cli: Cli) -> None:
 def test_what_cannot_be_resumed(cli: Cli, home: Path, run_folder: Path, refits: _Refits) -> None:
     """Damaged, of other settings, or replaced by a search from the beginning."""
     _interrupted(cli, refits, 3)
-    assert "other options" in cli(*SEARCH, "--resume", "--no-split").err
-    assert "other classes" in cli(*SEARCH, "--resume", "--classes", "0,1").err
+    assert "differs in its options" in cli(*SEARCH, "--resume", "--no-split").err
+    assert "differs in its classes" in cli(*SEARCH, "--resume", "--classes", "0,1").err
     kept = texts(run_folder / UNFINISHED)
     network = next(name for name in kept if name.endswith(".safetensors"))
     for name, text in (

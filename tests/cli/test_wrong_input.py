@@ -171,7 +171,7 @@ def test_an_atlas_of_another_network(home: Path, cli: Cli) -> None:
     assert done.status == 0  # the same network; its preprocessing is the user's affair
     done = cli(*distill_words("talkative"), *both)
     assert_refused(done)
-    assert "atlas is of other" in done.err
+    assert "atlas differs from" in done.err
 
 
 def test_too_little_memory_and_mistakes_of_ours(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

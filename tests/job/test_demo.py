@@ -248,8 +248,8 @@ def test_a_budget_that_no_network_of_the_front_meets_is_refused(
     ("arguments", "message"),
     [
         (("--out", "RUN"), "would be replaced, but it is read"),
-        (("--out", "new", "--method", "paper", "--seed", "1"), "--method, --seed beside --from"),
-        (("--out", "new", "zoo:tf_mnist"), "MODEL beside --from"),
+        (("--out", "new", "--method", "paper", "--seed", "1"), "--method, --seed with --from"),
+        (("--out", "new", "zoo:tf_mnist"), "MODEL with --from"),
     ],
 )
 def test_from_keeps_its_run_and_refuses_what_it_would_leave_aside(

@@ -84,7 +84,7 @@ def test_held_out_images_are_found_and_those_that_are_gone_counted(
 
 def test_a_run_without_notes_or_with_damaged_ones(tmp_path: Path) -> None:
     assert read_provenance(tmp_path) is None
-    with pytest.raises(ImageError, match="not noted there; pass images with --data"):
+    with pytest.raises(ImageError, match="not recorded there; pass images with --data"):
         held_out(tmp_path, str(tmp_path), TABLE, MISSION)
     digests = torch.zeros(2, 16, dtype=torch.uint8)
     whole = dict.fromkeys(("statistics", "search", "val"), digests)

@@ -167,7 +167,7 @@ HOSTILE = {
 @pytest.mark.parametrize(("old", "new"), HOSTILE.values(), ids=HOSTILE)
 def test_a_head_that_lies_is_refused(old: bytes, new: bytes, written: Path) -> None:
     written.write_bytes(_with_head(written, old, new))
-    with pytest.raises(InputError, match="no whole packed file"):
+    with pytest.raises(InputError, match="not a whole packed file"):
         read_packed(written)
 
 

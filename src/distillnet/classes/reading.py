@@ -111,8 +111,8 @@ def _parse_columns(
             )
         if int(cell) in rows:
             raise InputError(
-                f"{source}, line {number}: index {cell} stands there a second time; give each "
-                "class one line and its other names further columns"
+                f"{source}, line {number}: index {cell} appears a second time; give each "
+                "class one line and put its other names in further columns"
             )
         rows[int(cell)] = cells
     n = _checked_count(rows, source, n_classes)

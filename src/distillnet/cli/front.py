@@ -42,5 +42,5 @@ def front_text(points: Points, *, ascii_only: bool = False) -> Text:
             text.append(cell, "green" if cell == inside else "yellow")
         text.append("\n")
     text.append(f"{'':>{_LABEL}} {corner}{line * _COLUMNS}\n")
-    text.append(f"{'':>{_LABEL}}  1 x{f'{right:.1f} x less to do':>{_COLUMNS - 3}}")
+    text.append(f"{'':>{_LABEL}}  1 x{f'{right:.1f} x less work':>{_COLUMNS - 3}}")
     return text

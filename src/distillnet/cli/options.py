@@ -104,8 +104,8 @@ UnreadableOpt = Annotated[
         min=0,
         max=100,
         metavar="PERCENT",
-        help="How many of the images may be unreadable before the command stops; one always may, "
-        "unless it is 0.",
+        help="How many of the images may be unreadable before the command stops; one is always "
+        "allowed unless this is 0.",
         rich_help_panel=SELDOM,
     ),
 ]
@@ -142,8 +142,7 @@ OverwriteOpt = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Also remove what was exported or timed of the earlier run in --out, and nothing "
-        "else.",
+        help="Also remove exports and timings of the earlier run in --out, and nothing else.",
         show_default="off",
         rich_help_panel=OUTPUT,
     ),

@@ -32,8 +32,8 @@ def print_tables(values: dict[str, Any]) -> None:
             before, after = line["ms"]
             print_line(f"{line['network']}, {line['row']} removed: {before:.3f} to {after:.3f} ms")
     print_line(
-        "Loss: on images that nothing else was made of, so many for each set; in brackets its 95 % "
-        "interval; ± one set."
+        "Loss: on images used for nothing else, as many as given for each set; in brackets its "
+        "95 % interval; ±: standard deviation over the sets."
     )
     print_line(f"Kept in {values['out']}")
 

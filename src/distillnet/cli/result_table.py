@@ -42,7 +42,7 @@ def print_result(result: Mapping[str, Any]) -> None:
     if n:
         lines.append(
             f"Loss {result['loss_pp']:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}) on "
-            f"{n} images that nothing else was made of; worst class "
+            f"{n} images used for nothing else; worst class "
             f"{result['worst_class_loss_pp']:+.2f}."
         )
     expected, (least, most) = result["expected_loss_pp"], result["expected_ci95_pp"]
@@ -52,7 +52,7 @@ def print_result(result: Mapping[str, Any]) -> None:
     )
     if before["accuracy_open"] is not None and after["accuracy_open"] is not None:
         lines.append(
-            f"Told from all {result['n_classes']:,} classes, and not only from each other, "
+            f"Among all {result['n_classes']:,} classes, and not only those of the mission, "
             f"{100 * before['accuracy_open']:.1f} % of the images were right before the cut and "
             f"{100 * after['accuracy_open']:.1f} % after it; the written network no longer has the "
             "other classes' outputs."
@@ -85,12 +85,12 @@ def _saved_where(result: Mapping[str, Any]) -> list[str]:
     if result["mac_ratio_with_partial"] <= 1.02 * result["mac_ratio"]:
         return []
     compact, missions = result["mac_ratio_c"], result["mac_ratio_c_switchable"]
-    told = f"Runtimes of whole channels save {result['mac_ratio']:.2f} x of the multiply-adds"
+    told = f"Runtimes that do whole channels need {result['mac_ratio']:.2f} x fewer multiply-adds"
     if compact is not None:
-        told += f"; the C that export writes saves {compact:.2f} x"
+        told += f"; the C that export writes needs {compact:.2f} x fewer"
         told += f" ({missions:.2f} x as one of several missions)" if missions is not None else ""
     neurons = result["mac_ratio_with_partial"]
-    return [f"{told}; {neurons:.2f} x would take a runtime that skips single neurons."]
+    return [f"{told}; {neurons:.2f} x needs a runtime that skips single neurons."]
 
 
 def _enough_images(n: int, low: float, high: float, budget: float) -> str:
@@ -99,7 +99,7 @@ def _enough_images(n: int, low: float, high: float, budget: float) -> str:
     if loss >= budget:
         return ""
     needed = math.ceil(n * ((high - loss) / (budget - loss)) ** 2)
-    return f" About {needed:,} would, were the loss what it seems."
+    return f" About {needed:,} would be enough, if the loss is what it seems."
 
 
 def _cost_row(label: str, before: float, after: float, digits: int) -> list[str]:

@@ -71,4 +71,4 @@ def _kept(folder: Path) -> int:
 
 def tell_best(ratio: float, loss_pp: float) -> None:
     """Say what a search would return if it were stopped now."""
-    warn(f"Best so far: {ratio:.2f} times less to do, {loss_pp:+.1f} points of loss expected")
+    warn(f"Best so far: {ratio:.2f} times less work, {loss_pp:+.1f} points of loss expected")

@@ -230,9 +230,9 @@ class SearchOptions:
     partial: Annotated[
         Partial,
         typer.Option(
-            help="What paper removes of a map besides whole channels: neurons, one by one as the "
-            "paper does, which hardly any runtime saves; or blocks, the same places of some 32 "
-            "channels at once, which the C engine skips.",
+            help="What paper removes from a map besides whole channels: neurons, one by one as the "
+            "paper does, from which hardly any runtime gains; or blocks, the same positions in "
+            "some 32 channels at once, which the C engine skips.",
             rich_help_panel=SELDOM,
         ),
     ] = _NEURONS
@@ -240,11 +240,11 @@ class SearchOptions:
         str,
         typer.Option(
             metavar="NAME",
-            help="How paper finds its thresholds: one price for all layers, of MACs or by -params "
-            "of parameters above all; layer by layer from front, from back or by saving, each "
-            "taking all that is left or a -shared part; one quantile; one multiple of each layer's "
-            "mean activity; one output for all layers. -open behind it counts errors among all "
-            "classes of the network.",
+            help="How paper finds its thresholds: one price for all layers, of MACs or, with "
+            "-params, mainly of parameters; layer by layer from front, from back or by saving, "
+            "each taking all that is left or, with -shared, a part; one quantile; one multiple of "
+            "each layer's mean activity; one output for all layers. The suffix -open counts errors "
+            "among all classes of the network.",
             rich_help_panel=SELDOM,
         ),
     ] = "price"

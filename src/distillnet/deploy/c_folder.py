@@ -312,8 +312,8 @@ def evaluate_c(
     """
     if not trust:
         raise InputError(
-            f"{folder} is code in C, which would be compiled and run on this machine with all "
-            "your rights; nothing in it is checked. If you made it, or trust who did, pass --trust"
+            f"{folder} is C code, which would be compiled and run on this machine with all your "
+            "permissions; nothing in it is checked. If you made it, or trust who did, pass --trust"
         )
     with TemporaryDirectory() as name:
         native, missions = open_c(folder, Path(name))

@@ -182,7 +182,7 @@ def plans_of_runs(runs: Sequence[Run], named: str | None = None) -> tuple[Graph,
                 f"{other.directory} is of {other.result['model']} at "
                 f"{other.result['distilled']['input_size']}, {run.directory} of "
                 f"{run.result['model']} at {run.result['distilled']['input_size']}, or their "
-                "weights differ; expected missions of one network. Export them apart"
+                "weights differ; expected missions of one network. Export them separately"
             )
     height, width = run.result["distilled"]["input_size"]
     try:

@@ -37,5 +37,5 @@ def need(module: str, extra: str) -> ModuleType:
             raise
         raise InputError(
             f"this needs {error.name}, which is not installed; "
-            f"pip install 'distillnet[{extra}]' brings it"
+            f"run pip install 'distillnet[{extra}]'"
         ) from None

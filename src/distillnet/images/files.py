@@ -107,7 +107,7 @@ def read_idx(path: Path) -> np.ndarray:
     if n_bytes != np.prod(shape, dtype=object) or n_bytes == 0:
         raise ImageError(
             f"{path} announces an array of shape {shape}, but {max(0, n_bytes)} bytes follow; "
-            "get the file anew"
+            "download the file again"
         )
     return np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=shape)
 
@@ -158,7 +158,7 @@ def _bytes(ref: ImageRef, files: OpenFiles, max_pixels: int) -> bytes:
     archive = files.zip(ref.path)
     info = archive.getinfo(ref.member)
     if info.compress_type not in _METHODS:
-        raise ValueError("compressed in a way that no zip of images is; store or deflate it")
+        raise ValueError("compressed by a method that is not supported; store or deflate it")
     if info.file_size > at_most:
         raise ValueError(f"{info.file_size:,} bytes, at most {at_most:,} are read")
     with archive.open(info) as file:

@@ -112,7 +112,7 @@ def check_atlas(
     ):
         if found != expected:
             raise InputError(
-                f"the atlas {atlas.directory} is of other {what} than {model.name} here "
+                f"the atlas {atlas.directory} differs from {model.name} here in its {what} "
                 f"({str(found)[:60]} instead of {str(expected)[:60]}); collect it again with this "
                 "model"
             )

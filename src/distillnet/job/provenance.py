@@ -115,9 +115,9 @@ def held_out(
     """
     known = read_provenance(directory)
     if known is None or source is None or not Path(source).is_dir():
-        where = "are not where they were" if known and source else "are not noted there"
+        where = "are not where they were" if known and source else "are not recorded there"
         raise ImageError(
-            f"the images that the figures of {directory} are of {where}; pass images with --data"
+            f"the images behind the figures of {directory} {where}; pass images with --data"
         )
     folders = open_images(source, classes, mission.indices, max_pixels=max_pixels)
     found: dict[bytes, ImageRef] = {}
@@ -127,7 +127,7 @@ def held_out(
                 found.setdefault(digest, ref)
     if not found:
         raise ImageError(
-            f"none of the {len(known.val)} images that the figures of {directory} are of is in "
+            f"none of the {len(known.val)} images behind the figures of {directory} is in "
             f"{source} any more; pass images with --data"
         )
     images = ImageSet(tuple(found.values()), max_pixels).select(mission.indices)

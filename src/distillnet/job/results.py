@@ -77,7 +77,7 @@ def warnings_of(done: Distillation) -> tuple[str, ...]:
     said, budget, chance = [], done.options.budget, 1 / len(done.mission)
     if not done.n_images["val"]:
         said.append(
-            "No image was read: the accuracies are what the atlas's samples let expect. Pass "
+            "No image was read: the accuracies are estimated from the atlas's samples. Pass "
             "images with --data to measure them."
         )
     if done.baseline.accuracy < chance + _SLIGHT * (1 - chance):
@@ -98,7 +98,7 @@ def warnings_of(done: Distillation) -> tuple[str, ...]:
         )
     if done.unreadable:
         files = "1 image" if len(done.unreadable) == 1 else f"{len(done.unreadable)} images"
-        said.append(f"{files} could not be read, and the figures do without.")
+        said.append(f"{files} could not be read, and the figures leave them out.")
     if done.images.left_out:
         said.append(
             f"{described(done.images.left_out)} in the folders of these classes were left out: "
@@ -106,14 +106,14 @@ def warnings_of(done: Distillation) -> tuple[str, ...]:
         )
     if copies := len(done.provenance.val & done.provenance.made_of):
         said.append(
-            f"{copies} of the images that the figures are of are copies of images that the network "
-            "was made of, and flatter it. Remove one of each pair."
+            f"{copies} of the images behind the figures are copies of images that the network "
+            "was made from, and flatter it. Remove one of each pair."
         )
     if few := {name: n for name, n in done.baseline.counts.items() if n < _FEW}:
         fewest = min(few, key=lambda name: few[name])
         said.append(
-            f"The figures are of few images, {few[fewest]} of the class {fewest}; expected {_FEW} "
-            f"or more of each class, for one image of {few[fewest]} is "
+            f"The figures rest on few images, {few[fewest]} of the class {fewest}; expected {_FEW} "
+            f"or more of each class, since one image in {few[fewest]} is "
             f"{100 / few[fewest]:.0f} points."
         )
     if done.found.seen and done.options.seen is None and done.options.method == "best":

@@ -135,8 +135,8 @@ def _read_packed(path: Path) -> dict[str, Tensor]:
     found = read_packed(path)
     if found.kind != "weights":
         raise InputError(
-            f"{path} is a packed {found.kind}, expected packed weights; `distillnet unpack` makes a"
-            " MODEL or a run of it."
+            f"{path} is a packed {found.kind}, expected packed weights; `distillnet unpack` turns"
+            " it into a MODEL or a run."
         )
     return dict(found.tensors)
 

@@ -250,7 +250,7 @@ def _original(
         lacks["weights"] = "the original's weights are not where they were"
         skeleton = _skeleton(run, spec, height)
         if skeleton is None:
-            lacks["original"] = f"{spec} is not at hand"
+            lacks["original"] = f"{spec} is not available"
             return None
         loaded = skeleton
     small: Size = (run.preprocessing.input_size[0], run.preprocessing.input_size[1])
@@ -259,7 +259,7 @@ def _original(
         smaller = graph if small == (height, width) else capture_model(loaded, small)
     except UnsupportedError as error:
         raise InputError(
-            f"{spec} is not the network that {run.directory} was distilled of ({error}); name it "
+            f"{spec} is not the network that {run.directory} was distilled from ({error}); name it "
             "with --model"
         ) from error
     return Original(loaded, graph, analyse(graph), smaller, own)
@@ -290,5 +290,5 @@ def _images(run: Run, data: Path | None, lacks: dict[str, str]) -> ImageSet | No
     try:
         return held_out(run.directory, source, run.classes, run.mission)[0]
     except ImageError:
-        lacks["images"] = "the images that the figures are of are not where they were"
+        lacks["images"] = "the images behind the figures are not where they were"
         return None

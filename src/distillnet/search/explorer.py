@@ -274,7 +274,7 @@ class Explorer:
         (height, width), reason = key[0], objection(self.budget, self.verdict(key))
         # In what the search counts, which may be time; MACs may tell another order.
         own = 1.0 if chosen is None else self._ratio(chosen)
-        beside = f"{self._ratio(key):.2f} times less to do, this one {own:.2f}"
+        beside = f"{self._ratio(key):.2f} times less work, this one {own:.2f}"
         return f"the best smaller network at {height}x{width} ({beside}): {reason}"
 
     def _front(self, chosen: Key | None, found: Found | None = None) -> tuple[Found, ...]:

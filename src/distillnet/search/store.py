@@ -157,9 +157,9 @@ def open_store(
     for name in sorted({*found, *settings}):
         if found.get(name) != settings.get(name):
             raise InputError(
-                f"{folder} is of a search with other {name} ({str(found.get(name))[:100]} instead "
-                f"of {str(settings.get(name))[:100]}); give the same, or leave out --resume to "
-                "search from the beginning"
+                f"{folder} is of a search that differs in its {name} "
+                f"({str(found.get(name))[:100]} instead of {str(settings.get(name))[:100]}); give "
+                "the same, or leave out --resume to search from the beginning"
             )
     store = Store(folder, settings, set(index.known), only_known)
     for key in index.known:

@@ -48,7 +48,7 @@ def baselines_command(
         list[Way] | None,
         typer.Option(
             metavar="|".join(Way),
-            help="A way to a network to measure; may be given several times.",
+            help="Which row to measure; may be given several times.",
             show_default="all",
             rich_help_panel=SEARCH,
         ),
@@ -78,10 +78,10 @@ def baselines_command(
     compute: ComputeOptions,
     as_json: JsonOpt = False,
 ) -> None:
-    """Set distillation beside the paper's two naive ways, with the time that each takes.
+    """Compare distillation with the paper's two naive ways, and the time that each takes.
 
-    These are to replace the head and fine-tune it, and to train a small network on the mission's
-    images alone. All see the same images and are judged on the same others.
+    Those are to replace the head and fine-tune it, or to train a small network on the mission's
+    images alone. All are given the same images and judged on the same held-out ones.
     """
     if search.tune:
         raise InputError("found --tune, which is one of the rows here; pass --only tune instead")

@@ -73,7 +73,7 @@ def bench_command(
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="How long to measure in all; writing and compiling the networks comes on top.",
+            help="How long to measure in all; writing and compiling the networks takes extra time.",
             rich_help_panel=SELDOM,
         ),
     ] = 10.0,
@@ -83,8 +83,7 @@ def bench_command(
             min=0,
             max=1,
             metavar="SHARE",
-            help="Of the weights that are loaded, the share that the cache has: for the estimate "
-            "of energy.",
+            help="Share of weight loads that the cache serves, for the energy estimate.",
             rich_help_panel=SELDOM,
         ),
     ] = HIT_RATE,
@@ -118,14 +117,14 @@ def bench_command(
 ) -> None:
     """Measure the latency of the original and the distilled network, in alternation.
 
-    The original runs twice: as a plain export of it, which ratios are of, and as distillnet
+    The original runs twice: as a plain export, which the ratios refer to, and as distillnet
     writes it.
     """
     check_run(run)
     if model is not None:
         check_model(model)
     if run.is_file() and out is None:
-        raise typer.BadParameter(f"--out is missing; expected it where RUN is a file, {run}")
+        raise typer.BadParameter(f"--out is missing; it is required where RUN is a file, {run}")
     path = out or run / "bench.json"
     check_writable(path)
     from distillnet.deploy import available_runtimes, distilled_network, original_networks
@@ -144,7 +143,7 @@ def bench_command(
     settings = Settings(threads, batch, seconds, memory=memory)
     plain, original, own_weights = original_networks(opened, model)
     if not own_weights:
-        warn("The original's weights are not at hand; random ones take as long.")
+        warn("The original's weights are not available; random ones, which take as long, are used.")
     networks = (plain, original, distilled_network(opened))
     mac_ratio = float(opened.result["mac_ratio"])
     with progress() as on_progress, tempfile.TemporaryDirectory() as name:
@@ -152,12 +151,12 @@ def bench_command(
         timing = time_networks(networks, runtimes, folder, settings, on_progress)
         for runtime_name, why in timing.left_out.items():
             warn(
-                f"{runtime_name} does not run a plain export of the original ({why}); its ratio is "
-                "of the original as distillnet writes it."
+                f"{runtime_name} cannot run a plain export of the original ({why}); its ratio "
+                "refers to the original as distillnet writes it."
             )
         if timing.busy_share is not None and timing.busy_share > _BUSY:
             warn(
-                f"Other programs had the processor for {timing.busy_share:.0%} of the time. They "
+                f"Other programs used the processor for {timing.busy_share:.0%} of the time. They "
                 "interrupt the longer runs, so these ratios may be much too large; stop them and "
                 "measure again."
             )
@@ -204,8 +203,8 @@ def timings_command(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Measure nothing here; write a folder that measures another device, where only "
-            "onnxruntime and numpy or a C compiler are needed.",
+            help="Measure nothing here; write a folder to measure another device with, where only "
+            "onnxruntime and numpy, or a C compiler, are needed.",
             show_default="none",
             rich_help_panel=OUTPUT,
         ),
@@ -286,8 +285,8 @@ def _print_metrics(values: dict[str, Any]) -> None:
     print_line(
         f"The peak is a float32 convolution's. Energy is estimated for a chip, not for this "
         f"machine: {values['energy']['assumptions']}; {100 * values['energy']['hit_rate']:g} % of "
-        "the operands in the cache (Eq. 11). Measured: the processor's own counter (RAPL), with "
-        "all else that runs."
+        "the operands in the cache (Eq. 11). Measured: the processor's own counter (RAPL), "
+        "including everything else that runs."
     )
 
 
@@ -316,7 +315,7 @@ def _print_bench(values: dict[str, Any]) -> None:
     )
     ratio = values["mac_ratio"]
     print_table(
-        f"Of a MAC ratio of {ratio:.2f}, how much became time (one image at once)",
+        f"How much of the MAC ratio of {ratio:.2f} became time saved (one image at a time)",
         ["runtime", "time ratio", "realised"],
         [
             [name, f"{time:.2f} x", f"{100 * values['realised'][name]:.0f} %"]

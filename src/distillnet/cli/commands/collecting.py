@@ -66,7 +66,7 @@ def collect_command(
         typer.Option(
             min=1,
             metavar="N",
-            help="Places of images that are kept of each class, as every layer sees them, for "
+            help="Positions in images to keep for each class, as every layer sees them, for "
             "`retarget` to fit weights on.",
             show_default="2000",
             rich_help_panel=SELDOM,
@@ -77,7 +77,7 @@ def collect_command(
         typer.Option(
             min=1,
             metavar="N",
-            help="Leave out classes of fewer images, whose statistics would tell of single ones.",
+            help="Leave out classes with fewer images; their statistics would reveal single ones.",
             rich_help_panel=IMAGES,
         ),
     ] = 1,
@@ -97,7 +97,7 @@ def collect_command(
 ) -> None:
     """Measure statistics of every neuron for each class, in one pass over the images.
 
-    What it writes is an atlas, which `retarget` makes any mission of these classes from, without
+    What it writes is an atlas, from which `retarget` makes any mission of these classes without
     images. Under `torchrun -m distillnet collect ...` several processes share the images.
     """
     check_noise(noise, delta, samples, resume=resume)

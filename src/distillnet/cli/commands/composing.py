@@ -45,7 +45,7 @@ def composition_command(
             min=0,
             max=0.99,
             metavar="SHARE",
-            help="Which share of the weights pruning takes, those of least magnitude.",
+            help="Share of the weights that pruning removes, smallest magnitudes first.",
             rich_help_panel=BUDGET,
         ),
     ] = 0.5,

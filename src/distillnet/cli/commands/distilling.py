@@ -151,7 +151,7 @@ def _refuse_beside_from(context: typer.Context) -> None:
             given.append("MODEL" if parameter.name == "model" else parameter.opts[0])
     if given:
         raise typer.BadParameter(
-            f"{', '.join(given)} beside --from, which takes a network that is there already; "
+            f"found {', '.join(given)} with --from, which takes an existing network; "
             "expected no more than --max-loss, --max-class-loss, --target-macs or --target-params"
         )
 

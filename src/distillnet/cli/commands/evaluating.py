@@ -99,8 +99,8 @@ def evaluate_command(
 ) -> None:
     """Measure a distilled network's accuracy, overall and per class.
 
-    On the images that were held out for its own figures, or on those of DIR. Where it was made of
-    some of these, that is said first. With --unknown also how often the rule that `unknown` fitted
+    On the images that were held out for its own figures, or on those of DIR. If it was made from
+    some of these, that is said first. With --unknown, also how often the rule `unknown` fitted
     takes other images for a class, and refuses those of the mission.
     """
     if file is not None and runtime is Runtime.torch:
@@ -184,7 +184,7 @@ def _given_images(opened: "Run", data: Path, max_pixels: int) -> tuple["ImageSet
         return images, None
     if seen := known.seen(images):
         warn(
-            f"{seen} of these {len(images)} images are among those that the network was made of, "
-            "and flatter it; without --data those are taken that were held out."
+            f"{seen} of these {len(images)} images are among those that the network was made from, "
+            "and flatter it; without --data, those that were held out are used."
         )
     return images, seen

@@ -36,20 +36,18 @@ class FireOptions:
     """The metaparameters of FireNets, each one value or several with commas between."""
 
     base: Annotated[str, _axis("N", "Expand filters of the first fire module.")] = "128"
-    increment: Annotated[
-        str, _axis("N", "How many more there are behind every --frequency modules.")
-    ] = "128"
+    increment: Annotated[str, _axis("N", "How many to add after every --frequency modules.")] = (
+        "128"
+    )
     frequency: Annotated[str, _axis("N", "Fire modules from one increment to the next.")] = "2"
     squeeze_ratio: Annotated[str, _axis("RATIO", "Squeeze filters per expand filter.")] = (
         "0.125,0.25,0.5,0.75,1"
     )
-    share_3x3: Annotated[str, _axis("SHARE", "Of the expand filters, the share that is 3x3.")] = (
-        "0.5"
-    )
+    share_3x3: Annotated[str, _axis("SHARE", "Share of the expand filters that are 3x3.")] = "0.5"
     modules: Annotated[str, _axis("N", "Fire modules.")] = "8"
     pools: Annotated[
         str,
-        _axis("N+N", "The layers that a pool of stride 2 follows: 1 is conv1, 2 the first module."),
+        _axis("N+N", "The layers followed by a pool of stride 2: 1 is conv1, 2 the first module."),
     ] = "1+4+8"
     conv1_filters: Annotated[str, _axis("N", "Filters of the first layer.")] = "96"
     conv1_kernel: Annotated[str, _axis("PIXELS", "Side of the first layer's filters.")] = "7"
@@ -118,8 +116,8 @@ def firenet_command(
         0,
     )
     print_line(
-        f"The last as MODEL: {points[-1].design.model()}. Output: numbers that layers put out for "
-        "an image."
+        f"The last as MODEL: {points[-1].design.model()}. Output: numbers that layers output for "
+        "one image."
     )
 
 
@@ -147,24 +145,24 @@ class ChangeOptions:
     """Changes, each a row of the table by itself; factors are of a quantity, as in the slides."""
 
     filters: Annotated[
-        list[str] | None, _change("Times as many filters in a layer.", "LAYER=FACTOR")
+        list[str] | None, _change("Multiply a layer's filters by this.", "LAYER=FACTOR")
     ] = None
     kernel: Annotated[
         list[str] | None,
-        _change("Times as large a kernel of a layer: 4 makes 3x3 6x6.", "LAYER=FACTOR"),
+        _change("Multiply the area of a layer's kernel: 4 turns 3x3 into 6x6.", "LAYER=FACTOR"),
     ] = None
     remove: Annotated[list[str] | None, _change("A pool to leave out.", "POOL")] = None
     stride: Annotated[
         list[str] | None, _change("Another stride of a layer or pool.", "LAYER=STRIDE")
     ] = None
     input_channels: Annotated[
-        list[float] | None, _change("Times as many input channels.", "FACTOR")
+        list[float] | None, _change("Multiply the number of input channels.", "FACTOR")
     ] = None
     input_resolution: Annotated[
-        list[float] | None, _change("Times as many pixels of the input.", "FACTOR")
+        list[float] | None, _change("Multiply the number of input pixels.", "FACTOR")
     ] = None
     categories: Annotated[
-        list[float] | None, _change("Times as many classes to tell apart.", "FACTOR")
+        list[float] | None, _change("Multiply the number of classes.", "FACTOR")
     ] = None
 
     def rows(self) -> "list[Change]":
@@ -209,7 +207,7 @@ def changes_command(
 ) -> None:
     """Show what changes do to a network's output, parameters and computation.
 
-    Without a change, those of the slides: 4x of everything. A local change alters parameters, which
+    By default, those of the slides: 4x of everything. A local change alters parameters, which
     data-parallel training has to communicate in every step; a global one does not.
     """
     check_model(model)
@@ -243,7 +241,7 @@ def changes_command(
     )
     print_line(
         "To communicate: the gradients of one worker in a step of data-parallel training. The more "
-        "MACs an image has per byte of them, the more workers are of use; see `explore scaling`."
+        "MACs an image has per byte of them, the more workers pay off; see `explore scaling`."
     )
 
 

@@ -82,8 +82,8 @@ def export_command(
         bool,
         typer.Option(
             "--with-unknown",
-            help="Add a score for images of none of the classes, which is the largest for them, by "
-            "the rule that `unknown` fitted.",
+            help="Add a score, by the rule that `unknown` fitted, that is largest for images of "
+            "none of the classes.",
             show_default="off",
             rich_help_panel=NETWORK,
         ),
@@ -111,7 +111,7 @@ def export_command(
         typer.Option(
             metavar="DIR",
             help="The images that the run was distilled on; the file is checked with them.",
-            show_default="where they were then",
+            show_default="where they were when RUN was made",
             rich_help_panel=IMAGES,
         ),
     ] = None,
@@ -165,8 +165,8 @@ def export_command(
     target: Annotated[
         Target,
         typer.Option(
-            help="What the code is laid out for: processors with vectors, or microcontrollers, for "
-            "which steps run by turns, row by row, in a small part of the memory, and no channels "
+            help="What to lay the code out for: processors with vector units, or microcontrollers, "
+            "for which steps take turns row by row, in a fraction of the memory, and no channels "
             "are padded in 8 bits (c).",
             rich_help_panel=SELDOM,
         ),
@@ -188,7 +188,7 @@ def export_command(
     if int8 and fp16:
         raise typer.BadParameter("--int8 and --fp16 together; expected one of them")
     if run.is_file() and out is None:
-        raise typer.BadParameter(f"--out is missing; expected it where RUN is a file, {run}")
+        raise typer.BadParameter(f"--out is missing; it is required where RUN is a file, {run}")
     if packed and (format_.value != "c" or int8 or as_missions or not run.is_file()):
         raise typer.BadParameter(
             "--packed needs --format c in float32, without --switchable, and as RUN a file that "
@@ -210,7 +210,7 @@ def export_command(
                 "later in float32 alone. Leave them out, or choose --format onnx"
             )
         if model is not None and not as_missions:
-            raise typer.BadParameter("--model without --switchable, which alone needs the original")
+            raise typer.BadParameter("--model needs --switchable; nothing else needs the original")
         others_of = tuple(mission or ())
         asked = AskedC(
             out or run / "c", prefix, as_missions, loadable, others_of, model, with_unknown,
@@ -244,7 +244,7 @@ def export_command(
     opened = open_run(run_folder(run))
     images = images_of_run(opened, data)
     if images is None:
-        warn("The run's images are not where they were; comparing on noise. --data names them.")
+        warn("The run's images are not where they were; comparing on noise. --data tells where.")
     with new_file(path) as work:
         done = export(opened, work, form, images, max_loss)
     values = _exported_json(done, path, opened)

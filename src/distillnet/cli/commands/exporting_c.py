@@ -83,9 +83,7 @@ def write_c_folder(run: Path, asked: AskedC, as_json: bool) -> None:
         print_json(values)
         return
     if any(m.difference is None for m in done.missions):
-        warn(
-            "There is no C compiler here, so the code was not run; `make test` in the folder does."
-        )
+        warn("There is no C compiler here, so the code was not run; run `make test` in the folder.")
     rows = [
         ["Folder", str(asked.out)],
         ["Form", _FORMS[asked.as_missions]],
@@ -142,7 +140,7 @@ def write_int8_folder(
     for m in done.missions:
         told = [
             f"{100 * m.result.accuracy:.1f} %, {m.loss_pp:+.2f} points lost from the original",
-            f"{m.agreement.decisions} of {m.agreement.images} val images decided otherwise than in "
+            f"{m.agreement.decisions} of {m.agreement.images} val images decided differently from "
             "float32",
         ]
         if m.mac_ratio is not None:

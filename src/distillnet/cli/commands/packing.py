@@ -57,8 +57,8 @@ def pack_command(
     method: Annotated[
         PackMethod,
         typer.Option(
-            help="best: rounding with error feedback and refitting; paper: Deep Compression "
-            "without its training, thresholds and k-means.",
+            help="best: rounding with error feedback and refitting; paper: thresholds and k-means, "
+            "which is Deep Compression without its training.",
             rich_help_panel=SEARCH,
         ),
     ] = PackMethod.best,
@@ -68,7 +68,7 @@ def pack_command(
             min=0,
             metavar="NUMBER",
             help="How coarse to round, as an earlier call printed it; for paper, the threshold in "
-            "deviations of a layer.",
+            "standard deviations of a layer.",
             show_default="as coarse as --max-loss allows",
             rich_help_panel=SELDOM,
         ),
@@ -76,7 +76,7 @@ def pack_command(
     seed: SeedOpt = 0,
     as_json: JsonOpt = False,
 ) -> None:
-    """Make a file of a network whose weights are few values, entropy-coded.
+    """Round a network's weights to few values and write them to a file, entropy-coded.
 
     Weights are fitted and judged on the images of --data; no labels of other classes are needed,
     and nothing is trained. `unpack` gives back exactly what was measured.
@@ -118,7 +118,7 @@ def _run_and_images(folder: Path, images: ImageOptions) -> tuple["Source", "Imag
     split = images_of_run(run, images.data)
     if split is None:
         raise InputError(
-            "the run's images are not where they were; pass the folder that they are in by now "
+            "the run's images are not where they were; pass the folder that they are in now "
             "with --data"
         )
     return of_run(run), split
@@ -130,16 +130,16 @@ def unpack_command(
         Path,
         typer.Option(
             metavar="PATH",
-            help="What to write: of packed weights a safetensors file, of a programme a .pt2 file, "
-            "of a run a folder.",
+            help="What to write: a safetensors file for packed weights, a .pt2 file for a "
+            "programme, a folder for a run.",
             rich_help_panel=OUTPUT,
         ),
     ],
     as_json: JsonOpt = False,
 ) -> None:
-    """Make weights, a MODEL or a run of a packed file, with exactly the values that were packed."""
+    """Turn a packed file back into weights, a MODEL or a run, with exactly the packed values."""
     if not is_packed(packed):
-        found = "is no packed file" if packed.exists() else "does not exist"
+        found = "is not a packed file" if packed.exists() else "does not exist"
         raise InputError(f"{packed} {found}; expected one that `distillnet pack` wrote")
     from distillnet.deploy.packing import KINDS_OF_FILES, unpack
     from distillnet.models.packed import read_packed

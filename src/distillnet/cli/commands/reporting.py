@@ -20,7 +20,7 @@ WeightsOpt = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Weights of the original, which are needed for what it says and for feature maps.",
+        help="Weights of the original, needed for its answers and for feature maps.",
         show_default="where they were when RUN was made",
         rich_help_panel=NETWORK,
     ),
@@ -46,8 +46,8 @@ def report_command(
         bool,
         typer.Option(
             "--with-images",
-            help="Put images into the page, and pictures that show one: only if those in them may "
-            "be seen by whoever gets the page.",
+            help="Put images into the page, and pictures that show one: only if whoever gets the "
+            "page may see the people in them.",
             show_default="off",
             rich_help_panel=IMAGES,
         ),
@@ -66,8 +66,8 @@ def report_command(
 ) -> None:
     """Write one HTML page that shows what was removed and why, to read and to send on.
 
-    It needs no network and no other file. What the run or this machine lacks is left out, and the
-    page says which command adds it.
+    The page works offline and needs no other file. What the run or this machine lacks is left
+    out, and the page says which command adds it.
     """
     check_run(run)
     check_folder(data, "--data", "a folder with one folder of images per class in it")
@@ -95,7 +95,7 @@ def report_command(
     else:
         for one in absent:
             more = f"; {one.command} adds it" if one.command else ""
-            print_line(f"Not in it: {one.title} ({one.why}){more}")
+            print_line(f"Left out: {one.title} ({one.why}){more}")
         print_line(f"Written to {path}, {size / 1e6:.1f} MB")
     if open_page:
         webbrowser.open(path.resolve().as_uri())

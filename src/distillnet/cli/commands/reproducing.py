@@ -89,7 +89,7 @@ def _measure_table(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Where rows are kept as they are measured; the same command goes on there.",
+            help="Where rows are kept as they are measured; the same command continues there.",
             show_default="reproduced/TABLE",
             rich_help_panel=OUTPUT,
         ),
@@ -167,8 +167,8 @@ def _measure_table(
         typer.Option(
             min=2,
             metavar="N",
-            help="Images of each class to look at, for a quicker search; as many as ever stay for "
-            "the figures.",
+            help="Images of each class to use, for a quicker search; the figures still use as many "
+            "as ever.",
             show_default="all",
             rich_help_panel=IMAGES,
         ),

@@ -187,8 +187,8 @@ def _values(
 def _print(values: dict[str, Any], job: "Job", cluster: "Cluster", measure: bool) -> None:
     print_line(
         f"{values['model']}: {job.gradient_bytes / 1e6:.2f} MB of gradients, {job.batch} images a "
-        f"step, {1e3 * cluster.image_s:.2f} ms an image and {1e3 * cluster.fixed_s:.1f} ms a step "
-        f"beside them; {cluster.bandwidth / 1e9:.2f} GB/s, {1e6 * cluster.latency_s:.0f} µs"
+        f"step, {1e3 * cluster.image_s:.2f} ms an image and {1e3 * cluster.fixed_s:.1f} ms more "
+        f"a step; {cluster.bandwidth / 1e9:.2f} GB/s, {1e6 * cluster.latency_s:.0f} µs"
     )
     if not measure:
         rows: dict[int, list[str]] = {}

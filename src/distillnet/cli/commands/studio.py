@@ -37,7 +37,7 @@ def studio_command(
             min=0,
             max=65535,
             metavar="N",
-            help="Port to listen at, on this machine's loopback address only.",
+            help="Port to listen on, at this machine's loopback address only.",
             show_default="a free one",
             rich_help_panel=NETWORK,
         ),
@@ -47,8 +47,8 @@ def studio_command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Weights of the original: for a run, for what it says of images; for an atlas, "
-            "for everything.",
+            help="Weights of the original: for a run, to show the original's answers on images; "
+            "for an atlas, for everything.",
             show_default="where they were when RUN or ATLAS was made",
             rich_help_panel=NETWORK,
         ),
@@ -68,7 +68,7 @@ def studio_command(
         Path,
         typer.Option(
             metavar="DIR",
-            help="Folder for the runs that are written there, each in a folder of its own.",
+            help="Folder that runs are written to, each in a folder of its own.",
             rich_help_panel=OUTPUT,
         ),
     ] = Path("studio"),
@@ -76,8 +76,8 @@ def studio_command(
 ) -> None:
     """Serve a page on this machine to try missions, budgets and images in, until Ctrl-C.
 
-    Of a run it shows the networks of its front; of an atlas, any mission of its classes. Whoever
-    has the address that is printed may use it, and nobody but this machine can reach it.
+    For a run it shows the networks of its front; for an atlas, any mission of its classes. Anyone
+    who has the printed address can use it, but only from this machine.
     """
     is_atlas = (opened / ATLAS.marker).is_file() and not (opened / RUN.marker).is_file()
     if not is_atlas:

@@ -22,8 +22,8 @@ InspectedAtlasOpt = Annotated[
     typer.Option(
         "--atlas",
         metavar="ATLAS",
-        help="Show which classes keep which filters alive, by an atlas that `collect` wrote. MODEL "
-        "may then be left out, unless it is FILE.py:CALLABLE.",
+        help="Show which classes keep which filters alive, according to an atlas that `collect` "
+        "wrote. MODEL may then be left out, unless it is FILE.py:CALLABLE.",
         show_default="none",
         rich_help_panel=MISSION,
     ),
@@ -44,8 +44,8 @@ ShareOpt = Annotated[
         min=0.01,
         max=100,
         metavar="PERCENT",
-        help="With --atlas: a class keeps the fewest filters that make up so much of what it would "
-        "lose with the layer.",
+        help="With --atlas: a class keeps the fewest filters that make up this share of what it "
+        "would lose without the layer.",
         rich_help_panel=MISSION,
     ),
 ]

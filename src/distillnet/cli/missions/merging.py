@@ -26,7 +26,7 @@ def merge_command(
     ],
     as_json: JsonOpt = False,
 ) -> None:
-    """Make one atlas of several: of other classes, or of other images of the same."""
+    """Merge atlases into one: of different classes, or of different images of the same classes."""
     check_writable(out, ATLAS)
     for path in atlases:
         check_atlas_folder(path)

@@ -28,8 +28,8 @@ NoiseOpt = Annotated[
     float | None,
     typer.Option(
         metavar="EPSILON",
-        help="Write sums alone, with Gaussian noise for this epsilon of each image: the mean of "
-        "each channel, and no samples. `distill --method paper --atlas` takes it, `retarget` not.",
+        help="Write only sums, with Gaussian noise for this epsilon per image: the mean of each "
+        "channel, and no samples. `distill --method paper --atlas` takes it, `retarget` does not.",
         show_default="no noise",
         rich_help_panel=IMAGES,
     ),
@@ -64,7 +64,7 @@ def check_noise(
         )
     if resume:
         raise InputError(
-            "found --noise and --resume; of such a pass nothing is kept before its noise is added. "
+            "found --noise and --resume; such a pass keeps nothing until its noise is added. "
             "Leave out --resume"
         )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -138,6 +138,6 @@ def warn_noise(atlas: Path, noise: "Noise", score: str | None) -> None:
             "score heat"
         )
     warn(
-        f"{atlas} holds sums with {noise}: means of channels, off by chance. It does not tell "
-        "which images it is of; search and val images should be others"
+        f"{atlas} holds sums with {noise}: means of channels with random errors. It does not "
+        "say which images it was made from; search and val images should be others"
     )

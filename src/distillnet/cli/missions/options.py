@@ -56,7 +56,7 @@ class AtlasOptions:
         typer.Option(
             metavar="FILE",
             help="The network's weights.",
-            show_default="where they lay, as seen from ATLAS; otherwise MODEL's own, downloaded",
+            show_default="where they were, relative to ATLAS; otherwise MODEL's own, downloaded",
             rich_help_panel=NETWORK,
         ),
     ] = None

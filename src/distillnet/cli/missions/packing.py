@@ -105,7 +105,7 @@ def pack_command(
         bool,
         typer.Option(
             "--with-unknown",
-            help="With the score for images of none of the classes, by the rule that `unknown` "
+            help="Include the score for images of none of the classes, by the rule that `unknown` "
             "fitted.",
             show_default="off",
             rich_help_panel=NETWORK,
@@ -126,7 +126,7 @@ def pack_command(
 ) -> None:
     """Write a run as a package: what it keeps and changes of the original's weights, signed.
 
-    What it gives on a device is what the run's network gives, to the last bit.
+    On a device it gives exactly what the run's network gives, to the last bit.
     """
     check_run(run)
     if model is not None:
@@ -152,7 +152,7 @@ def pack_command(
     original = original_model(with_weights(opened, weights), (height, width), model)
     if original.weights_sha256 != opened.weights_sha256:
         raise InputError(
-            f"the weights of {original.name} are not those that {run} was made of; bring those back"
+            f"the weights of {original.name} are not those that {run} was made from; restore those"
         )
     shared = shared_weights(
         original.name, capture_model(original, (height, width)), original.weights_sha256, base
@@ -214,8 +214,8 @@ def apply_command(
 ) -> None:
     """Check a package and put it into a device's folder, in place of the mission of its name.
 
-    One that was changed or cut off, is not newer, of other weights or not signed by a trusted key
-    is refused, and the device keeps what it has.
+    One that was changed or cut off, is not newer, is for other weights or is not signed by a
+    trusted key is refused, and the device keeps what it has.
     """
     _check_keys(key)
     check_file(package, "PACKAGE", "a file that `mission pack` wrote")
@@ -227,7 +227,7 @@ def apply_command(
     _tell(f"{device} has mission {opened.contents.name} now", opened.told | told, as_json)
 
 
-@mission_app.command("block", short_help="Make a package what C loads.", cls=GroupedCommand)
+@mission_app.command("block", short_help="Turn a package into what C loads.", cls=GroupedCommand)
 def block_command(
     package: _PackageArg,
     key: _KeyOpt,
@@ -246,7 +246,7 @@ def block_command(
         typer.Option(
             metavar="FILE",
             help="The weights that all missions share: needed where the package changes some; "
-            "otherwise it tells what the code may leave out besides.",
+            "otherwise they tell what else the code may leave out.",
             show_default="none",
             rich_help_panel=NETWORK,
         ),
@@ -262,7 +262,7 @@ def block_command(
     ] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Check a package, and make of it the block of bytes that compiled code loads as a mission.
+    """Check a package, and turn it into the block of bytes that compiled code loads as a mission.
 
     The code refuses a block that is damaged, older than its mission, or made for other code or
     weights, and keeps its mission. It cannot check signatures: that is done here.

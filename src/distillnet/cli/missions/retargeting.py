@@ -48,8 +48,8 @@ def retarget_command(
         typer.Option(
             metavar="DIR",
             help="Images to measure the accuracy on, for the figures only: DIR/CLASS/IMAGE, or "
-            "train/ and val/ of that form, of which val/ is taken. With --with-unknown images of "
-            "train/, or else half of all, also say where the rule's threshold lies.",
+            "train/ and val/ of that form, of which val/ is taken. With --with-unknown, those of "
+            "train/, or else half of all, also set the rule's threshold.",
             show_default="none; accuracies are those of the samples in ATLAS",
             rich_help_panel=IMAGES,
         ),
@@ -143,7 +143,7 @@ def _add_rule(
     told = (
         "The threshold of the rule for unknown images is a guess from the atlas's samples: it may "
         "refuse far more or fewer than 5 % of the mission's images. About twenty of them, or "
-        "better some hundreds, beside those that are reported on, put it right: with --data, or "
+        "better a few hundred, apart from those that are reported on, correct it: with --data, or "
         "later with `distillnet unknown RUN --threshold-only --data DIR`"
     )
     if apart and apart.placing.refs:

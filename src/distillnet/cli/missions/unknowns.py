@@ -66,8 +66,8 @@ WeightsOpt = Annotated[
     typer.Option(
         "--weights",
         metavar="FILE",
-        help="The original's weights, where the run does not tell where they are.",
-        show_default="where they were then",
+        help="The original's weights, if the run does not say where they are.",
+        show_default="where they were when RUN was made",
         rich_help_panel=NETWORK,
     ),
 ]
@@ -140,7 +140,7 @@ def unknown_command(
             max=100,
             metavar="PERCENT",
             help="How many of the other images may be taken for one of the classes.",
-            show_default="as many as there are then",
+            show_default="as many as --max-false-reject leaves",
             rich_help_panel=BUDGET,
         ),
     ] = None,
@@ -160,7 +160,7 @@ def unknown_command(
         typer.Option(
             "--threshold-only",
             help="Keep the rule that RUN has, such as one that `retarget` fitted from an atlas, "
-            "and put its threshold where the images say.",
+            "and set its threshold from the images.",
             show_default="off",
             rich_help_panel=MISSION,
         ),
@@ -171,10 +171,10 @@ def unknown_command(
     max_pixels: PixelsOpt = MAX_PIXELS,
     as_json: JsonOpt = False,
 ) -> None:
-    """Fit a rule to a run that refuses images of none of the mission's classes.
+    """Fit a rule by which a run refuses images of none of the mission's classes.
 
     It becomes RUN/unknown.json, for `evaluate --unknown` and `export --with-unknown`. Its figures
-    are of images, and of kinds of other images, that it was not fitted on.
+    come from images, and from kinds of other images, that it was not fitted on.
     """
     check_run(run)
     check_folder(unknown, "--unknown", STRANGERS)
@@ -198,7 +198,7 @@ def unknown_command(
     elif not threshold_only:
         warn(
             "There are no images of other things to fit on: the rule is a threshold on the largest "
-            "score. Images of what the camera will see besides, with --unknown, tell far more."
+            "score. Images of what else the camera will see, with --unknown, work far better."
         )
     with progress() as on_progress:
         known = reading.batches(images, opened.preprocessing, on_progress, "evaluate")
@@ -221,9 +221,9 @@ def unknown_command(
         print_json(values)
         return
     title = f"{run}: images of its classes and others"
-    of = "of images that put its threshold" if threshold_only else "of images it was not fitted on"
+    of = "of images that set its threshold" if threshold_only else "of images it was not fitted on"
     print_table(title, ["", ""], _rows(found, strangers, of))
-    print_line(f"Written to {run / _RULE}; `export --with-unknown` takes it along")
+    print_line(f"Written to {run / _RULE}; `export --with-unknown` includes it")
 
 
 def measure_unknown(

@@ -48,7 +48,7 @@ def explain(error: Exception) -> tuple[int, str]:
         return 1, "".join(traceback.format_exception(error)).rstrip()
     reason = (str(error).strip() or "no message").splitlines()[0]
     return 1, (
-        f"error: unexpected {type(error).__name__}: {reason}. This is a mistake in distillnet; "
+        f"error: unexpected {type(error).__name__}: {reason}. This is a bug in distillnet; "
         "set DISTILLNET_TRACEBACK=1, run again and report what it prints"
     )
 

@@ -43,8 +43,8 @@ def unpacked_run(path: Path) -> Path:
     found = read_packed(path)
     if found.kind != "run":
         raise InputError(
-            f"{path} holds a packed {found.kind}, expected a packed run; `distillnet unpack` makes "
-            f"{KINDS_OF_FILES[found.kind]} of it"
+            f"{path} holds a packed {found.kind}, expected a packed run; `distillnet unpack` turns "
+            f"it into {KINDS_OF_FILES[found.kind]}"
         )
     above = Path(tempfile.mkdtemp(prefix="distillnet-"))
     atexit.register(shutil.rmtree, above, ignore_errors=True)
@@ -59,7 +59,7 @@ def _write_programme(found: Unpacked, path: Path) -> None:
     try:
         about = about_of(others)
     except (ValueError, RecursionError) as error:
-        raise InputError("a packed network says of itself what is no JSON; pack again") from error
+        raise InputError("a packed network's description is not JSON; pack it again") from error
     program = open_programme(found.tensors, others)
     x = torch.zeros(2, *program.input_shape)
     exported = torch.export.export(

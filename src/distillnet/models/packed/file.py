@@ -213,8 +213,8 @@ def read_packed(path: Path) -> Unpacked:
     except (ValueError, lzma.LZMAError, msgspec.MsgspecError, EOFError, RecursionError) as error:
         reason = str(error).replace("`", "'") or type(error).__name__
         raise InputError(
-            f"{path} is no whole packed file ({reason[:200]}); expected one that `distillnet pack` "
-            "wrote. Copy it again, or pack again"
+            f"{path} is not a whole packed file ({reason[:200]}); expected one that "
+            "`distillnet pack` wrote. Copy it again, or pack again"
         ) from error
 
 

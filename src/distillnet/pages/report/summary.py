@@ -157,8 +157,8 @@ def _trust(result: Mapping[str, Any]) -> str:
     if not n:
         low, high = result["expected_ci95_pp"]
         return (
-            f"The loss, {_pp(result['loss_pp'])}, is what the samples of an atlas let expect "
-            f"({_pp(low)} to {_pp(high)}): no image was read, and nothing measured."
+            f"The loss, {_pp(result['loss_pp'])}, is estimated from the samples of an atlas "
+            f"({_pp(low)} to {_pp(high)}): no image was read, and nothing was measured."
         )
     said = (
         f"The loss, {_pp(result['loss_pp'])}, is measured on {n:,} images that neither the "
@@ -183,16 +183,16 @@ def _caution(subject: Subject, *, timed: bool) -> str:
             f"Single classes are known less well: one image more or less is {100 / fewest:.1f} "
             "points."
         )
-    elsewhere = "Nothing here tells of other cameras, places or seasons than those of the images"
+    elsewhere = "Nothing here is about other cameras, places or seasons than those of the images"
     if subject.refusals is None:
         said.append(
-            f"{elsewhere}, nor of pictures that show none of the classes: the network has to call "
-            "them one of these."
+            f"{elsewhere}, nor about pictures that show none of the classes: the network has to "
+            "call them one of these."
         )
     else:
         said.append(f"{elsewhere}.")
         said.append(
-            "A rule refuses pictures that show none of the classes; how often it errs is told "
+            "A rule refuses pictures that show none of the classes; how often it errs is shown "
             "under Unknowns and budget."
         )
     if not timed:

@@ -104,7 +104,7 @@ def _decoded(data: bytes) -> Any:
             return read_image(ImageRef(path, 0))
         except UnreadableImage as error:
             reason = str(error).partition(": ")[2] or str(error)
-            raise InputError(f"this is no image that can be read: {reason}") from None
+            raise InputError(f"this is not an image that can be read: {reason}") from None
 
 
 def _best(scores: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
