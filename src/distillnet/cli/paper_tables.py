@@ -33,8 +33,9 @@ def print_tables(values: dict[str, Any]) -> None:
             print_line(f"{line['network']}, {line['row']} removed: {before:.3f} to {after:.3f} ms")
     print_line(
         "Loss: on images used for nothing else, as many as given for each set; in brackets its "
-        "95 % interval; ±: standard deviation over the sets."
+        "95 % interval."
     )
+    print_line("±: standard deviation over the sets.")
     print_line(f"Kept in {values['out']}")
 
 
