@@ -87,7 +87,7 @@ for name, does, command in (
     ("export", "Write a run as ONNX, pt2 or C.", export_command),
     ("bench", "Measure latency before and after.", bench_command),
     ("pack", "Pack a network or run into a small file.", pack_command),
-    ("unpack", "Unpack it into a network or run again.", unpack_command),
+    ("unpack", "Restore a packed network or run.", unpack_command),
     ("unknown", "Fit a rule that refuses other images.", unknown_command),
     ("report", "Write a page that shows a run.", report_command),
     ("studio", "Try budgets and images on a page.", studio_command),

@@ -28,6 +28,7 @@ __all__ = ["NOWHERE", "NotKnown", "Store", "key_of", "open_store"]
 
 _INDEX = "search.json"
 _FORMAT = 1
+_REMEDY = "leave out --resume or --best-so-far to search from the beginning"
 _Key = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]  # of key_of; a file's name
 
 
@@ -115,7 +116,7 @@ class Store:
     def _damaged(self, why: str) -> InputError:
         return InputError(
             f"{self.folder} cannot be read ({why}); expected what an interrupted search left "
-            "there. Leave out --resume to search anew"
+            f"there. {_REMEDY[0].upper()}{_REMEDY[1:]}"
         )
 
     def _write(self, key: str, tensors: Mapping[str, Tensor]) -> None:
@@ -148,18 +149,17 @@ def open_store(
         return Store(folder, settings)
     if not (folder / _INDEX).exists():
         raise InputError(
-            f"found no {folder / _INDEX}; expected what an interrupted search left there. Leave "
-            "out --resume to search from the beginning"
+            f"found no {folder / _INDEX}; expected what an interrupted search left there. "
+            f"{_REMEDY[0].upper()}{_REMEDY[1:]}"
         )
-    remedy = "leave out --resume to search from the beginning"
-    index = read_document(folder / _INDEX, _Index, remedy, format_=_FORMAT)
+    index = read_document(folder / _INDEX, _Index, _REMEDY, format_=_FORMAT)
     found = index.settings
     for name in sorted({*found, *settings}):
         if found.get(name) != settings.get(name):
             raise InputError(
                 f"{folder} is of a search that differs in its {name} "
                 f"({str(found.get(name))[:100]} instead of {str(settings.get(name))[:100]}); give "
-                "the same, or leave out --resume to search from the beginning"
+                f"the same, or {_REMEDY}"
             )
     store = Store(folder, settings, set(index.known), only_known)
     for key in index.known:
