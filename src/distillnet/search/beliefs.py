@@ -99,7 +99,7 @@ class Beliefs:
         verdict = self._less_certain(self._now.verdicts[key], key[0])
         less = np.array([self.at[key][0]])
         said = np.array([verdict.estimate_pp]), np.array([verdict.estimate_uncertain_pp])
-        loss, uncertain = self._usual(less, verdict).drawn(*said)
+        loss, uncertain = self._usual_loss(less, verdict).drawn(*said)
         verdict = _moved(verdict, float(loss[0]) - verdict.estimate_pp)
         return replace(verdict, estimate_uncertain_pp=float(uncertain[0]))
 
@@ -122,7 +122,8 @@ class Beliefs:
             _least(curve, at, nearest) for curve in (now.losses, now.worst)
         )
         one = self._less_certain(now.usual, size)  # as uncertain as most
-        error, before = np.full(len(ratios), one.estimate_uncertain_pp), self._usual(at[:, 0], one)
+        error = np.full(len(ratios), one.estimate_uncertain_pp)
+        before = self._usual_loss(at[:, 0], one)
         expected, expected_error = before.drawn(mean, error)
         most = limits(self.budget, expected_error, one.original_wrong_pp)
         most_of_worst = self.budget.class_limit_pp - (expected - mean)
@@ -153,7 +154,8 @@ class Beliefs:
             self._known = _Known(self)
         return self._known
 
-    def _usual(self, less: Values, verdict: Verdict) -> Usual:
+    def _usual_loss(self, less: Values, verdict: Verdict) -> Usual:
+        """What networks usually lose, cut as far as places say whose log ratios are ``less``."""
         return usual(less, verdict.original_wrong_pp if self.labels else 0.0)
 
     def _less_certain(self, verdict: Verdict, size: Size) -> Verdict:
@@ -181,7 +183,7 @@ class _Known:
         flattery = Curve(prior, at[both], np.array(more), np.zeros(len(more)))
         gap, vague = flattery.of(at)
         self.vague_pp = dict(zip(keys, vague.tolist(), strict=True))
-        self.usual = _usual(list((validated or beliefs.fitted).values()))
+        self.usual = _middle_of(list((validated or beliefs.fitted).values()))
         # Variances of both ways; where they are as uncertain as each other, the middle counts.
         by_fitted, by_others = vague**2 + prior.each**2 / 2, beliefs.usual_pp**2 / 2
         way = by_fitted / (by_fitted + by_others)
@@ -206,7 +208,7 @@ class _Known:
         }
 
 
-def _usual(verdicts: Sequence[Verdict]) -> Verdict:
+def _middle_of(verdicts: Sequence[Verdict]) -> Verdict:
     if not verdicts:
         return Verdict(0.0, 0.0, (0.0,), 0.0, estimate_uncertain_pp=1.0)
     error = median(verdict.estimate_uncertain_pp for verdict in verdicts)

@@ -6,14 +6,12 @@ from statistics import NormalDist
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from distillnet.search.budget import Budget
+from distillnet.search.curve import Values
 from distillnet.search.judge import Verdict
 
 __all__ = ["Estimate", "estimate", "is_within", "likelihood", "limits", "ndtr", "objection"]
-
-Values = NDArray[np.float64]
 
 _ROUNDING = 1e-9
 

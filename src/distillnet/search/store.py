@@ -116,7 +116,7 @@ class Store:
     def _damaged(self, why: str) -> InputError:
         return InputError(
             f"{self.folder} cannot be read ({why}); expected what an interrupted search left "
-            f"there. {_REMEDY[0].upper()}{_REMEDY[1:]}"
+            f"there; {_REMEDY}"
         )
 
     def _write(self, key: str, tensors: Mapping[str, Tensor]) -> None:
@@ -149,8 +149,7 @@ def open_store(
         return Store(folder, settings)
     if not (folder / _INDEX).exists():
         raise InputError(
-            f"found no {folder / _INDEX}; expected what an interrupted search left there. "
-            f"{_REMEDY[0].upper()}{_REMEDY[1:]}"
+            f"found no {folder / _INDEX}; expected what an interrupted search left there; {_REMEDY}"
         )
     index = read_document(folder / _INDEX, _Index, _REMEDY, format_=_FORMAT)
     found = index.settings

@@ -14,11 +14,10 @@ argued away. Settled on the yardstick's developing half (docs/results.md).
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from distillnet.search.curve import Values
 
 __all__ = ["Usual", "usual"]
-
-Values = NDArray[np.float64]
 
 _LOST, _LOST_ERROR = 0.5, 1.0  # a and b, points for e times less to do
 _WON, _WON_ERROR = 0.2, 0.2  # g and h
