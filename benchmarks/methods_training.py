@@ -1,9 +1,10 @@
 """What may follow Torch-Pruning in methods.py: distillnet's --tune, or training with labels.
 
-``tune`` is the training of ``distillnet distill --tune``, with its settings, towards the original's
-scores and without labels. ``labels`` is the loop of Torch-Pruning's own reproduce/main.py (SGD at
-0.01 with momentum and weight decay, a tenth of it after 60 and 80 % of the epochs), on the labels,
-among the mission's classes, and with as many steps.
+``tune`` is the training of ``distillnet distill --tune``, towards the original's scores and without
+labels, but longer, in larger steps and all of the way: what was not refitted has far to go.
+``labels`` is the loop of Torch-Pruning's own reproduce/main.py (SGD at 0.01 with momentum and
+weight decay, a tenth of it after 60 and 80 % of the epochs), on the labels, among the mission's
+classes, and with as many steps.
 """
 
 import math
@@ -26,7 +27,7 @@ def trained(
 ) -> nn.Module:
     """The pruned network after training of one of both kinds, in inference mode."""
     x_nchw = images["x_nchw"]
-    settings = TuneSettings(seed=seed)
+    settings = TuneSettings(steps=600, step=0.002, share=1.0, seed=seed)
     if how == "labels":
         return _with_labels(pruned, images, mission, settings)
     channels, height, width = x_nchw.shape[1:]

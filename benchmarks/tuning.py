@@ -40,6 +40,8 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=TuneSettings.temperature)
     parser.add_argument("--steps", type=int, default=TuneSettings.steps)
     parser.add_argument("--crops", type=int, default=TuneSettings.crops)
+    shares = (TuneSettings.share, 1.0)
+    parser.add_argument("--shares", type=float, nargs="+", default=shares, help="of the way")
     parser.add_argument("--per-class", type=int, help="images; default: the mission's")
     args = parser.parse_args()
     case = next(case for case in cases("develop") if case.name == args.mission)
@@ -70,8 +72,9 @@ def main() -> None:
         by = []
         for judge, x_nchw in ((reported, here_x), (left_out, whole_x[held_out_n])):
             verdict = judge.verdict(masked_scores(network, x_nchw, {}))
-            by.append(f"{verdict.expected_loss_pp:+.2f} / {verdict.loss_pp:+.2f}")
-        print(f"{name}: {by[0]}, by those held out {by[1]}", flush=True)
+            points = f"{verdict.expected_loss_pp:+.2f} / {verdict.loss_pp:+.2f}"
+            by.append(f"{points}, {verdict.divergence:.3f} nats")
+        print(f"{name}: {by[0]}; by those held out {by[1]}", flush=True)
 
     candidate = workshop.make(lambda cut: workshop.work_left(cut) <= workshop.work / args.ratio)
     if candidate is None or candidate.graph is None:
@@ -83,11 +86,14 @@ def main() -> None:
     say("without those held out", student)
     start = time.perf_counter()
     settings = TuneSettings(
-        steps=args.steps, step=args.step, temperature=args.temperature, crops=args.crops
+        steps=args.steps, step=args.step, temperature=args.temperature, crops=args.crops, share=1.0
     )
     lessons = prepare(original.graph, original.x_nchw, mission.indices, settings)
     done = tune(student, lessons, whole_x, torch.nonzero(~held_out_n)[:, 0])
-    say(f"tuned without those held out, {time.perf_counter() - start:.0f} s", done)
+    print(f"tuned without those held out in {time.perf_counter() - start:.0f} s:")
+    for share in args.shares:
+        params = {name: t.lerp(done.params[name], share) for name, t in student.params.items()}
+        say(f"{share:g} of the way", replace(done, params=params))
 
 
 if __name__ == "__main__":

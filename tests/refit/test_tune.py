@@ -59,7 +59,7 @@ def _images(n: int = 200) -> Tensor:
 def _tune(student: Graph, teacher: Graph, *, n: int = 200, **settings: object) -> Graph:
     x = _images(n)
     here = nn.functional.interpolate(x, student.input.shape[1:], mode="area")
-    how = TuneSettings(**{"steps": 30, "step": 0.03, **settings})
+    how = TuneSettings(**{"steps": 30, "step": 0.03, "share": 1.0, **settings})
     return tune(student, prepare(teacher, x, OUTPUTS, how), here, torch.arange(n))
 
 
@@ -79,6 +79,15 @@ def test_a_network_of_random_weights_comes_nearer_to_its_teacher(teacher: Graph,
     student = _network(1, size)
     done = _tune(student, teacher, steps=100)
     assert _divergence(teacher, done) < 0.5 * _divergence(teacher, student)
+
+
+def test_a_share_of_the_way_lies_between_what_was_and_what_was_learnt(teacher: Graph) -> None:
+    student = _network(1)
+    none, half, whole = (_tune(student, teacher, share=share) for share in (0.0, 0.5, 1.0))
+    for name, before in student.params.items():
+        assert torch.equal(none.params[name], before)
+        middle = (before.double() + whole.params[name].double()) / 2
+        assert torch.allclose(half.params[name].double(), middle, rtol=1e-6, atol=1e-7)
 
 
 def test_where_nothing_can_be_gained_little_is_lost(teacher: Graph) -> None:
