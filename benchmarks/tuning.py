@@ -92,7 +92,10 @@ def main() -> None:
     done = tune(student, lessons, whole_x, torch.nonzero(~held_out_n)[:, 0])
     print(f"tuned without those held out in {time.perf_counter() - start:.0f} s:")
     for share in args.shares:
-        params = {name: t.lerp(done.params[name], share) for name, t in student.params.items()}
+        params = {
+            name: t.lerp(done.params[name], share) if t.is_floating_point() else t
+            for name, t in student.params.items()
+        }
         say(f"{share:g} of the way", replace(done, params=params))
 
 
