@@ -1,11 +1,12 @@
 """Tuning what a search found, and how far the search may go for that.
 
 A short distillation (``refit.tune``) wins back a part of what a cut network loses. So with --tune
-a second search is given several budgets. Of its networks that are smaller than what a search within
-the budget finds, the smallest is tuned that seems to get there when half of its loss is won back,
-and held-out images tell what that has changed. Where it is within the real budget then, it is
-returned; else a larger one is tuned, the first that seems to get there by as much as was won
-before; and at last what the search within the budget found.
+a second search is given a larger budget: what is within the real one when tuning has left of a loss
+what it usually leaves. Of its networks that are smaller than what a search within the budget finds,
+the smallest is tuned that seems to get there so, and held-out images tell what that has changed.
+Where it is within the real budget then, it is returned; else a larger one is tuned, the first that
+seems to get there by as much as was won before; and at last what the search within the budget
+found.
 
 *The estimate* of a tuned network comes from cross-validation: for some fifths of the images the
 network is fitted and tuned without them, and they judge. It is twofold. That of the search, on all
@@ -35,21 +36,24 @@ from distillnet.search.decision import likelihood, objection
 
 __all__ = ["School", "provisional", "search_and_tune", "tune_found"]
 
-_BUDGETS = 2.0  # that the search may spend where tuning follows
 _MOST_TUNED = 3  # networks
 # What tuning leaves of a loss, before it was tried, and how much that weighs: as much as one try
 # with a network that loses a point. And by how much it varies: a share of the loss and of a point
 # more (docs/results.md).
 _USUALLY_LEFT, _WEIGHT_PP, _VARIES = 0.75, 1.0, 0.2
+_BUDGETS = 1 / _USUALLY_LEFT  # that the search may spend where tuning follows
 _FOLDS = TuneSettings.groups  # no training sees a fold that it leaves out, not in a mixture
-_CROSSED_IMAGES, _MOST_CROSSED = 600, 3  # images that are enough to judge by; folds at most
+# Images that are enough to judge by, and folds at most: hundreds more would not tell so small a
+# change much better than what is usual does, and each fold is a training.
+_CROSSED_IMAGES, _MOST_CROSSED = 200, 2
 _LEAST_PP = 0.01
 
 
 def provisional(budget: Budget) -> Budget:
     """What a search may spend that tuning follows.
 
-    >>> provisional(Budget(1.0)).max_loss_pp, provisional(Budget(1.0)).class_limit_pp
+    >>> wide = provisional(Budget(1.5))
+    >>> round(wide.max_loss_pp, 2), round(wide.class_limit_pp, 2)
     (2.0, 6.0)
     """
     if budget.has_target:
@@ -146,11 +150,7 @@ def _next(
             lost += before.estimate_pp
             left += max(0.0, after.estimate_pp)
     for i in range(at, len(points)):
-        verdict = points[i].verdict
-        hoped = replace(
-            verdict.raised(min(1.0, left / lost) - 1),
-            estimate_uncertain_pp=verdict.estimate_uncertain_pp,
-        )
+        hoped = points[i].verdict.raised(min(1.0, left / lost) - 1)
         if points[i].plan.keep and is_within(budget, hoped):
             return i
     return None
@@ -264,6 +264,7 @@ def _drawn(change: Verdict, lost_pp: float) -> Verdict:
 
 def _changed(verdict: Verdict, change: Verdict) -> Verdict:
     """A verdict on all images, and what has changed since on some of them."""
+    uncertain = _USUALLY_LEFT * verdict.estimate_uncertain_pp  # of what is lost a share is won back
     return replace(
         verdict,
         loss_pp=verdict.loss_pp + change.loss_pp,
@@ -274,9 +275,7 @@ def _changed(verdict: Verdict, change: Verdict) -> Verdict:
             verdict.expected_uncertain_pp, change.expected_uncertain_pp
         ),
         estimate_pp=verdict.estimate_pp + change.estimate_pp,
-        estimate_uncertain_pp=math.hypot(
-            verdict.estimate_uncertain_pp, change.estimate_uncertain_pp
-        ),
+        estimate_uncertain_pp=math.hypot(uncertain, change.estimate_uncertain_pp),
         class_estimates_pp=_sum(verdict.class_estimates_pp, change.class_estimates_pp),
     )
 
