@@ -41,7 +41,9 @@ _MOST_TUNED = 3  # networks
 # with a network that loses a point. And by how much it varies: a share of the loss and of a point
 # more (docs/results.md).
 _USUALLY_LEFT, _WEIGHT_PP, _VARIES = 0.75, 1.0, 0.2
-_BUDGETS = 1 / _USUALLY_LEFT  # that the search may spend where tuning follows
+# That the search may spend where tuning follows: what is left of it is within one, and as certain
+# as before although tuning varies, for standard errors of half a point or so.
+_BUDGETS = 1.2
 _FOLDS = TuneSettings.groups  # no training sees a fold that it leaves out, not in a mixture
 # Images that are enough to judge by, and folds at most: hundreds more would not tell so small a
 # change much better than what is usual does, and each fold is a training.
@@ -52,9 +54,8 @@ _LEAST_PP = 0.01
 def provisional(budget: Budget) -> Budget:
     """What a search may spend that tuning follows.
 
-    >>> wide = provisional(Budget(1.5))
-    >>> round(wide.max_loss_pp, 2), round(wide.class_limit_pp, 2)
-    (2.0, 6.0)
+    >>> provisional(Budget(1.0)).max_loss_pp
+    1.2
     """
     if budget.has_target:
         return budget
@@ -150,7 +151,8 @@ def _next(
             lost += before.estimate_pp
             left += max(0.0, after.estimate_pp)
     for i in range(at, len(points)):
-        hoped = points[i].verdict.raised(min(1.0, left / lost) - 1)
+        before_pp = points[i].verdict.estimate_pp
+        hoped = points[i].verdict.raised(min(1.0, left / lost) - 1).less_certain(_varies(before_pp))
         if points[i].plan.keep and is_within(budget, hoped):
             return i
     return None
@@ -249,8 +251,7 @@ class School:
 
 def _drawn(change: Verdict, lost_pp: float) -> Verdict:
     """A change that few images found, drawn to what is usual where so much is lost."""
-    lost = max(0.0, lost_pp)
-    usual, varies = (_USUALLY_LEFT - 1) * lost, _VARIES * (1 + lost)
+    usual, varies = (_USUALLY_LEFT - 1) * max(0.0, lost_pp), _varies(lost_pp)
     noise = max(change.estimate_uncertain_pp, _LEAST_PP)
     counts = varies**2 / (varies**2 + noise**2)
     less = (1 - counts) * (change.estimate_pp - usual)
@@ -260,6 +261,11 @@ def _drawn(change: Verdict, lost_pp: float) -> Verdict:
         estimate_uncertain_pp=math.sqrt(counts) * noise,
         class_estimates_pp=tuple(x - less for x in change.class_estimates_pp),
     )
+
+
+def _varies(lost_pp: float) -> float:
+    """The standard deviation of what tuning changes where so much is lost."""
+    return _VARIES * (1 + max(0.0, lost_pp))
 
 
 def _changed(verdict: Verdict, change: Verdict) -> Verdict:
