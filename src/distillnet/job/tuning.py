@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +34,7 @@ from distillnet.job.pictures import Pictures
 from distillnet.refit.tune import Lessons, TuneSettings, prepare, tune
 from distillnet.search import Budget, Found, Judge, Verdict, is_within
 from distillnet.search.decision import likelihood, objection
+from distillnet.search.usual import Usual
 
 __all__ = ["School", "provisional", "search_and_tune", "tune_found"]
 
@@ -251,14 +253,16 @@ class School:
 
 def _drawn(change: Verdict, lost_pp: float) -> Verdict:
     """A change that few images found, drawn to what is usual where so much is lost."""
-    usual, varies = (_USUALLY_LEFT - 1) * max(0.0, lost_pp), _varies(lost_pp)
+    before = Usual(
+        np.array([(_USUALLY_LEFT - 1) * max(0.0, lost_pp)]), np.array([_varies(lost_pp)])
+    )
     noise = max(change.estimate_uncertain_pp, _LEAST_PP)
-    counts = varies**2 / (varies**2 + noise**2)
-    less = (1 - counts) * (change.estimate_pp - usual)
+    expected, uncertain = before.drawn(np.array([change.estimate_pp]), np.array([noise]))
+    less = change.estimate_pp - float(expected[0])
     return replace(
         change,
         estimate_pp=change.estimate_pp - less,
-        estimate_uncertain_pp=math.sqrt(counts) * noise,
+        estimate_uncertain_pp=float(uncertain[0]),
         class_estimates_pp=tuple(x - less for x in change.class_estimates_pp),
     )
 
