@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from architectures import SIDE, captured
-from distillnet.graph import Graph, run
+from distillnet.graph import Graph, Node, images_at_once, run
 from distillnet.graph.replay import Replay, masked_scores
 
 NETS = ("residual through concat", "pre-activation, dense", "channel shuffle", "gate and bias")
@@ -64,3 +64,13 @@ def test_masked_scores_do_not_depend_on_the_batch() -> None:
     for size in (1, 2, 32):
         got = masked_scores(graph, x, keep, batch_size=size)
         torch.testing.assert_close(got, _reference(graph, x, keep))
+
+
+@pytest.mark.parametrize(
+    ("shape", "on_gpu"),
+    [((64, 112, 112), 167), ((64, 224, 224), 41), ((10,), 256), ((1, 2**14, 2**14), 32)],
+)
+def test_a_gpu_is_given_more_images_at_once_as_far_as_memory_allows(shape, on_gpu: int) -> None:
+    graph = Graph((Node("x", "input", (), shape),), {}, "x")
+    assert images_at_once(graph, torch.device("cpu"), 32) == 32
+    assert images_at_once(graph, torch.device("cuda"), 32) == on_gpu

@@ -12,7 +12,7 @@ from distillnet.graph import Graph, run
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
 from distillnet.refit.teacher import teach_all
-from distillnet.search import Budget, Verdict, candidates, explorer, search_best
+from distillnet.search import Budget, Verdict, explorer, search_best, teachers
 from distillnet.search.store import NOWHERE
 from small_network import MISSION, accuracy, find, random, sized, sized_images
 
@@ -60,7 +60,7 @@ def test_a_teacher_at_full_size_that_does_harm_is_not_asked_again(module, labels
 
     sizes = [(16, 16), (14, 14), (12, 12)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(candidates, "teach_all", lie)
+        patch.setattr(teachers, "teach_all", lie)
         search_best(sized(module), sizes, MISSION, labels, Budget(8.0))
     assert asked.count(True) == 1
     assert asked.count(False) >= 2  # once a size

@@ -7,7 +7,17 @@ from distillnet.graph.graph import (
     consumers,
     dependents,
     fast_layout,
+    images_at_once,
     run,
 )
 
-__all__ = ["Graph", "GraphModule", "Node", "consumers", "dependents", "fast_layout", "run"]
+__all__ = [
+    "Graph",
+    "GraphModule",
+    "Node",
+    "consumers",
+    "dependents",
+    "fast_layout",
+    "images_at_once",
+    "run",
+]

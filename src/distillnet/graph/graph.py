@@ -8,6 +8,7 @@ Legend of shape letters: N images, C channels in, M channels out, H and W height
 F features, G convolution groups, K kernel side.
 """
 
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +19,18 @@ from torch import Tensor, nn
 
 from distillnet.graph.operators import APPLY, WEIGHTS, Node, constants_of
 
-__all__ = ["Graph", "GraphModule", "Node", "consumers", "dependents", "fast_layout", "run"]
+__all__ = [
+    "Graph",
+    "GraphModule",
+    "Node",
+    "consumers",
+    "dependents",
+    "fast_layout",
+    "images_at_once",
+    "run",
+]
+
+_MOST_AT_ONCE, _BYTES_AT_ONCE = 256, 2**29  # images on a GPU; of the largest value of all of them
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,21 @@ def run(
             if last_use[name] == i and name not in wanted:
                 values.pop(name, None)
     return {name: values[name] for name in wanted}
+
+
+def images_at_once(graph: Graph, device: torch.device, on_cpu: int) -> int:
+    """How many images to compute together; more on a GPU, which waits between small pieces of work.
+
+    ``on_cpu`` is what suits a processor's cache.
+
+    >>> node = Node("x", "input", (), (3, 224, 224))
+    >>> images_at_once(Graph((node,), {}, "x"), torch.device("cuda"), on_cpu=32)
+    256
+    """
+    if device.type == "cpu":
+        return on_cpu
+    largest = 4 * max(math.prod(node.shape) for node in graph.nodes)
+    return max(on_cpu, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // largest))
 
 
 def fast_layout(tensor: Tensor) -> Tensor:

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from distillnet.graph.graph import Graph, consumers, dependents, fast_layout, run
+from distillnet.graph.graph import Graph, consumers, dependents, fast_layout, images_at_once, run
 
 __all__ = ["Replay", "masked_scores"]
+
+_AT_ONCE = 16  # images, on a CPU
 
 
 class Replay:
@@ -23,7 +25,7 @@ class Replay:
     Args:
         x_nchw: the images.
         background: keep maps of other sites, masked all the while.
-        batch_size: images computed at once.
+        batch_size: images computed at once; by default as many as suit the device.
     """
 
     def __init__(
@@ -31,14 +33,14 @@ class Replay:
         graph: Graph,
         x_nchw: Tensor,
         background: Mapping[str, Tensor] | None = None,
-        batch_size: int = 16,
+        batch_size: int | None = None,
     ) -> None:
         self.graph = graph
         self.background = _masks(graph, background or {})
         self.order = {node.name: i for i, node in enumerate(graph.nodes)}
         self.readers = consumers(graph)
         self.live: list[dict[str, Tensor]] = [
-            {graph.input.name: fast_layout(part)} for part in x_nchw.split(batch_size)
+            {graph.input.name: fast_layout(part)} for part in _parts(graph, x_nchw, batch_size)
         ]
         self.here: list[dict[str, Tensor]] = []
         self.site = ""  # the first of the sites that are masked now
@@ -102,7 +104,7 @@ class Replay:
 
 
 def masked_scores(
-    graph: Graph, x_nchw: Tensor, keep: Mapping[str, Tensor], batch_size: int = 16
+    graph: Graph, x_nchw: Tensor, keep: Mapping[str, Tensor], batch_size: int | None = None
 ) -> Tensor:
     """The scores (N, classes) of all images with every site masked by ``keep``."""
     masks = _masks(graph, keep)
@@ -110,9 +112,14 @@ def masked_scores(
         return torch.cat(
             [
                 run(graph, {graph.input.name: fast_layout(part)}, masks=masks)[graph.output]
-                for part in x_nchw.split(batch_size)
+                for part in _parts(graph, x_nchw, batch_size)
             ]
         )
+
+
+def _parts(graph: Graph, x_nchw: Tensor, batch_size: int | None) -> tuple[Tensor, ...]:
+    """Images that are computed together."""
+    return x_nchw.split(batch_size or images_at_once(graph, x_nchw.device, _AT_ONCE))
 
 
 def _masks(graph: Graph, keep: Mapping[str, Tensor]) -> dict[str, Tensor]:

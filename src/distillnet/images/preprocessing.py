@@ -62,13 +62,17 @@ def preprocess(image: Image.Image, how: Preprocessing) -> torch.Tensor:
         image = image.resize((new_width, new_height), resample)
         left, top = _crop_offset(new_width, width), _crop_offset(new_height, height)
         image = image.crop((left, top, left + width, top + height))
-    # NumPy, not torch: waking torch's threads for so little takes longer than the work itself.
-    x_hwc = np.asarray(image, dtype=np.float32).reshape(height, width, -1)
-    if how.channels == "BGR":
-        x_hwc = x_hwc[..., ::-1]
-    mean, std = np.array(how.mean, np.float32), np.array(how.std, np.float32)
-    x_hwc = (x_hwc / np.float32(how.divisor) - mean) / std
-    return torch.from_numpy(np.ascontiguousarray(x_hwc.transpose(2, 0, 1)))
+    bands = image.split()
+    x_chw = np.empty((len(bands), height, width), np.float32)
+    # NumPy, not torch: waking torch's threads for so little takes longer than the work itself. And
+    # band by band: a broadcast over three values in a row takes twice as long.
+    for x_hw, band, mean, std in zip(
+        x_chw, bands[::-1] if how.channels == "BGR" else bands, how.mean, how.std, strict=True
+    ):
+        np.divide(np.asarray(band), np.float32(how.divisor), out=x_hw)
+        x_hw -= np.float32(mean)
+        x_hw /= np.float32(std)
+    return torch.from_numpy(x_chw)
 
 
 def _crop_offset(length: int, crop: int) -> int:

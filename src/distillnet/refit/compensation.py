@@ -28,7 +28,7 @@ from torch import Tensor
 
 from distillnet.cut.plan import Plan, removed_classes
 from distillnet.cut.surgery import compact
-from distillnet.graph import Graph, consumers, fast_layout, run
+from distillnet.graph import Graph, consumers, fast_layout, images_at_once, run
 from distillnet.graph.channels import Channels
 from distillnet.graph.operators import Node, clamp_of
 from distillnet.refit.depthwise import fit_each
@@ -39,7 +39,7 @@ from distillnet.refit.teacher import Teacher, refittable, taught
 
 __all__ = ["Rolling", "compensate", "flat_parts", "put_back", "refit", "with_biases"]
 
-_CHUNK = 32  # images computed at once
+_CHUNK = 32  # images computed at once on a CPU
 
 
 def compensate(
@@ -214,7 +214,8 @@ class Rolling:
         self, graph: Graph, params: dict[str, Tensor], x_nchw: Tensor, max_bytes: int
     ) -> None:
         self.graph, self.params, self.max_bytes = graph, params, max_bytes
-        self.chunks = x_nchw.split(_CHUNK)
+        self.chunk = images_at_once(graph, x_nchw.device, _CHUNK)
+        self.chunks = x_nchw.split(self.chunk)
         self.position = {node.name: i for i, node in enumerate(graph.nodes)}
         self.readers = consumers(graph)
         self.live: list[dict[str, Tensor]] = []
@@ -235,7 +236,7 @@ class Rolling:
 
     def chunks_that_fit(self, node: str) -> int:
         """Of how many chunks a node's values take no more than half of the bytes; one at least."""
-        per_chunk = 4 * _CHUNK * math.prod(self.graph[node].shape)
+        per_chunk = 4 * self.chunk * math.prod(self.graph[node].shape)
         return min(len(self.chunks), max(1, self.max_bytes // 2 // per_chunk))
 
     def outputs(
@@ -266,7 +267,7 @@ class Rolling:
             if any(self.position[reader.name] >= here for reader in self.readers[node.name])
         ]
         names = [node.name for node in alive]
-        per_chunk = 4 * _CHUNK * sum(math.prod(node.shape) for node in alive)
+        per_chunk = 4 * self.chunk * sum(math.prod(node.shape) for node in alive)
         count = min(len(self.chunks), max(1, self.max_bytes // per_chunk))
         graph = replace(self.graph, params=self.params)
         del self.live[count:]

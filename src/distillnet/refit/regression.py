@@ -43,7 +43,7 @@ __all__ = [
 Solve = Callable[[Tensor, int], Tensor]
 
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # in units of the inputs' mean variance
-ROUNDS, _THIN_ROUNDS = 2, 4  # of new aims behind a ReLU; more change nothing
+ROUNDS = _THIN_ROUNDS = 2  # of new aims behind a ReLU; more change nothing
 _HOLD = 5  # one image of this many chooses the ridge
 _GRAM_BLOCKED = 512  # columns from which blocks are worth their overhead
 _SAME = 1e-9  # share of the aims' variance under which a layer's answers are unchanged

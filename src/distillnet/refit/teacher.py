@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distillnet.graph import Graph, fast_layout, run
+from distillnet.graph import Graph, fast_layout, images_at_once, run
 from distillnet.graph.operators import LAYERS, Node
 from distillnet.refit.samples import choose_places, outputs_at, rows_per_image, same_places
 
 __all__ = ["Teacher", "bytes_to_teach", "refittable", "taught", "teach", "teach_all"]
+
+_CHUNK = 16  # images computed at once on a CPU
 
 Size = tuple[int, int]  # height and width in pixels
 
@@ -73,7 +75,6 @@ def teach_all(
     *,
     max_bytes: int,
     seed: int = 0,
-    batch_size: int = 16,
 ) -> dict[Size, Teacher]:
     """Run the original on images and keep what its layers say at places of the students' layers.
 
@@ -111,7 +112,7 @@ def teach_all(
                 rows[size][name].append(outputs_at(y, part))
 
     with torch.inference_mode():
-        for part in x_nchw.split(batch_size):
+        for part in x_nchw.split(images_at_once(original, x_nchw.device, _CHUNK)):
             run(original, {original.input.name: fast_layout(part)}, observe=observe)
             start += len(part)
     taught = {}

@@ -39,7 +39,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distillnet.graph import Graph, fast_layout, run
+from distillnet.graph import Graph, fast_layout, images_at_once, run
 from distillnet.graph.operators import LAYERS
 from distillnet.refit.samples import evenly
 
@@ -49,7 +49,7 @@ _TRAINED_OPS = LAYERS | {"affine", "layer_norm", "group_norm"}  # batch norm is 
 _TRAINED_ROLES = frozenset({"weight", "bias", "scale", "shift"})
 _LEAST_SIZE = 1e-3  # of a tensor that begins at zero, for its steps
 _KEPT_BYTES = 10**9  # of crops of the student's images
-_CHUNK = 32  # images computed at once where nothing is trained
+_CHUNK = 32  # images computed at once on a CPU where nothing is trained
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,10 @@ def prepare(
     """Ask the original what it says of each view of each image (N, C, H, W)."""
     how = settings or TuneSettings()
     views, parts = _Views(x_nchw, x_nchw, how), []
+    chunk = images_at_once(original, x_nchw.device, _CHUNK)
     with torch.no_grad():
         for view in range(views.count):
-            for images in torch.arange(len(x_nchw)).split(_CHUNK):
+            for images in torch.arange(len(x_nchw)).split(chunk):
                 x = views.of_teacher(torch.full_like(images, view), images)
                 parts.append(_scores(original, original.params, x, outputs))
     aims = torch.cat(parts).unflatten(0, (views.count, len(x_nchw)))
@@ -144,7 +145,11 @@ def tune(
     views = _Views(x_nchw, lessons.x_nchw, how)
     train = evenly(images, how.most_images)
     params, groups = _trainable(student)
-    optimiser = torch.optim.AdamW(groups, weight_decay=0.0)  # which would change all scores
+    optimiser = torch.optim.AdamW(
+        groups,
+        weight_decay=0.0,  # which would change all scores
+        fused=x_nchw.device.type == "cuda",  # else a dozen small steps for each of many tensors
+    )
     epochs, n_batches = how.epochs(len(train)), math.ceil(len(train) / how.batch_size)
     first_view = torch.randint(views.count, (len(train),), generator=generator)
     for epoch in range(epochs):

@@ -108,7 +108,7 @@ def search_best(
         round_to=round_to,
         param_weight=param_weight,
         element=element,
-        graphs=_likely_first(graphs or {}, sizes, budget),
+        graphs=None if budget.target_params else graphs,  # those stay at their own size
         seen=seen,
         seed=seed,
         store=store,
@@ -129,13 +129,3 @@ def search_best(
     found = search.finish(chosen)
     on_progress(TRIALS, TRIALS)
     return found
-
-
-def _likely_first(
-    graphs: Mapping[Size, Graph], sizes: Sequence[Size], budget: Budget
-) -> dict[Size, Graph]:
-    """The graphs of the sizes that a search goes to, those that it surely goes to first."""
-    if budget.target_params:  # it stays at its own
-        return {}
-    order = (*sizes[::2], *sizes[1::2])
-    return {size: graphs[size] for size in order if size in graphs}

@@ -30,22 +30,22 @@ from distillnet.images.preprocessing import Size
 from distillnet.refit.compensation import refit, with_biases
 from distillnet.refit.head import Labels
 from distillnet.refit.samples import evenly
-from distillnet.refit.teacher import Teacher, bytes_to_teach, teach_all
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
 from distillnet.search.effects import put_right
 from distillnet.search.evidence import Evidence, measure_evidence
-from distillnet.search.judge import Judge, Verdict
+from distillnet.search.judge import Judge, Verdict, certainty
 from distillnet.search.orders import Order, elimination_orders
 from distillnet.search.roles import assign_roles, folds_crossed, folds_of, mixed
 from distillnet.search.sized import Sized
 from distillnet.search.splits import Spectrum, spectra
 from distillnet.search.store import NOWHERE, Store, key_of
+from distillnet.search.teachers import Teachers
 from distillnet.search.views import look
 
 __all__ = ["Candidate", "Importance", "Workshop"]
 
-_BYTES = 10**9  # of the teacher's answers, and of values kept between layers twice that
-_BYTES_OF_SIZES = 2 * 10**9  # of the teacher's answers for all input sizes
+_BYTES = 2 * 10**9  # of values kept between layers
+_CHECKED = 250  # images that tell, at most, from whom to learn
 
 Importance = Callable[[Evidence], NDArray[np.float64]]
 
@@ -81,7 +81,7 @@ class Workshop:
         fit_labels: whether last layers are fitted to labels, where all images have one.
         more_views: whether few images may be looked at from elsewhere, too; see ``views``.
         element: MACs that take as long as writing one number; 0 counts MACs alone.
-        graphs: the network at sizes that may be tried, the likeliest first; see ``_teach``.
+        graphs: the network at sizes that may be tried; see ``Teachers``.
         seen: whether the network was trained on the images; None asks the judge.
         store: where what takes long is looked up, and kept.
 
@@ -112,8 +112,7 @@ class Workshop:
         seed: int = 0,
         store: Store = NOWHERE,
     ) -> None:
-        self.graphs, self.store = graphs or {}, store
-        self.mission, self.seed = mission, seed
+        self.store, self.mission, self.seed = store, mission, seed
         self.importance, self.split = importance, split
         self.round_to, self.param_weight, self.element = round_to, param_weight, element
         own = sized(original_size)
@@ -138,12 +137,10 @@ class Workshop:
             self.labels = Labels(labels_n, mission.indices, images, known=self.seen)
         nothing = np.zeros(self.original.channels.count, dtype=bool)
         self.work = self.work_left(Cut(nothing), self.original)
-        self.learns_from_original_size = True
+        self.teachers = Teachers(self.original, graphs or {}, seed)
         self.orders: tuple[Order, ...] | None = None
         self.spectra: tuple[Spectrum, ...] = ()
         self.needs: Mapping[str, Tensor] = {}
-        self.teachers: Mapping[Size, Teacher] = {}  # by size, of the images ``taught``
-        self.taught = torch.empty(0, dtype=torch.int64)
 
     def go_to(self, size: Size) -> None:
         """Work at an input size; the orders of elimination are measured at the first."""
@@ -175,13 +172,22 @@ class Workshop:
         """Learn from the original's size where that helps the uncut network at the present one."""
         if self.size == self.original_size:
             return
-        here = self.here
-        plan = Plan(outputs=self.mission.indices)
-        same = self.judge.verdict(self._scores(here.graph, plan, self.roles.judge))
-        _, refitted = self._answer(plan, to_labels=False)
-        if self.judge.verdict(refitted).expected_loss_pp >= same.expected_loss_pp:
-            self.learns_from_original_size = False
-            self.teachers = {}
+        plan, fit, judge = Plan(outputs=self.mission.indices), self.roles.fit, self.roles.judge
+        learn, ask = fit, torch.arange(len(judge))
+        if len(fit) >= 2 * _CHECKED:  # so many tell, and others than those that are fitted on
+            learn = fit[:_CHECKED]
+            ask = evenly(ask[~torch.isin(judge, learn)], _CHECKED)
+
+        def answers() -> Mapping[str, Tensor]:
+            self.teachers.of(fit, self.here)  # all that candidates will need
+            graphs = self.here.graph, self._refit(plan, learn, to_labels=False)[0]
+            return {"scores": torch.stack([self._scores(g, plan, judge[ask]) for g in graphs])}
+
+        said = self.store.tensors(self._key("taught", plan), answers)["scores"]
+        sure = [certainty(one, self.judge.labels_n[ask], self.mission).mean() for one in said]
+        if sure[1] <= sure[0]:
+            self.teachers.at_own_size = False
+            self.teachers.forget()
 
     def make(self, enough: Callable[[Cut], bool]) -> Candidate | None:
         """A candidate at the present size, cut as little as ``enough`` allows.
@@ -230,7 +236,8 @@ class Workshop:
 
     def _cross_scores(self, candidate: Candidate) -> Tensor:
         fit, judge = self.roles.fit, self.roles.judge
-        self._taught(fit)  # folds see parts of that, whether or not the candidate was looked up
+        # Folds see parts of that, whether or not the candidate was looked up.
+        self.teachers.of(fit, self.here)
         scores = candidate.scores_nk.clone()
         fold = torch.full((len(self.here.x_nchw),), -1)
         fold[fit] = self._folds()
@@ -258,7 +265,7 @@ class Workshop:
         everyone = torch.arange(len(self.here.x_nchw))
         if candidate.graph is not None and bool(torch.isin(self.roles.fit, self.roles.judge).any()):
             return candidate.graph
-        self.teachers = {}  # of other images
+        self.teachers.forget()  # of other images
         both = mixed(evenly(everyone, 2 * self.here.n_statistics))
         return self._refit(candidate.plan, both)[0]
 
@@ -276,21 +283,21 @@ class Workshop:
         )
         return cut_to_size(graph, channels, ledger, enough, self.round_to)
 
-    def _answer(self, plan: Plan, *, to_labels: bool = True) -> tuple[Graph, Tensor]:
+    def _answer(self, plan: Plan) -> tuple[Graph, Tensor]:
         """The network at the present size, fitted, and its scores on the images that judge."""
         template = with_biases(self.here.graph)
-        key = self._key("fitted" if to_labels else "taught", plan)
-        return self.store.network(key, template, lambda: self._answer_anew(plan, to_labels))
+        key = self._key("fitted", plan)
+        return self.store.network(key, template, lambda: self._answer_anew(plan))
 
     def _key(self, what: str, plan: Plan, **more: object) -> str:
-        teacher, views = self.learns_from_original_size, self.original.views
+        teacher, views = self.teachers.at_own_size, self.original.views
         return key_of(what, self.size, plan, teacher=teacher, seen=self.seen, views=views, **more)
 
-    def _answer_anew(self, plan: Plan, to_labels: bool) -> tuple[Graph, Tensor]:
+    def _answer_anew(self, plan: Plan) -> tuple[Graph, Tensor]:
         fit, judge = self.roles.fit, self.roles.judge
         known = torch.isin(judge, fit)
         answer = bool(known.any())
-        graph, fitted = self._refit(plan, fit, answer=answer, to_labels=to_labels)
+        graph, fitted = self._refit(plan, fit, answer=answer)
         if not bool(known.any()):
             return graph, self._scores(graph, plan, judge)
         scores = fitted.new_zeros(len(self.here.x_nchw), fitted.shape[1], device="cpu")
@@ -307,10 +314,10 @@ class Workshop:
             self.here.graph,
             self.here.channels,
             plan,
-            self._taught(images),
+            self.teachers.of(images, self.here),
             self.here.x_nchw[images],
             needs=self.needs,
-            max_bytes=2 * _BYTES,
+            max_bytes=_BYTES,
             answer=answer,
             labels=self.labels.of(images) if self.labels is not None and to_labels else None,
         )
@@ -319,32 +326,3 @@ class Workshop:
         """Of a network, cut, on images by position."""
         small = compact(graph, self.here.channels, replace(plan, outputs=None))
         return masked_scores(small, self.here.x_nchw[images], {}).cpu()
-
-    def _taught(self, images: Tensor) -> Teacher:
-        """What layers are to say of images, by position, which come at both sizes."""
-        if self.size not in self.teachers or not bool(torch.isin(images, self.taught).all()):
-            self._teach(images)
-        teacher = self.teachers[self.size]
-        if len(images) == len(self.taught):
-            return teacher
-        place = torch.zeros(len(self.here.x_nchw), dtype=torch.int64)
-        place[self.taught] = torch.arange(len(self.taught))
-        return teacher.of(place[images])
-
-    def _teach(self, images: Tensor) -> None:
-        """Ask the original once for all sizes, as far as memory allows: it is slow to answer."""
-        original, here = self.original, self.here
-        students = {self.size: here.graph}
-        if not self.learns_from_original_size:
-            original = here
-        elif self.graphs:
-            left = _BYTES_OF_SIZES - bytes_to_teach(here.graph, len(images), _BYTES)
-            for size, graph in self.graphs.items():
-                left -= bytes_to_teach(graph, len(images), _BYTES)
-                if left < 0:
-                    break
-                students.setdefault(size, graph)
-        self.taught = images
-        self.teachers = teach_all(
-            original.graph, students, original.x_nchw[images], max_bytes=_BYTES, seed=self.seed
-        )
