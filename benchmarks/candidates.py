@@ -4,6 +4,7 @@
     python benchmarks/candidates.py GoogLeNet-nette-B-100-0 160:8 128:8 --per-class 200 --crossed
     git worktree add OLD 20bdef0
     PYTHONPATH=OLD/src python benchmarks/candidates.py ...                      an earlier state
+    python benchmarks/candidates.py ... --thin-rounds 4 --rounds 2    other rounds of the same fit
 
 A mission of the yardstick's developing half (``verdict_cases.CASES``), and candidates as sides of
 the input and how many times less there is to do. Printed are the points that images let expect to
@@ -22,6 +23,7 @@ from distillnet.cut.cost import cost
 from distillnet.cut.surgery import compact
 from distillnet.graph.channels import analyse
 from distillnet.graph.replay import masked_scores
+from distillnet.refit import depthwise, regression
 from distillnet.search.candidates import Workshop
 from distillnet.search.judge import Judge, Verdict
 from verdict_cases import ELEMENT, ROUND_TO, cases, load_report, opened
@@ -35,7 +37,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--per-class", type=int, help="images; default: the mission's")
     parser.add_argument("--crossed", action="store_true", help="cross-validate each")
+    parser.add_argument("--rounds", type=int, help="of new aims behind a ReLU")
+    parser.add_argument("--thin-rounds", type=int, help="the same, of layers of low rank")
     args = parser.parse_args()
+    if args.rounds is not None:
+        regression.ROUNDS = depthwise.ROUNDS = args.rounds
+    if args.thin_rounds is not None:
+        regression._THIN_ROUNDS = args.thin_rounds
     case = next(case for case in cases("develop") if case.name == args.mission)
     ready = opened(replace(case, per_class=args.per_class or case.per_class), args.data)
     own_x, labels_n = load_report(

@@ -1,6 +1,6 @@
 """How good a search is on invented missions, whose losses are known: in a minute, without networks.
 
-    python benchmarks/invented.py [--missions 300]
+    python benchmarks/invented.py [--missions 300] [--seen]
     git worktree add OLD 90b5680
     PYTHONPATH=OLD/src python benchmarks/invented.py                            an earlier state
 
@@ -139,6 +139,7 @@ def searched(mission: Invented) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--missions", type=int, default=300)
+    parser.add_argument("--seen", action="store_true", help="images that the network knows")
     args = parser.parse_args()
     print(
         "| images | share of the saving | beyond the budget | mean loss | candidates | validated |"
@@ -146,6 +147,8 @@ def main() -> None:
     print("|---" * 6 + "|")
     for images, error, few in ((200, 0.55, True), (400, 0.55, True), (1000, 0.35, False)):
         missions = [Invented(seed, images, error, few=few) for seed in range(args.missions)]
+        for mission in missions:
+            mission.seen = args.seen
         found = [searched(mission) for mission in missions]
         share = math.exp(fmean(share for share, _ in found))
         beyond, lost = fmean(lost > 1 for _, lost in found), fmean(lost for _, lost in found)

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from distillnet.errors import ImageError, InputError
+from distillnet.images.album import Album
 from distillnet.images.files import ImageRef, OpenFiles, UnreadableImage, read_image
 from distillnet.images.folders import ImageSet
 from distillnet.images.left_out import MAX_UNREADABLE_PERCENT
-from distillnet.images.preprocessing import Preprocessing, preprocess
+from distillnet.images.preprocessing import Preprocessing, pixels, values
 
 __all__ = ["Batch", "BatchStream", "Loaded", "load_all", "load_batches"]
 
@@ -61,6 +63,7 @@ class BatchStream:
     workers: int
     on_image: Callable[[int], None] | None
     max_unreadable_percent: float = MAX_UNREADABLE_PERCENT
+    album: Album | None = None
     unreadable: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -68,7 +71,7 @@ class BatchStream:
         n_done = 0
         ready: list[tuple[np.ndarray, ImageRef]] = []
         refs = iter(self.images.refs)
-        with closing(_read_chunks(self.images, self.how, self.batch_size, self.workers)) as chunks:
+        with closing(self._chunks()) as chunks:
             for chunk in chunks:
                 rows = iter(chunk.x_nchw)
                 for failure, ref in zip(chunk.failures, refs, strict=False):
@@ -84,6 +87,11 @@ class BatchStream:
                     del ready[: self.batch_size]
         if ready:
             yield _batch(ready)
+
+    def _chunks(self) -> Generator["_Chunk"]:
+        if self.workers:
+            return _by_processes(self.images, self.how, self.batch_size, self.workers)
+        return _by_threads(self.images, self.how, self.album)
 
     def _add_unreadable(self, message: str) -> None:
         self.unreadable += (message,)
@@ -111,10 +119,12 @@ def load_batches(
     workers: int = 0,
     on_image: Callable[[int], None] | None = None,
     max_unreadable_percent: float = MAX_UNREADABLE_PERCENT,
+    album: Album | None = None,
 ) -> BatchStream:
     """Batches of preprocessed images, read by ``workers`` processes, or by this one if 0.
 
     ``on_image`` is told from time to time how many images are done, unreadable ones included.
+    ``album`` keeps large images for other input sizes, where this process reads them.
     """
     if not 0 <= max_unreadable_percent <= 100:
         raise InputError(
@@ -125,7 +135,7 @@ def load_batches(
             f"cannot read batches of {batch_size} images with {workers} workers; expected at "
             "least 1 image and 0 workers"
         )
-    return BatchStream(images, how, batch_size, workers, on_image, max_unreadable_percent)
+    return BatchStream(images, how, batch_size, workers, on_image, max_unreadable_percent, album)
 
 
 def load_all(
@@ -135,6 +145,7 @@ def load_all(
     workers: int = 0,
     on_image: Callable[[int], None] | None = None,
     max_unreadable_percent: float = MAX_UNREADABLE_PERCENT,
+    album: Album | None = None,
 ) -> Loaded:
     """All images of a set at once; needs 4 bytes of memory per value."""
     stream = load_batches(
@@ -144,6 +155,7 @@ def load_all(
         workers=workers,
         on_image=on_image,
         max_unreadable_percent=max_unreadable_percent,
+        album=album,
     )
     channels = 1 if how.channels == "L" else 3
     # Filled in place: a list of batches joined at the end would need the memory twice.
@@ -177,23 +189,35 @@ class _Chunks(Dataset[_Chunk]):
     """
 
     def __init__(
-        self, images: ImageSet, how: Preprocessing, threads: Executor | None = None
+        self,
+        images: ImageSet,
+        how: Preprocessing,
+        threads: Executor | None = None,
+        album: Album | None = None,
     ) -> None:
         self.images = images
         self.how = how
         self.files = OpenFiles()
         self.threads = threads
+        self.album = album
 
     def __len__(self) -> int:
         return math.ceil(len(self.images) / _CHUNK)
 
     def _read(self, ref: ImageRef) -> np.ndarray | str:
         """The image, or why it cannot be read."""
+
+        def read() -> Image.Image:
+            return read_image(ref, self.files, self.images.max_pixels)
+
         try:
-            image = read_image(ref, self.files, self.images.max_pixels)
+            if self.album is None:
+                made = pixels(read(), self.how)
+            else:
+                made = self.album.pixels(ref, self.how, read)
         except UnreadableImage as error:
             return str(error)
-        return preprocess(image, self.how).numpy()
+        return values(made, self.how)
 
     def __getitem__(self, number: int) -> _Chunk:
         refs = self.images.refs[number * _CHUNK : (number + 1) * _CHUNK]
@@ -203,16 +227,17 @@ class _Chunks(Dataset[_Chunk]):
         return _Chunk(np.stack(arrays) if arrays else np.empty(0), failures)
 
 
-def _read_chunks(
+def _by_threads(images: ImageSet, how: Preprocessing, album: Album | None) -> Generator[_Chunk]:
+    n_threads = min(_CHUNK, torch.get_num_threads())
+    with ThreadPoolExecutor(n_threads) as threads:
+        chunks = _Chunks(images, how, threads if n_threads > 1 else None, album)
+        with closing(chunks.files):
+            yield from (chunks[number] for number in range(len(chunks)))
+
+
+def _by_processes(
     images: ImageSet, how: Preprocessing, batch_size: int, workers: int
 ) -> Generator[_Chunk]:
-    if workers == 0:
-        n_threads = min(_CHUNK, torch.get_num_threads())
-        with ThreadPoolExecutor(n_threads) as threads:
-            chunks = _Chunks(images, how, threads if n_threads > 1 else None)
-            with closing(chunks.files):
-                yield from (chunks[number] for number in range(len(chunks)))
-        return
     chunks = _Chunks(images, how)
     loader = DataLoader(
         chunks,

@@ -5,9 +5,10 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Preprocessing", "Size", "preprocess"]
+__all__ = ["Preprocessing", "Size", "pixels", "preprocess", "values"]
 
 Size = tuple[int, int]  # height and width in pixels
 
@@ -50,6 +51,11 @@ def preprocess(image: Image.Image, how: Preprocessing) -> torch.Tensor:
     >>> preprocess(grey, Preprocessing((8, 8), (0.5,), (0.5,), channels="L")).mean().item()
     1.0
     """
+    return torch.from_numpy(values(pixels(image, how), how))
+
+
+def pixels(image: Image.Image, how: Preprocessing) -> NDArray[np.uint8]:
+    """The image in the network's size and order of channels, still in 8 bits (C, H, W)."""
     height, width = how.input_size
     resample = _RESAMPLING[how.interpolation]
     image = image.convert("L" if how.channels == "L" else "RGB")
@@ -63,16 +69,21 @@ def preprocess(image: Image.Image, how: Preprocessing) -> torch.Tensor:
         left, top = _crop_offset(new_width, width), _crop_offset(new_height, height)
         image = image.crop((left, top, left + width, top + height))
     bands = image.split()
-    x_chw = np.empty((len(bands), height, width), np.float32)
+    return np.stack(
+        [np.asarray(band) for band in (bands[::-1] if how.channels == "BGR" else bands)]
+    )
+
+
+def values(pixels_chw: NDArray[np.uint8], how: Preprocessing) -> NDArray[np.float32]:
+    """Pixels as the numbers that the network takes (C, H, W)."""
+    x_chw = np.empty(pixels_chw.shape, np.float32)
     # NumPy, not torch: waking torch's threads for so little takes longer than the work itself. And
     # band by band: a broadcast over three values in a row takes twice as long.
-    for x_hw, band, mean, std in zip(
-        x_chw, bands[::-1] if how.channels == "BGR" else bands, how.mean, how.std, strict=True
-    ):
-        np.divide(np.asarray(band), np.float32(how.divisor), out=x_hw)
+    for x_hw, band, mean, std in zip(x_chw, pixels_chw, how.mean, how.std, strict=True):
+        np.divide(band, np.float32(how.divisor), out=x_hw)
         x_hw -= np.float32(mean)
         x_hw /= np.float32(std)
-    return torch.from_numpy(x_chw)
+    return x_chw
 
 
 def _crop_offset(length: int, crop: int) -> int:

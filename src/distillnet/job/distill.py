@@ -23,11 +23,11 @@ from distillnet.evaluate import (
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import Channels, analyse
-from distillnet.images import ImageSet
+from distillnet.images import Album, ImageSet
 from distillnet.job.distillation import SURGEON, Distillation, Options, peak_rss_mb
 from distillnet.job.layer_report import layer_reports
 from distillnet.job.partition import Images
-from distillnet.job.pictures import Pictures
+from distillnet.job.pictures import Pictures, input_sizes
 from distillnet.job.provenance import provenance_of
 from distillnet.job.tuning import search_and_tune
 from distillnet.models import Model
@@ -78,6 +78,7 @@ def measure_statistics(
     directory: Path,
     options: Options,
     on_progress: Progress = _silent,
+    album: Album | None = None,
 ) -> tuple[Atlas, tuple[str, ...]]:
     """Collect an atlas of ``images`` into ``directory``; also a message per unreadable image."""
     done = 0
@@ -87,7 +88,7 @@ def measure_statistics(
         done += n
         on_progress("collect", done, len(images))
 
-    stream = options.batches(images, model.preprocessing)
+    stream = options.batches(images, model.preprocessing, album=album)
     atlas = collect(
         graph,
         channels,
@@ -156,10 +157,13 @@ def distill(
     if not channels.sites:
         raise InputError(f"{model.name} has no channel that could be removed; see inspect")
     on_device = graph.to(device)
+    own_size = model.preprocessing.input_size
+    sizes = (own_size,) if options.keep_input_size else input_sizes(own_size)
+    album = Album(model.preprocessing, sizes)
     unreadable: tuple[str, ...] = ()
     if atlas is None:
         atlas, unreadable = measure_statistics(
-            on_device, channels, model, images.statistics, atlas_dir, options, on_progress
+            on_device, channels, model, images.statistics, atlas_dir, options, on_progress, album
         )
     check_atlas(atlas, graph, channels, model, mission)
     collected = time.perf_counter()
@@ -171,6 +175,7 @@ def distill(
         graph=graph,
         macs=cost(graph, channels).macs,
         device=device,
+        album=album,
         keep_input_size=options.keep_input_size,
         seed=options.seed,
         workers=options.workers,
@@ -325,19 +330,18 @@ def evaluate_found(
     A found one is evaluated compacted, with all its scores, so that the open set is measured on
     what is left of the network; the closed set reads the mission's scores of the same run.
     """
-    networks = [graph]
-    for point in points:
-        networks.append(point.compact(all_scores=True))
+    networks = [graph, *(point.compact(all_scores=True) for point in points)]
+    sizes = [(height, width) for height, width in (n.input.shape[1:] for n in networks)]
+    album = Album(model.preprocessing, sizes)
     results: list[Evaluation] = []
     unreadable: tuple[str, ...] = ()
-    for i, network in enumerate(networks):
+    for i, (network, size) in enumerate(zip(networks, sizes, strict=True)):
 
         def report(n: int, offset: int = i * len(images)) -> None:
             on_progress("evaluate", offset + n, len(networks) * len(images))
 
-        height, width = network.input.shape[1:]
-        how = model.preprocessing.with_input_size((height, width))
-        stream = options.batches(images, how, report)
+        how = model.preprocessing.with_input_size(size)
+        stream = options.batches(images, how, report, album)
         scores: Scores = graph_scores(network, stream)
         unreadable = stream.unreadable
         results.append(evaluation(closed_set(scores, mission), mission, scores))

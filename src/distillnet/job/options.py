@@ -11,7 +11,7 @@ from distillnet.search.budget import Budget
 from distillnet.search.readings import reading_of
 
 if TYPE_CHECKING:
-    from distillnet.images import BatchStream, ImageSet
+    from distillnet.images import Album, BatchStream, ImageSet
     from distillnet.images.preprocessing import Preprocessing
 
 __all__ = ["AIMS", "METHODS", "PARTIAL", "SCORE_NAMES", "SURGEON", "Options"]
@@ -108,6 +108,7 @@ class Options:
         images: "ImageSet",
         how: "Preprocessing",
         on_image: Callable[[int], None] | None = None,
+        album: "Album | None" = None,
     ) -> "BatchStream":
         """Images in batches, read as these options say."""
         from distillnet.images import load_batches
@@ -119,6 +120,7 @@ class Options:
             workers=self.workers,
             on_image=on_image,
             max_unreadable_percent=self.max_unreadable_percent,
+            album=album,
         )
 
     def multiple_for(self, widths: Sequence[int]) -> int:

@@ -11,13 +11,21 @@ from distillnet.graph import Graph
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import analyse
 from distillnet.graph.operators import LAYERS
-from distillnet.images import MAX_UNREADABLE_PERCENT, ImageRef, ImageSet, Loaded, limit, load_all
+from distillnet.images import (
+    MAX_UNREADABLE_PERCENT,
+    Album,
+    ImageRef,
+    ImageSet,
+    Loaded,
+    limit,
+    load_all,
+)
 from distillnet.images.preprocessing import Size
 from distillnet.job.partition import Images
 from distillnet.models import Model
 from distillnet.search import Found, Sized
 
-__all__ = ["Pictures"]
+__all__ = ["Pictures", "input_sizes"]
 
 # All search images stay in memory: 3,300 of 224 x 224, at most 5,000, on which a loss of one point
 # is known to a fifth of a point. More would take time and change nothing.
@@ -35,12 +43,27 @@ def _share(side: int, share: float) -> int:
     return max(1, round(side * share / _SIDE_STEP)) * _SIDE_STEP
 
 
+def input_sizes(own: Size) -> tuple[Size, ...]:
+    """The input sizes that a search may try, the network's own first.
+
+    >>> [height for height, _ in input_sizes((224, 224))]
+    [224, 208, 192, 176, 160, 144, 128, 112]
+    """
+    height, width = own
+    if min(own) < _SMALL_SIDE:
+        return (own,)
+    sizes = [(_share(height, share), _share(width, share)) for share in _SIDES]
+    smaller = [size for size in dict.fromkeys(sizes) if size[0] < height and size[1] < width]
+    return (own, *smaller)
+
+
 class Pictures:
     """Statistics and search images as tensors, with the network captured at their size.
 
     Args:
         graph: of the network at its own size, where it is known.
         macs: of the network at its own size; the more, the fewer images weights are fitted on.
+        album: where large images are kept for other input sizes.
         on_read: called with (done, of) while search images are read for the first time.
     """
 
@@ -53,6 +76,7 @@ class Pictures:
         macs: int,
         device: torch.device,
         graph: Graph | None = None,
+        album: Album | None = None,
         keep_input_size: bool = False,
         seed: int = 0,
         workers: int = 0,
@@ -60,7 +84,7 @@ class Pictures:
         on_read: Callable[[int, int], None] = lambda done, of: None,
     ) -> None:
         self.model, self.mission, self.images, self.macs = model, mission, images, macs
-        self.device, self.keep_input_size = device, keep_input_size
+        self.device, self.album, self.keep_input_size = device, album, keep_input_size
         self.seed, self.workers, self.on_read = seed, workers, on_read
         self.max_unreadable_percent = max_unreadable_percent
         self.own_size = model.preprocessing.input_size
@@ -72,13 +96,10 @@ class Pictures:
 
     def sizes(self) -> tuple[Size, ...]:
         """The input sizes to try, the network's own first."""
-        side = min(self.own_size)
-        if self.keep_input_size or side < _SMALL_SIDE:
+        if self.keep_input_size:
             return (self.own_size,)
-        height, width = self.own_size
-        sizes = [(_share(height, share), _share(width, share)) for share in _SIDES]
-        smaller = [size for size in dict.fromkeys(sizes) if size[0] < height and size[1] < width]
-        return (self.own_size, *(size for size in smaller if self._can_capture(size)))
+        own, *smaller = input_sizes(self.own_size)
+        return (own, *(size for size in smaller if self._can_capture(size)))
 
     def _can_capture(self, size: Size) -> bool:
         """Whether there is the network at a size: layers may count on their input's."""
@@ -175,6 +196,7 @@ class Pictures:
             workers=self.workers,
             on_image=report,
             max_unreadable_percent=self.max_unreadable_percent,
+            album=self.album,
         )
 
 

@@ -31,6 +31,9 @@ _STRIDE = 12  # of those steps: so far beyond the best a candidate may be
 _FIRST = 21  # steps: 3.4 times fewer MACs
 # Steps that have to be hoped for, to make a candidate; while none is within the budget.
 _WORTH, _DESPERATE = 0.5, 0.15
+# Tries, candidates and cross-validations, after which more has to be hoped for: twice as much after
+# each so many. Where losses hardly grow with what is cut, a search goes on for hours else.
+_PATIENT, _TWICE = 15, 5
 # How likely within the budget one has to be at least and at most to be validated as it is made, and
 # how little has to be known of how much fitted images flatter it.
 _HOPE, _SURE, _VAGUE_PP = 0.5, 0.9, 0.3
@@ -96,7 +99,8 @@ class Explorer:
         base = 0 if best is None else self._level_of(self._work_of(best))
         tried = [self._level_of(self._work_of(key)) for key in self.done]
         top = max(tried, default=_FIRST) - 1 if best is None else base + _STRIDE
-        most, place = _DESPERATE if best is None else _WORTH, None
+        impatience = 2.0 ** (max(0, self._tried() - _PATIENT) / _TWICE)
+        most, place = _DESPERATE if best is None else _WORTH * impatience, None
         for size in sizes:
             levels = self._levels(size, base, top)
             if not levels:
