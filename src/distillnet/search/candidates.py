@@ -183,7 +183,7 @@ class Workshop:
             graphs = self.here.graph, self._refit(plan, learn, to_labels=False)[0]
             return {"scores": torch.stack([self._scores(g, plan, judge[ask]) for g in graphs])}
 
-        said = self.store.tensors(self._key("taught", plan), answers)["scores"]
+        said = self.store.tensors(self._key("teacher", plan), answers)["scores"]
         sure = [certainty(one, self.judge.labels_n[ask], self.mission).mean() for one in said]
         if sure[1] <= sure[0]:
             self.teachers.at_own_size = False
