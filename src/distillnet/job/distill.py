@@ -27,7 +27,7 @@ from distillnet.images import Album, ImageSet
 from distillnet.job.distillation import SURGEON, Distillation, Options, peak_rss_mb
 from distillnet.job.layer_report import layer_reports
 from distillnet.job.partition import Images
-from distillnet.job.pictures import Pictures, input_sizes
+from distillnet.job.pictures import Pictures
 from distillnet.job.provenance import provenance_of
 from distillnet.job.tuning import search_and_tune
 from distillnet.models import Model
@@ -157,17 +157,6 @@ def distill(
     if not channels.sites:
         raise InputError(f"{model.name} has no channel that could be removed; see inspect")
     on_device = graph.to(device)
-    own_size = model.preprocessing.input_size
-    sizes = (own_size,) if options.keep_input_size else input_sizes(own_size)
-    album = Album(model.preprocessing, sizes)
-    unreadable: tuple[str, ...] = ()
-    if atlas is None:
-        atlas, unreadable = measure_statistics(
-            on_device, channels, model, images.statistics, atlas_dir, options, on_progress, album
-        )
-    check_atlas(atlas, graph, channels, model, mission)
-    collected = time.perf_counter()
-
     pictures = Pictures(
         model,
         mission,
@@ -175,19 +164,32 @@ def distill(
         graph=graph,
         macs=cost(graph, channels).macs,
         device=device,
-        album=album,
         keep_input_size=options.keep_input_size,
         seed=options.seed,
         workers=options.workers,
         max_unreadable_percent=options.max_unreadable_percent,
         on_read=lambda done, of: on_progress("read", done, of),
     )
+    unreadable: tuple[str, ...] = ()
+    if atlas is None:
+        atlas, unreadable = measure_statistics(
+            on_device,
+            channels,
+            model,
+            images.statistics,
+            atlas_dir,
+            options,
+            on_progress,
+            pictures.album,
+        )
+    check_atlas(atlas, graph, channels, model, mission)
+    collected = time.perf_counter()
+
     known = Findings(on_device, channels, atlas, mission, options.seed)
     found, tuning_s = _search(known, pictures, options, store, on_progress)
     size = pictures.size_of(found)
-    layers = layer_reports(
-        pictures.sized(size).graph, pictures.sized(size).channels, found, pictures.some(size)
-    )
+    here = pictures.sized(size)
+    layers = layer_reports(here.graph, here.channels, found, pictures.some(size))
     searched = time.perf_counter()
 
     points = (found.front if whole_front else ()) or (found,)

@@ -25,7 +25,7 @@ from distillnet.job.partition import Images
 from distillnet.models import Model
 from distillnet.search import Found, Sized
 
-__all__ = ["Pictures", "input_sizes"]
+__all__ = ["Pictures"]
 
 # All search images stay in memory: 3,300 of 224 x 224, at most 5,000, on which a loss of one point
 # is known to a fifth of a point. More would take time and change nothing.
@@ -43,10 +43,10 @@ def _share(side: int, share: float) -> int:
     return max(1, round(side * share / _SIDE_STEP)) * _SIDE_STEP
 
 
-def input_sizes(own: Size) -> tuple[Size, ...]:
+def _input_sizes(own: Size) -> tuple[Size, ...]:
     """The input sizes that a search may try, the network's own first.
 
-    >>> [height for height, _ in input_sizes((224, 224))]
+    >>> [height for height, _ in _input_sizes((224, 224))]
     [224, 208, 192, 176, 160, 144, 128, 112]
     """
     height, width = own
@@ -63,8 +63,10 @@ class Pictures:
     Args:
         graph: of the network at its own size, where it is known.
         macs: of the network at its own size; the more, the fewer images weights are fitted on.
-        album: where large images are kept for other input sizes.
         on_read: called with (done, of) while search images are read for the first time.
+
+    Attributes:
+        album: where large images are kept for the sizes to try.
     """
 
     def __init__(
@@ -76,7 +78,6 @@ class Pictures:
         macs: int,
         device: torch.device,
         graph: Graph | None = None,
-        album: Album | None = None,
         keep_input_size: bool = False,
         seed: int = 0,
         workers: int = 0,
@@ -84,10 +85,12 @@ class Pictures:
         on_read: Callable[[int, int], None] = lambda done, of: None,
     ) -> None:
         self.model, self.mission, self.images, self.macs = model, mission, images, macs
-        self.device, self.album, self.keep_input_size = device, album, keep_input_size
+        self.device = device
         self.seed, self.workers, self.on_read = seed, workers, on_read
         self.max_unreadable_percent = max_unreadable_percent
         self.own_size = model.preprocessing.input_size
+        self.allowed = (self.own_size,) if keep_input_size else _input_sizes(self.own_size)
+        self.album = Album(model.preprocessing, self.allowed)
         self.graphs: dict[Size, Graph] = {} if graph is None else {self.own_size: graph}
         self.loaded: dict[Size, tuple[Sized, Tensor, Tensor]] = {}
         self.read: dict[str, tuple[ImageRef, ...]] = {}
@@ -96,9 +99,7 @@ class Pictures:
 
     def sizes(self) -> tuple[Size, ...]:
         """The input sizes to try, the network's own first."""
-        if self.keep_input_size:
-            return (self.own_size,)
-        own, *smaller = input_sizes(self.own_size)
+        own, *smaller = self.allowed
         return (own, *(size for size in smaller if self._can_capture(size)))
 
     def _can_capture(self, size: Size) -> bool:

@@ -33,7 +33,7 @@ _FIRST = 21  # steps: 3.4 times fewer MACs
 _WORTH, _DESPERATE = 0.5, 0.15
 # Tries, candidates and cross-validations, after which more has to be hoped for: twice as much after
 # each so many. Where losses hardly grow with what is cut, a search goes on for hours else.
-_PATIENT, _TWICE = 15, 5
+_PATIENT, _TWICE = 20, 5
 # How likely within the budget one has to be at least and at most to be validated as it is made, and
 # how little has to be known of how much fitted images flatter it.
 _HOPE, _SURE, _VAGUE_PP = 0.5, 0.9, 0.3
