@@ -54,7 +54,6 @@ def main() -> None:
         Workshop, element=ELEMENT, round_to=ROUND_TO, graphs=ready.pictures.graphs
     )
     workshop.go_to((args.places[0][0],) * 2)
-    workshop.choose_teacher()
     print("| side | MACs | work | fitted | not fitted | report | nats |")
     print("|---" * 7 + "|")
     for side, ratio in args.places:

@@ -57,7 +57,6 @@ def compare(case: Case, data: Path, points: list[tuple[int, float]], option: str
     wrong = _wrong_pp(masked_scores(ready.graph, own_x, {})[:, list(mission.indices)], of_n)
     for workshop in kinds:
         workshop.go_to((176, 176))
-        workshop.choose_teacher()
     for side, ratio in points:
         x_nchw, _ = load_report(model, val, mission, (side, side))
         told = []

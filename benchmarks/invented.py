@@ -76,9 +76,6 @@ class Invented:
         """Work at an input size."""
         self.size = size
 
-    def choose_teacher(self) -> None:
-        """There is none."""
-
     def work_left(self, cut: float | Cut) -> float:
         """A candidate is what it leaves to do; anything else is the network uncut."""
         return cut if isinstance(cut, float) else WORK * (self.size[0] / SIZES[0][0]) ** 2

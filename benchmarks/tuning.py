@@ -56,7 +56,6 @@ def main() -> None:
         pictures.sized, pictures.own_size, mission, labels_n, more_views=False, param_weight=0.1
     )
     workshop.go_to(size)
-    workshop.choose_teacher()
     own_x, report_labels = load_report(model, images.val, mission, pictures.own_size)
     here_x, _ = load_report(model, images.val, mission, size)
     reported = Judge(masked_scores(graph, own_x, {}), report_labels, mission)

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from distillnet.cut.cost import cost
+from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import compact
 from distillnet.graph import Graph, run
 from distillnet.graph.capture import capture
-from distillnet.graph.channels import analyse
+from distillnet.graph.channels import Channels, analyse
+from distillnet.refit.compensation import refit
 from distillnet.refit.teacher import teach_all
-from distillnet.search import Budget, Verdict, explorer, search_best, teachers
+from distillnet.search import Budget, Verdict, candidates, explorer, search_best, teachers
 from distillnet.search.store import NOWHERE
 from small_network import MISSION, accuracy, find, random, sized, sized_images
 
@@ -64,6 +66,36 @@ def test_a_teacher_at_full_size_that_does_harm_is_not_asked_again(module, labels
         search_best(sized(module), sizes, MISSION, labels, Budget(8.0))
     assert asked.count(True) == 1
     assert asked.count(False) >= 2  # once a size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "times"), [({"seen": True}, 0), ({"seen": False, "fit_labels": True}, 1)]
+)
+def test_the_uncut_network_learns_only_where_a_candidate_does_not_tell(
+    module, labels: Tensor, options: dict[str, bool], times: int
+) -> None:
+    """All are as sure here; of a candidate that labels taught, too, that says nothing."""
+    uncut = []
+
+    def counted(graph: Graph, channels: Channels, plan: Plan, *args: object, **more: object):
+        uncut.append(not plan.keep)
+        return refit(graph, channels, plan, *args, **more)
+
+    others = torch.cat([labels, labels])[:80]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "refit", counted)
+        patch.setattr(candidates, "certainty", lambda scores, *_: torch.ones(len(scores)))
+        search_best(
+            sized(module),
+            [(16, 16), (14, 14), (12, 12)],
+            MISSION,
+            labels,
+            Budget(8.0),
+            labels_statistics_n=others,
+            **options,
+        )
+    assert sum(uncut) == times
 
 
 def test_the_user_may_say_whether_images_are_known(module, labels: Tensor) -> None:

@@ -35,9 +35,6 @@ class _Workshop:
     def go_to(self, size: object) -> None:
         pass
 
-    def choose_teacher(self) -> None:
-        pass
-
     def work_left(self, cut: float | Cut) -> float:
         return cut if isinstance(cut, float) else _WORK
 

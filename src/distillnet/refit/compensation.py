@@ -177,7 +177,8 @@ def _rows_for(layer: Node, teacher: Teacher, students: "Rolling") -> tuple[Tenso
     columns = students.params[layer.params["weight"]][0].numel()
     per_image = min(places_nr.shape[1], rows_per_image(columns, len(places_nr)))
     x_rd = students.patches(layer, places_nr[:, :per_image])
-    return x_rd, _rows_of(teacher, layer.name, per_image)[: len(x_rd)], per_image
+    aims_rm = _rows_of(teacher, layer.name, per_image)[: len(x_rd)]
+    return x_rd, aims_rm.to(x_rd.dtype), per_image
 
 
 def _rows_of(teacher: Teacher, layer: str, per_image: int) -> Tensor:

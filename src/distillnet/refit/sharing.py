@@ -169,7 +169,7 @@ def _layer_by_layer(
         per_image = min(places_nr.shape[1], rows_per_image(weight[0].numel(), len(places_nr)))
         x_rd = students.patches(layer, places_nr[:, :per_image])
         aims = teacher.rows[layer.name].unflatten(0, places_nr.shape)[:, :per_image]
-        aims = aims.flatten(0, 1)[: len(x_rd)]
+        aims = aims.flatten(0, 1)[: len(x_rd)].to(x_rd.dtype)
         flat = flat_parts(readers[layer.name])
         fitted, bias = fit_affine(x_rd, aims, weight.flatten(1), bias, flat, per_image)
         mean = x_rd.mean(0)

@@ -3,6 +3,9 @@
 The student may see the images smaller than the teacher. Then each of the student's places is
 compared with the place of the teacher's map that shows the same part of the image. So a layer that
 is refitted for small images learns to answer as the original does on large ones.
+
+Nothing that sees another size can say exactly the same, so what is said to it is kept in half of
+the bits: bfloat16, off by a thousandth.
 """
 
 import math
@@ -29,7 +32,7 @@ class Teacher:
     """Pre-activations of the original network on some images, by layer.
 
     Attributes:
-        rows: (N R, M) by layer, or (N, F).
+        rows: (N R, M) by layer, or (N, F); bfloat16 where the student sees another size.
         places: (N, R) by layer, in the student's output of that layer.
     """
 
@@ -81,8 +84,8 @@ def teach_all(
     Args:
         students: the same network, captured at input sizes.
         x_nchw: images as the original takes them.
-        max_bytes: how much to keep for each student; it bounds the places per image, which are 40
-            at most and 2 at least where the images are many.
+        max_bytes: how much to keep for each student, as float32; it bounds the places per image,
+            which are 40 at most and 2 at least where the images are many.
     """
     n = len(x_nchw)
     places = {
@@ -103,13 +106,14 @@ def teach_all(
     rows: dict[Size, dict[str, list[Tensor]]] = {
         size: {layer: [] for layer in mine} for size, mine in places.items()
     }
+    kept_as = {size: _kept_as(original, student) for size, student in students.items()}
     start = 0
 
     def observe(name: str, y: Tensor) -> None:
         for size in students:
             if name in rows[size]:
                 part = there[size][name][start : start + len(y)]
-                rows[size][name].append(outputs_at(y, part))
+                rows[size][name].append(outputs_at(y, part).to(kept_as[size]))
 
     with torch.inference_mode():
         for part in x_nchw.split(images_at_once(original, x_nchw.device, _CHUNK)):
@@ -134,13 +138,19 @@ def teach(
     return teach_all(original, {size: student}, x_nchw, max_bytes=max_bytes, seed=seed)[size]
 
 
-def bytes_to_teach(student: Graph, n_images: int, max_bytes: int) -> int:
+def bytes_to_teach(original: Graph, student: Graph, n_images: int, max_bytes: int) -> int:
     """How much ``teach`` would keep for a student."""
     per_image = _per_image(student, n_images, max_bytes)
-    return sum(
-        4 * n_images * student[layer].shape[0] * min(count, math.prod(student[layer].shape[1:]))
+    values = sum(
+        n_images * student[layer].shape[0] * min(count, math.prod(student[layer].shape[1:]))
         for layer, count in per_image.items()
     )
+    return values * _kept_as(original, student).itemsize
+
+
+def _kept_as(original: Graph, student: Graph) -> torch.dtype:
+    same = original.input.shape == student.input.shape
+    return next(iter(original.params.values())).dtype if same else torch.bfloat16
 
 
 def _per_image(student: Graph, n_images: int, max_bytes: int) -> dict[str, int]:

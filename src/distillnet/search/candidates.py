@@ -138,6 +138,7 @@ class Workshop:
         nothing = np.zeros(self.original.channels.count, dtype=bool)
         self.work = self.work_left(Cut(nothing), self.original)
         self.teachers = Teachers(self.original, graphs or {}, seed)
+        self.teacher_chosen = False
         self.orders: tuple[Order, ...] | None = None
         self.spectra: tuple[Spectrum, ...] = ()
         self.needs: Mapping[str, Tensor] = {}
@@ -168,27 +169,6 @@ class Workshop:
             return sized
         return replace(sized, graph=graph, channels=analyse(graph))
 
-    def choose_teacher(self) -> None:
-        """Learn from the original's size where that helps the uncut network at the present one."""
-        if self.size == self.original_size:
-            return
-        plan, fit, judge = Plan(outputs=self.mission.indices), self.roles.fit, self.roles.judge
-        learn, ask = fit, torch.arange(len(judge))
-        if len(fit) >= 2 * _CHECKED:  # so many tell, and others than those that are fitted on
-            learn = fit[:_CHECKED]
-            ask = evenly(ask[~torch.isin(judge, learn)], _CHECKED)
-
-        def answers() -> Mapping[str, Tensor]:
-            self.teachers.of(fit, self.here)  # all that candidates will need
-            graphs = self.here.graph, self._refit(plan, learn, to_labels=False)[0]
-            return {"scores": torch.stack([self._scores(g, plan, judge[ask]) for g in graphs])}
-
-        said = self.store.tensors(self._key("teacher", plan), answers)["scores"]
-        sure = [certainty(one, self.judge.labels_n[ask], self.mission).mean() for one in said]
-        if sure[1] <= sure[0]:
-            self.teachers.at_own_size = False
-            self.teachers.forget()
-
     def make(self, enough: Callable[[Cut], bool]) -> Candidate | None:
         """A candidate at the present size, cut as little as ``enough`` allows.
 
@@ -206,8 +186,48 @@ class Workshop:
         here = self.here
         plan = channel_plan(here.graph, here.channels, cut, self.mission.indices)
         graph, scores_nk = self._answer(plan)
+        if not self._learnt_well(scores_nk):
+            graph, scores_nk = self._answer(plan)  # from another teacher
         verdict = self.judge.verdict(scores_nk)
         return Candidate(self.size, plan, graph, self.work_left(cut), scores_nk, verdict)
+
+    def _learnt_well(self, scores_nk: Tensor) -> bool:
+        """Whether the original may teach at its own size; told by the first candidate at another.
+
+        It may where a candidate, though cut, is as sure of what images show as the uncut network
+        is at the present size. Where it is not, or where labels taught it, too, the uncut network
+        learns from it alone, and has to be surer than it was.
+
+        Args:
+            scores_nk: of the candidate, on the images that judge.
+        """
+        if self.teacher_chosen or self.size == self.original_size:
+            return True
+        self.teacher_chosen = True
+        plan, fit, judge = Plan(outputs=self.mission.indices), self.roles.fit, self.roles.judge
+        learn, ask = fit, torch.arange(len(judge))
+        if len(fit) >= 2 * _CHECKED:  # so many tell, and others than those that are fitted on
+            learn = fit[:_CHECKED]
+            ask = evenly(ask[~torch.isin(judge, learn)], _CHECKED)
+
+        def sure(scores_nk: Tensor) -> float:
+            return float(certainty(scores_nk, self.judge.labels_n[ask], self.mission).mean())
+
+        def untaught() -> Mapping[str, Tensor]:
+            return {"scores": self._scores(self.here.graph, plan, judge[ask])}
+
+        def taught() -> Mapping[str, Tensor]:
+            graph, _ = self._refit(plan, learn, to_labels=False)
+            return {"scores": self._scores(graph, plan, judge[ask])}
+
+        least = sure(self.store.tensors(self._key("untaught", plan), untaught)["scores"])
+        if (self.labels is None or self.seen) and sure(scores_nk[ask]) >= least:
+            return True
+        if sure(self.store.tensors(self._key("taught", plan), taught)["scores"]) > least:
+            return True
+        self.teachers.at_own_size = False
+        self.teachers.forget()
+        return False
 
     def work_left(self, cut: Cut, here: Sized | None = None) -> float:
         """What a cut leaves to do, at the present size."""

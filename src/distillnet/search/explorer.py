@@ -80,7 +80,6 @@ class Explorer:
         coarse = sizes[::2]
         first = coarse[len(coarse) // 2]  # neither the largest nor the smallest
         self.workshop.go_to(first)  # where the orders are measured
-        self.workshop.choose_teacher()
         self._try(first, _FIRST)
         while len(self.validated) < _MOST_VALIDATED:
             place = self._most_promising(sizes) if len(self.done) < _MOST else None

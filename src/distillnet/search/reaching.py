@@ -26,7 +26,6 @@ class Reach(Explorer):
             sizes = sizes[:1]  # a smaller image needs no fewer
         at = len(sizes) // 2
         self.workshop.go_to(sizes[at])
-        self.workshop.choose_teacher()
         tried: dict[int, float] = {}
 
         def divergence(i: int) -> float:

@@ -16,7 +16,7 @@ from distillnet.search.sized import Sized
 
 __all__ = ["Teachers"]
 
-_BYTES = 10**9  # of the answers for one input size
+_BYTES = 10**9  # of the answers for one input size, as float32
 _BYTES_OF_SIZES = 25 * 10**8  # for all of them
 
 
@@ -56,10 +56,14 @@ class Teachers:
 
     def _ask(self, images: Tensor, here: Sized, size: Size) -> None:
         original, students = self.original if self.at_own_size else here, {size: here.graph}
-        left = _BYTES_OF_SIZES - bytes_to_teach(here.graph, len(images), _BYTES)
+
+        def needed(student: Graph) -> int:
+            return bytes_to_teach(original.graph, student, len(images), _BYTES)
+
+        left = _BYTES_OF_SIZES - needed(here.graph)
         others = self.graphs.keys() - {size} if self.at_own_size else ()
         for other in sorted(others, key=lambda other: _distance(other, size)):
-            left -= bytes_to_teach(self.graphs[other], len(images), _BYTES)
+            left -= needed(self.graphs[other])
             if left < 0:
                 break
             students[other] = self.graphs[other]
