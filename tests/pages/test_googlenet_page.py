@@ -30,7 +30,7 @@ def run(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         run_command(
             patch, "distill", "zoo:bvlc_googlenet", "--weights", str(weights), "--data",
             str(home / "data"), "--classes", ",".join(_CLASSES.values()), "--keep-input-size",
-            "--target-macs", "1.5", "--score", "l1", "--out", str(home / "run"),
+            "--target-macs", "1.5", "--score", "l1", "--no-views", "--out", str(home / "run"),
         )  # fmt: skip
     return home / "run"
 

@@ -1,5 +1,6 @@
 """The command that does the main job: its options, and one call of ``distillnet.job.distill``."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,8 @@ from distillnet.cli.options import (
     NetworkOptions,
     OverwriteOpt,
 )
-from distillnet.cli.output import print_json, print_line, progress
+from distillnet.cli.output import print_json, print_line, progress, warn
+from distillnet.cli.process.neighbours import advice, busy_processors
 from distillnet.cli.result_table import print_result
 from distillnet.cli.resuming import ResumeOptions, saying_what_is_kept, tell_best
 from distillnet.cli.search_options import BudgetOptions, SearchOptions, job_options
@@ -110,6 +112,7 @@ def distill_command(
         progress() as on_progress,
     ):
         loaded, mission, split = load(search.seed)
+        _warn_of_neighbours(options.device)
         statistics = open_atlas(images.atlas) if images.atlas else None
         if images.atlas and (noise := read_noise(images.atlas)):
             warn_noise(images.atlas, noise, options.score)
@@ -136,6 +139,18 @@ def distill_command(
         )
         write_run(done, folder, sources)
     print_run(done, out, as_json)
+
+
+def _warn_of_neighbours(device: str) -> None:
+    """Say so where other programs will make a search slow."""
+    import torch
+
+    from distillnet.job.distill import pick_device
+
+    if pick_device(device).type != "cpu":
+        return
+    if note := advice(busy_processors(), torch.get_num_threads(), os.cpu_count() or 1):
+        warn(note)
 
 
 _BUDGET = ("max_loss", "max_class_loss", "confidence", "target_macs", "target_params")
