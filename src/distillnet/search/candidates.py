@@ -217,6 +217,7 @@ class Workshop:
             return {"scores": self._scores(self.here.graph, plan, judge[ask])}
 
         def taught() -> Mapping[str, Tensor]:
+            self.teachers.of(fit, self.here)  # a part is seen of it, also if candidates were known
             graph, _ = self._refit(plan, learn, to_labels=False)
             return {"scores": self._scores(graph, plan, judge[ask])}
 
