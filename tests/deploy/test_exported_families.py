@@ -12,8 +12,8 @@ from distillnet.deploy import TOLERANCE, Deployable, compare, open_onnx, write_o
 from distillnet.graph import GraphModule
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import analyse
-from distillnet.models import random_model
 from plans import random_plan
+from shallow import shallow_model
 from untrained_run import CLASSES
 
 FAMILIES = (
@@ -28,7 +28,7 @@ FAMILIES = (
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_exports_compacted_and_agrees(name: str, tmp_path: Path) -> None:
     side = {"inception_v3": 96}.get(name, 64)
-    model = random_model(f"torchvision:{name}", input_size=side)
+    model = shallow_model(f"torchvision:{name}", input_size=side)
     graph = capture_model(model)
     channels = analyse(graph)
     plan = random_plan(graph, channels, "channels", 0)

@@ -18,12 +18,16 @@ static uint32_t draw(uint32_t below)
 
 static uint32_t crc_of(const unsigned char *bytes, size_t count)
 {
+    static uint32_t table[256]; /* bit by bit it would take longer than what is tested */
+    if (table[1] == 0)
+        for (uint32_t i = 0; i < 256; i++) {
+            table[i] = i;
+            for (int bit = 0; bit < 8; bit++)
+                table[i] = table[i] >> 1 ^ (0xedb88320u & (uint32_t) - (int32_t)(table[i] & 1u));
+        }
     uint32_t crc = 0xffffffffu;
-    for (size_t i = 0; i < count; i++) {
-        crc ^= bytes[i];
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (0xedb88320u & (uint32_t) - (int32_t)(crc & 1u));
-    }
+    for (size_t i = 0; i < count; i++)
+        crc = crc >> 8 ^ table[(crc ^ bytes[i]) & 255u];
     return ~crc;
 }
 

@@ -26,6 +26,7 @@ from distillnet.graph.capture import capture
 from distillnet.graph.channels import Channels, analyse, groups
 from distillnet.models import random_model
 from plans import check_plan, deviation, random_plan, scores
+from shallow import shallow_model
 from targets import vector_flags
 
 # Name -> side of the input: the least that works.
@@ -65,7 +66,7 @@ def captured(spec: str) -> Case:
     side = FAMILIES[spec]
     if spec.startswith("timm:"):
         pytest.importorskip("timm")
-    module = random_model(spec, input_size=side).module.double()
+    module = shallow_model(spec, input_size=side).module.double()
     graph = capture(module, (side, side))
     x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1)).double()
     return module, graph, analyse(graph), x

@@ -20,7 +20,7 @@ from distillnet.images import load_all
 from distillnet.job import tuning
 from distillnet.job.distill import distill
 from distillnet.job.runs import write_run
-from distillnet.job.tuning import _promised, provisional, search_and_tune, tune_found
+from distillnet.job.tuning import Choice, _promised, choose, provisional, search_and_tune
 from distillnet.models import Model
 from distillnet.refit.tune import TuneSettings
 from distillnet.search import Found, Verdict
@@ -174,28 +174,28 @@ def test_the_smallest_network_that_tuning_brings_within_the_budget(
         verdict = replace(point.verdict, estimate_pp=left * point.verdict.estimate_pp)
         return replace(point, verdict=verdict, met=verdict.estimate_pp <= 1)
 
-    trained = []
-
-    class School:
-        def tuned(self, point: Found) -> Graph:
-            trained.append(point)
-            return point.graph
-
     monkeypatch.setattr(tuning, "_promised", promised)
     front = _front(graph, *losses)
     found = replace(front[1], front=front)
-    result = tune_found(found, School(), dn.Budget(1.0), most)
+    chosen = choose(found, None, dn.Budget(1.0), most)
+    result = chosen.found
     assert asked == tuned
-    assert result.met == (returned is not None)
-    only = [] if returned is None else [result.plan]
-    assert [point.plan for point in trained] == only, "only what is returned"
-    assert [p.plan for p in result.front if p.tuned] == only
+    assert chosen.trains == result.met == (returned is not None)
     if returned is not None:
         assert result.plan is front[losses.index(returned)].plan
     assert [p.plan for p in result.front] == [p.plan for p in front]
     assert sum(p.plan is result.plan for p in result.front) == 1
     if len(tuned) > 1:
         assert result.stopped_by.startswith("a smaller network, tuned: a loss of")
+
+
+def test_what_is_within_the_budget_stays_so_where_tuning_gives_no_hope(graph: Graph) -> None:
+    """Nothing was won of others, and how much tuning changes varies."""
+    (point, much) = _front(graph, 0.97, 10.0)
+    tried = [(much.verdict, much.verdict)]
+    chosen = choose(replace(point, front=(point,)), None, dn.Budget(1.0), tried=tried)
+    assert chosen.found.met
+    assert not chosen.trains
 
 
 @pytest.mark.parametrize(
@@ -248,43 +248,75 @@ def test_what_is_known_by_heart_counts_only_as_it_changes(graph: Graph, seen: bo
 
 def test_where_nothing_was_removed_nothing_is_tuned(graph: Graph) -> None:
     same = Found(Plan(), {}, {}, Verdict(0.0, 0.0, (0.0,), 0.0), False, graph, stopped_by="it")
-    result = tune_found(replace(same, front=(same,)), None, dn.Budget(1.0))
-    assert not result.met
-    assert result.tuned is None
-    assert result.stopped_by == "it"
+    chosen = choose(replace(same, front=(same,)), None, dn.Budget(1.0))
+    assert not chosen.found.met
+    assert not chosen.trains
+    assert chosen.found.stopped_by == "it"
 
 
 @pytest.mark.parametrize(
-    ("met", "spent"), [((True,), [1.5, 1.8]), ((False, True), [1.5, 1.8, 1.5])]
+    ("left", "met", "spent", "returned"),
+    [
+        # Of 1.5 points and one more, of which three quarters are left: what is usual.
+        (0.75, [True], [1.8], 1.8),
+        (0.9, [True], [1.8], 1.8),  # or a little less is won
+        # 0.75 of one and 0.5 of 1.5 points are 0.6 of 2.5: the budget may be 1.25 times as large.
+        (0.5, [True, True], [1.8, 2.25], 2.25),
+        (0.5, [True, False], [1.8, 2.25], 1.8),
+        (0.5, [False, True], [1.8, 1.5], 1.5),
+        (0.5, [False, False], [1.8, 1.5], 1.5),
+    ],
 )
-def test_what_is_returned_is_no_larger_than_what_needs_no_tuning(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch, met: tuple[bool, ...], spent: list[float]
+def test_a_search_goes_as_far_as_tuning_is_seen_to_help(
+    graph: Graph,
+    monkeypatch: pytest.MonkeyPatch,
+    left: float,
+    met: list[bool],
+    spent: list[float],
+    returned: float,
 ) -> None:
-    (found,) = _front(graph, 0.5)
-    answers, asked, most = iter(met), [], []
+    (point,) = _front(graph, 1.5)
+    after, asked, most, trained = replace(point.verdict, estimate_pp=left * 1.5), [], [], []
+    answers = iter(met)
 
     def search(budget: dn.Budget) -> Found:
         asked.append(budget.max_loss_pp)
-        return replace(found, work=10.0 / budget.max_loss_pp)
+        found = replace(point, work=10.0 / budget.max_loss_pp, stopped_by=f"{asked[-1]:.2f}")
+        return replace(found, front=(found, replace(point, plan=Plan())))
 
-    def tune(found: Found, school: object, budget: dn.Budget, at_most: float) -> Found:
+    def choose(found: Found, school: object, budget: dn.Budget, at_most=math.inf, tried=()):
         most.append(at_most)
-        return replace(found, met=next(answers))
+        tried.append((point.verdict, after))
+        is_met = next(answers)
+        return Choice(replace(found, met=is_met), trains=is_met)
 
     class School:
+        seconds = 3.0
+
         def __init__(self, *others: object) -> None:
             pass
+
+        def tuned(self, point: Found) -> Graph:
+            trained.append(point.work)
+            return point.graph
 
         def finish(self) -> None:
             pass
 
-    monkeypatch.setattr(tuning, "tune_found", tune)
+    monkeypatch.setattr(tuning, "choose", choose)
     monkeypatch.setattr(tuning, "School", School)
-    result, seconds = search_and_tune(search, None, dn.Budget(1.5))
+    found, seconds = search_and_tune(search, None, dn.Budget(1.5))
     assert asked == pytest.approx(spent)
-    assert most == pytest.approx([10.0 / 1.5, math.inf][: len(met)])
-    assert result.met
-    assert seconds >= 0
+    assert most[0] == math.inf
+    assert most[1:] == pytest.approx(
+        [0.98 * 10 / 1.8] if spent[-1] > 1.8 else [math.inf] * len(most[1:])
+    )
+    assert found.work == pytest.approx(10 / returned)
+    assert found.stopped_by == f"{spent[-1]:.2f}", "what speaks against still smaller ones"
+    assert found.met == any(met)
+    assert trained == ([found.work] if any(met) else []), "only what is returned"
+    assert [p.tuned is not None for p in found.front] == [any(met), False]
+    assert seconds == 3.0
 
 
 def test_a_search_for_a_ratio_goes_no_further_for_tuning() -> None:

@@ -11,7 +11,7 @@ from distillnet.cut.surgery import compact
 from distillnet.graph import Graph, run
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import Channels, analyse
-from distillnet.search import Budget, Found, Sized, search_best
+from distillnet.search import Budget, Found, Sized, open_search
 
 __all__ = ["MISSION", "Small", "accuracy", "find", "random", "sized", "sized_images"]
 
@@ -58,7 +58,7 @@ def sized(net: nn.Module) -> Callable[[tuple[int, int]], Sized]:
 
 
 def find(module: nn.Module, labels: Tensor, budget: Budget, **options: object) -> Found:
-    return search_best(sized(module), [(16, 16)], MISSION, labels, budget, **options)
+    return open_search(sized(module), [(16, 16)], MISSION, labels, **options)(budget)
 
 
 def accuracy(found: Found, labels: Tensor) -> float:

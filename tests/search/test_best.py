@@ -14,7 +14,7 @@ from distillnet.graph.capture import capture
 from distillnet.graph.channels import Channels, analyse
 from distillnet.refit.compensation import refit
 from distillnet.refit.teacher import teach_all
-from distillnet.search import Budget, Verdict, candidates, explorer, search_best, teachers
+from distillnet.search import Budget, Verdict, candidates, explorer, open_search, teachers
 from distillnet.search.store import NOWHERE
 from small_network import MISSION, accuracy, find, random, sized, sized_images
 
@@ -63,7 +63,7 @@ def test_a_teacher_at_full_size_that_does_harm_is_not_asked_again(module, labels
     sizes = [(16, 16), (14, 14), (12, 12)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(teachers, "teach_all", lie)
-        search_best(sized(module), sizes, MISSION, labels, Budget(8.0))
+        open_search(sized(module), sizes, MISSION, labels)(Budget(8.0))
     assert asked.count(True) == 1
     assert asked.count(False) >= 2  # once a size
 
@@ -86,15 +86,15 @@ def test_the_uncut_network_learns_only_where_a_candidate_does_not_tell(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "refit", counted)
         patch.setattr(candidates, "certainty", lambda scores, *_: torch.ones(len(scores)))
-        search_best(
+        search = open_search(
             sized(module),
             [(16, 16), (14, 14), (12, 12)],
             MISSION,
             labels,
-            Budget(8.0),
             labels_statistics_n=others,
             **options,
         )
+        search(Budget(8.0))
     assert sum(uncut) == times
 
 
@@ -185,7 +185,7 @@ def test_a_budget_that_nothing_meets_gives_the_network_with_its_head_cut(module,
     ids=["macs", "params"],
 )
 def test_a_target_is_reached_and_not_far_exceeded(module, labels, budget, ratio) -> None:
-    found = search_best(sized(module), [(16, 16), (8, 8)], MISSION, labels, budget)
+    found = open_search(sized(module), [(16, 16), (8, 8)], MISSION, labels)(budget)
     original = capture(module, (16, 16))
     before = cost(original, analyse(original))
     after = cost(found.graph, analyse(found.graph), found.plan)
@@ -202,6 +202,6 @@ def test_a_smaller_input_is_one_more_knob(module, labels: Tensor) -> None:
     Orders are then measured at another size, and the counts of 150 images are noise.
     """
     alone = find(module, labels, Budget(8.0))
-    free = search_best(sized(module), [(16, 16), (12, 12), (8, 8)], MISSION, labels, Budget(8.0))
+    free = open_search(sized(module), [(16, 16), (12, 12), (8, 8)], MISSION, labels)(Budget(8.0))
     left = [cost(f.graph, analyse(f.graph), f.plan).macs for f in (alone, free)]
     assert left[1] <= 2 * left[0]

@@ -130,6 +130,30 @@ def test_of_known_images_fitted_ones_count_more(few: bool, least: float, most: f
     assert least <= _WORK / search.done[chosen].work <= most
 
 
+def test_another_budget_goes_on_from_what_was_made() -> None:
+    """A point is lost at 5x, two at 10x; nothing is made twice, also on the way back."""
+    made: list[float] = []
+
+    class Counting(_Workshop):
+        def make(self, enough: Callable[[float], bool]) -> Candidate:
+            candidate = super().make(enough)
+            made.append(candidate.work)
+            return candidate
+
+    search = Explorer(
+        Counting(lambda r: r / 5, lambda r: r / 5), Budget(1.0), lambda done, of: None
+    )  # type: ignore[arg-type]
+    found = []
+    for budget in (1.0, 2.0, 1.0):
+        search.spend(Budget(budget))
+        chosen = search.smallest([_SIZE])
+        assert chosen in search.validated
+        found.append(_WORK / search.done[chosen].work)
+    assert 3.5 <= found[0] <= found[2] <= 5.0
+    assert 7.0 <= found[1] <= 10.0
+    assert len(set(made)) == len(made) <= 15
+
+
 def test_what_was_within_the_budget_may_be_so_no_more() -> None:
     """The first candidate is lucky: all that come after tell that it is not within the budget."""
 
@@ -253,7 +277,7 @@ def test_a_ratio_is_reached_at_the_size_of_least_divergence_without_trying_all(
     divergences: list[float], best: int, tries: int
 ) -> None:
     search = _reaching(divergences)
-    assert search.reach([(224 - 16 * i,) * 2 for i in range(len(divergences))]) == (
+    assert search.smallest([(224 - 16 * i,) * 2 for i in range(len(divergences))]) == (
         (224 - 16 * best,) * 2,
         0,
     )
@@ -263,7 +287,7 @@ def test_a_ratio_is_reached_at_the_size_of_least_divergence_without_trying_all(
 
 def test_a_ratio_that_no_size_reaches_is_said_to_be_missed() -> None:
     search = _reaching([_INF] * 5)
-    chosen = search.reach([(224 - 16 * i,) * 2 for i in range(5)])
+    chosen = search.smallest([(224 - 16 * i,) * 2 for i in range(5)])
     assert search.missed
     assert chosen == ((160, 160), 0), "the smallest there is"
 

@@ -33,11 +33,11 @@ from distillnet.job.tuning import search_and_tune
 from distillnet.models import Model
 from distillnet.search import (
     SCORES,
-    Budget,
     Findings,
     Found,
+    Search,
     class_importance,
-    search_best,
+    open_search,
     search_paper,
 )
 from distillnet.search.evidence import Evidence, measure_evidence
@@ -248,9 +248,7 @@ def _search(
     if options.method == "paper":
         return _search_paper(known, pictures, options, on_progress), 0.0
 
-    def search(budget: Budget) -> Found:
-        return _search_best(known, pictures, options, budget, store, on_progress)
-
+    search = _open_search(known, pictures, options, store, on_progress)
     if not options.tune:
         return search(options.budget), 0.0
     return search_and_tune(
@@ -283,24 +281,18 @@ def _search_paper(
     )
 
 
-def _search_best(
-    known: Findings,
-    pictures: Pictures,
-    options: Options,
-    budget: Budget,
-    store: Store,
-    on_progress: Progress,
-) -> Found:
+def _open_search(
+    known: Findings, pictures: Pictures, options: Options, store: Store, on_progress: Progress
+) -> Search:
     def importance(evidence: Evidence) -> NDArray[np.float64]:
         score = SCORES[options.score_name](replace(known, gradients=evidence.gradients))
         return class_importance(known.channels, score)
 
-    return search_best(
+    return open_search(
         pictures.sized,
         pictures.sizes(),
         known.mission,
         pictures.labels(),
-        budget,
         labels_statistics_n=pictures.labels_statistics(),
         shares=pictures.shares(),
         importance=None if options.score_name == SURGEON else importance,
@@ -310,7 +302,8 @@ def _search_best(
         round_to=options.multiple_for(pictures.widths()),
         param_weight=options.param_weight,
         element=options.element_cost,
-        graphs=pictures.graphs,
+        # Where parameters count, the image stays as large as it is.
+        graphs=None if options.budget.target_params else pictures.graphs,
         seen=options.seen,
         seed=options.seed,
         store=store,

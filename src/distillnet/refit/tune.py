@@ -79,7 +79,7 @@ class TuneSettings:
     warm_up: float = 0.1
     temperature: float = 4.0
     batch_size: int = 32
-    crops: int = 8
+    crops: int = 4
     least_area: float = 0.5
     groups: int = 5
     most_images: int = 2000

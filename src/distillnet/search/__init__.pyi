@@ -1,4 +1,4 @@
-from .best import search_best
+from .best import Search, open_search
 from .budget import Budget
 from .decision import Estimate, estimate, is_within
 from .found import Found
@@ -15,11 +15,12 @@ __all__ = [
     "Found",
     "Judge",
     "Score",
+    "Search",
     "Sized",
     "Verdict",
     "class_importance",
     "estimate",
     "is_within",
-    "search_best",
+    "open_search",
     "search_paper",
 ]

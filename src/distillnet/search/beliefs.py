@@ -82,6 +82,10 @@ class Beliefs:
         self.at: dict[Key, tuple[float, float]] = {}  # in the curves
         self._known: _Known | None = None
 
+    def spend(self, budget: Budget) -> None:
+        """Go by another budget."""
+        self.budget, self._known = budget, None
+
     def add(self, key: Key, fitted: Verdict, ratio: float) -> None:
         """Take note of a candidate that leaves ``ratio`` times less to do."""
         if key not in self.fitted:

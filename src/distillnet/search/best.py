@@ -16,7 +16,7 @@ always among them. Of many images a part is enough to tell, and the middle of bo
 *Whom to learn from.* A layer that sees a smaller image may be fitted to the original at its own
 size or at the small one. Refitting GoogLeNet, uncut, at 160 pixels to what it says at 224 takes the
 expected error on unseen images from 4.2 to 2.9 %; SqueezeNet's it raises from 4.4 to 6.2 %. So it
-is tried, uncut, at the middle size, and done where it helps.
+is tried where the first candidate is made, and done where it helps.
 
 *Images that a network was trained on* (``known.knows``) mislead by as much more as the input is
 smaller, to either side (docs/results.md). So estimates are less certain there, and a network at a
@@ -33,6 +33,7 @@ from distillnet.classes import Mission
 from distillnet.errors import InputError
 from distillnet.graph import Graph
 from distillnet.images.preprocessing import Size
+from distillnet.search.beliefs import Key
 from distillnet.search.budget import Budget, in_points
 from distillnet.search.candidates import Importance, Workshop
 from distillnet.search.explorer import TRIALS, Explorer
@@ -41,17 +42,62 @@ from distillnet.search.reaching import Reach
 from distillnet.search.sized import Sized
 from distillnet.search.store import NOWHERE, NotKnown, Store
 
-__all__ = ["search_best"]
+__all__ = ["Search", "open_search"]
 
 Progress = Callable[[int, int], None]
 
 
-def search_best(
+class Search:
+    """Finds the smallest network within a budget, and remembers what it made for the next budget.
+
+    Args:
+        sizes: (H, W), the original network's own first, falling.
+    """
+
+    def __init__(self, workshop: Workshop, sizes: Sequence[Size], on_progress: Progress) -> None:
+        self.workshop, self.sizes, self.on_progress = workshop, sizes, on_progress
+        self.explorer: Explorer | None = None
+
+    def __call__(self, budget: Budget) -> Found:
+        """The network of fewest MACs whose losses on the search images are within the budget.
+
+        With a target ratio instead, the one of least divergence that reaches it.
+
+        Raises:
+            InputError: the store is to be enough, and knows of nothing within the budget.
+        """
+        if budget.has_target:
+            explorer: Explorer = Reach(self.workshop, budget, self.on_progress)
+        else:
+            explorer = self.explorer or Explorer(self.workshop, budget, self.on_progress)
+            self.explorer = explorer
+            explorer.spend(budget)
+        chosen = self._chosen(explorer)
+        self.on_progress(TRIALS - 1, TRIALS)
+        found = explorer.finish(chosen)
+        self.on_progress(TRIALS, TRIALS)
+        return found
+
+    def _chosen(self, explorer: Explorer) -> Key | None:
+        try:
+            if not explorer.broken_off:
+                return explorer.smallest(self.sizes)
+        except NotKnown:
+            self.workshop.store.only_known = False
+        chosen = explorer.best_so_far()
+        if chosen is None:
+            raise InputError(
+                f"found nothing within {in_points(explorer.budget.max_loss_pp)} so far; --resume "
+                "goes on searching, a larger --max-loss allows more"
+            )
+        return chosen
+
+
+def open_search(
     sized: Callable[[Size], Sized],
     sizes: Sequence[Size],
     mission: Mission,
     labels_n: Tensor,
-    budget: Budget,
     *,
     labels_statistics_n: Tensor | None = None,
     shares: Sequence[float] | None = None,
@@ -67,10 +113,8 @@ def search_best(
     seed: int = 0,
     store: Store = NOWHERE,
     on_progress: Progress = lambda done, total: None,
-) -> Found:
-    """The network of fewest MACs whose losses on the search images are within the budget.
-
-    With a target ratio instead, the one of least divergence that reaches it.
+) -> Search:
+    """A search that may be asked for several budgets, one after the other.
 
     Args:
         sized: the network and its images at an input size; called for one size at a time.
@@ -108,24 +152,9 @@ def search_best(
         round_to=round_to,
         param_weight=param_weight,
         element=element,
-        graphs=None if budget.target_params else graphs,  # those stay at their own size
+        graphs=graphs,
         seen=seen,
         seed=seed,
         store=store,
     )
-    reach = Reach(workshop, budget, on_progress) if budget.has_target else None
-    search = reach or Explorer(workshop, budget, on_progress)
-    try:
-        chosen = reach.reach(sizes) if reach else search.smallest(sizes)
-    except NotKnown:
-        store.only_known = False
-        chosen = search.best_so_far()
-        if chosen is None:
-            raise InputError(
-                f"found nothing within {in_points(budget.max_loss_pp)} so far; --resume goes on "
-                "searching, a larger --max-loss allows more"
-            ) from None
-    on_progress(TRIALS - 1, TRIALS)
-    found = search.finish(chosen)
-    on_progress(TRIALS, TRIALS)
-    return found
+    return Search(workshop, sizes, on_progress)

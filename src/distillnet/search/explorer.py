@@ -74,15 +74,24 @@ class Explorer:
         self.uncut: dict[Size, float] = {}  # work
         self.missed = self.broken_off = False  # a target that cannot be reached; the search
         self.told = math.inf  # the least work that was told of
+        self.before = 0, 0  # candidates and cross-validations of other budgets
+
+    def spend(self, budget: Budget) -> None:
+        """Go on with another budget; what was made and validated for the last one stays known."""
+        self.budget, self.told, self.missed = budget, math.inf, False
+        self.beliefs.spend(budget)
+        self.before = len(self.done), len(self.validated)
 
     def smallest(self, sizes: Sequence[Size]) -> Key | None:
         """The candidate of fewest MACs within the budget, None where there is none."""
         coarse = sizes[::2]
         first = coarse[len(coarse) // 2]  # neither the largest nor the smallest
-        self.workshop.go_to(first)  # where the orders are measured
-        self._try(first, _FIRST)
-        while len(self.validated) < _MOST_VALIDATED:
-            place = self._most_promising(sizes) if len(self.done) < _MOST else None
+        if not self.done:
+            self.workshop.go_to(first)  # where the orders are measured
+            self._try(first, _FIRST)
+        made, crossed = self.before
+        while len(self.validated) < crossed + _MOST_VALIDATED:
+            place = self._most_promising(sizes) if len(self.done) < made + _MOST else None
             if place is not None:
                 self._try(*place)
                 continue
@@ -219,7 +228,7 @@ class Explorer:
         self.on_progress(min(self._tried(), TRIALS - 2), TRIALS)
 
     def _tried(self) -> int:
-        return len(self.done) + len(self.validated)
+        return len(self.done) + len(self.validated) - sum(self.before)
 
     def _tell_front(self) -> None:
         """Say which candidates no other beats so far."""

@@ -1,0 +1,102 @@
+"""Trainings of what a search found, and what images say of them that were left out.
+
+The original is asked once, and its answers are the same for all that learn from it (see
+``refit.tune``). Where images are many, one fifth or two of them tell what tuning changes.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from distillnet.graph import Graph
+from distillnet.graph.replay import masked_scores
+from distillnet.job.pictures import Pictures
+from distillnet.refit.tune import Lessons, TuneSettings, prepare, tune
+from distillnet.search import Found, Judge, Verdict
+
+__all__ = ["School"]
+
+_FOLDS = TuneSettings.groups  # no training sees a fold that it leaves out, not in a mixture
+# Images that are enough to judge by, and folds at most: hundreds more would not tell so small a
+# change much better than what is usual does, and each fold is a training.
+_CROSSED_IMAGES, _MOST_CROSSED = 200, 2
+
+
+class School:
+    """Tunes so many networks at most, and judges what comes of it by images that were left out."""
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        settings: TuneSettings,
+        on_progress: Callable[[int, int], None],
+        networks: int,
+    ) -> None:
+        self.pictures, self.settings, self.on_progress = pictures, settings, on_progress
+        self.own = pictures.sized(pictures.own_size)
+        self.n = len(self.own.x_nchw)
+        self.lessons: Lessons | None = None  # which take the longest, and are the same for all
+        labels_n, statistics = pictures.labels(), pictures.labels_statistics()
+        self.first = self.own.n_statistics if statistics is None else 0  # that has a say
+        self.labels_n = labels_n if statistics is None else torch.cat([statistics, labels_n])
+        wanted = math.ceil(_FOLDS * _CROSSED_IMAGES / len(self.labels_n))
+        self.crossed = min(wanted, _MOST_CROSSED, len(self.labels_n))
+        self.trained, self.trainings = 0, networks * self.crossed + 1  # at most
+        self.seconds = 0.0  # that trainings took, and the questions to the original
+
+    def cross_validate(self, point: Found) -> Iterator[tuple[Verdict, Verdict]]:
+        """What tuning changes, and what is lost beside the original, on images left out of it.
+
+        Yields:
+            After each fifth of the images, by all that were left out so far.
+        """
+        here = self.pictures.sized(self.pictures.size_of(point))
+        held_out, before, after = [], [], []
+        for fold in range(self.crossed):
+            images = torch.arange(self.first + fold, self.n, _FOLDS)
+            is_held_out = torch.zeros(self.n, dtype=torch.bool)
+            is_held_out[images] = True
+            student = point.compact_without(is_held_out)
+            tuned = self._tune(student, here.x_nchw, torch.nonzero(~is_held_out)[:, 0])
+            before.append(masked_scores(student, here.x_nchw[images], {}).cpu())
+            after.append(masked_scores(tuned, here.x_nchw[images], {}).cpu())
+            held_out.append(images)
+            yield self._verdicts(point, torch.cat(held_out), torch.cat(before), torch.cat(after))
+
+    def _verdicts(
+        self, point: Found, images: Tensor, before: Tensor, after: Tensor
+    ) -> tuple[Verdict, Verdict]:
+        """On the scores (N, classes) before tuning and after it, of images by position."""
+        labels_n, mission = self.labels_n[images - self.first], self.pictures.mission
+        original = masked_scores(self.own.graph, self.own.x_nchw[images], {}).cpu()
+        shares = self.pictures.shares()
+        change = Judge(before, labels_n, mission, shares=shares).verdict(after)
+        alone = Judge(original, labels_n, mission, shares=shares).verdict(after)
+        return change, alone
+
+    def tuned(self, point: Found) -> Graph:
+        """The compact network of a point, with all scores, tuned on all images."""
+        here = self.pictures.sized(self.pictures.size_of(point))
+        self.trained = self.trainings - 1
+        return self._tune(point.compact(all_scores=True), here.x_nchw, torch.arange(self.n))
+
+    def finish(self) -> None:
+        """Tell that all is done."""
+        self.on_progress(1, 1)
+
+    def _tune(self, student: Graph, x_nchw: Tensor, images: Tensor) -> Graph:
+        start = time.perf_counter()
+        if self.lessons is None:
+            own, outputs = self.own, self.pictures.mission.indices
+            self.lessons = prepare(own.graph, own.x_nchw, outputs, self.settings)
+        past, self.trained = self.trained, self.trained + 1
+
+        def report(done: int, of: int) -> None:
+            self.on_progress(past * of + done, self.trainings * of)
+
+        tuned = tune(student, self.lessons, x_nchw, images, report)
+        self.seconds += time.perf_counter() - start
+        return tuned
