@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distillnet.cut.leading import leading_vectors
 from distillnet.cut.plan import Plan, removed_classes
 from distillnet.cut.thin import Split, halves, join, matrix
 from distillnet.graph import Graph, fast_layout
@@ -133,10 +134,15 @@ def _factors(matrix_dm: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     value decomposition, whose values nobody asks for.
     """
     if len(matrix_dm) < matrix_dm.shape[1]:
-        filters = torch.linalg.eigh(matrix_dm @ matrix_dm.T)[1][:, -rank:].T
+        filters = _leading(matrix_dm, rank)
         return filters, filters @ matrix_dm
-    combination = torch.linalg.eigh(matrix_dm.T @ matrix_dm)[1][:, -rank:].T
+    combination = _leading(matrix_dm.T, rank)
     return combination @ matrix_dm.T, combination
+
+
+def _leading(wide_sl: Tensor, rank: int) -> Tensor:
+    """Left singular vectors (rank, S) of a matrix (S, L)."""
+    return leading_vectors(lambda v: wide_sl @ (wide_sl.T @ v), wide_sl, rank).T
 
 
 def _slice(

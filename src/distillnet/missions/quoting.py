@@ -29,7 +29,7 @@ from distillnet.missions.files import MissionAtlas, computed_from
 from distillnet.missions.records import records_of
 from distillnet.missions.retargeting import found_for
 from distillnet.models import Model
-from distillnet.refit.basis import factor, output_basis
+from distillnet.refit.basis import factor, output_values
 from distillnet.refit.teacher import refittable
 from distillnet.search.allocation import open_ledger
 from distillnet.search.splits import Spectrum, choose_splits
@@ -191,7 +191,7 @@ class _Spectra:
             second = sum((self.moments[i][name][0] for i in classes), torch.zeros(())) / n
             mean = sum((self.moments[i][name][1] for i in classes), torch.zeros(())) / n
             with computed_from(self.atlas):
-                values, _, _ = output_basis(need, second - torch.outer(mean, mean))
+                values = output_values(need, second - torch.outer(mean, mean))
             spectra.append(Spectrum(name, values.numpy()))
         return spectra
 

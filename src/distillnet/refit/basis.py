@@ -21,29 +21,39 @@ columns, each weighed by itself.
 import torch
 from torch import Tensor
 
-__all__ = ["column_covariance", "column_filters", "factor", "output_basis"]
+from distillnet.cut.leading import leading_vectors
+
+__all__ = ["column_covariance", "column_filters", "factor", "output_basis", "output_values"]
 
 _RIDGE = 1e-3  # of the needs' mean diagonal: outputs that nothing feels
 _SILENT = 1e-5  # of the inputs' mean variance: inputs that never change
 _MOST_RIDGE = 1.0  # as much as all that varies: beyond it there would be nothing of the matrix
 
 
-def output_basis(need_mm: Tensor, covariance_mm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Directions of outputs by how much the mission feels of them, the largest first.
+def output_values(need_mm: Tensor, covariance_mm: Tensor) -> Tensor:
+    """How much the mission feels of each direction of the outputs (M,), float64, falling.
 
-    Returns eigenvalues (M,), a basis (M, M) by rows, and what brings its coordinates back (M, M):
-    ``back[:, :r] @ basis[:r]`` projects outputs onto the best r dimensions. All float64.
-
-    >>> values, basis, back = output_basis(torch.eye(2), torch.diag(torch.tensor([1.0, 4.0])))
-    >>> [round(v) for v in values.tolist()], torch.allclose(back @ basis, torch.eye(2).double())
-    ([4, 1], True)
+    >>> output_values(torch.eye(2), torch.diag(torch.tensor([1.0, 4.0]))).round().tolist()
+    [4.0, 1.0]
     """
     root = factor(need_mm, _RIDGE)
-    values, vectors = torch.linalg.eigh(root.T @ covariance_mm.double() @ root)
-    vectors = vectors.flip(1)
-    basis = vectors.T @ root.T
-    back = torch.linalg.solve_triangular(root.T, vectors, upper=True)
-    return values.flip(0).clamp_min(0), basis, back
+    values = torch.linalg.eigvalsh(root.T @ covariance_mm.double() @ root)
+    return values.flip(0).clamp_min(0)
+
+
+def output_basis(need_mm: Tensor, covariance_mm: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Directions of outputs that the mission feels most of.
+
+    Returns a basis (rank, M) by rows, and what brings its coordinates back (M, rank):
+    ``back @ basis`` projects outputs onto the best dimensions. Float64.
+
+    >>> basis, back = output_basis(torch.eye(2), torch.diag(torch.tensor([1.0, 4.0])), 1)
+    >>> (back @ basis).round().abs().tolist()
+    [[0.0, 0.0], [0.0, 1.0]]
+    """
+    root, covariance_mm = factor(need_mm, _RIDGE), covariance_mm.double()
+    vectors = leading_vectors(lambda v: root.T @ (covariance_mm @ (root @ v)), root, rank)
+    return vectors.T @ root.T, torch.linalg.solve_triangular(root.T, vectors, upper=True)
 
 
 def column_covariance(covariance_dd: Tensor, wide: int) -> Tensor:

@@ -128,8 +128,8 @@ class Thin:
             filters, combination = column_filters(flat, self.need_mm, seen)
             return self._wide(filters[:rank], combination[:rank], dtype)
         exact = weight_md.double()
-        _, basis, back = output_basis(self.need_mm, system.spread(exact))
-        return (basis[:rank] @ exact).to(dtype), back[:, :rank].to(dtype)
+        basis, back = output_basis(self.need_mm, system.spread(exact), rank)
+        return (basis @ exact).to(dtype), back.to(dtype)
 
     def _wide(
         self, filters: Tensor, combination: Tensor, dtype: torch.dtype

@@ -2,10 +2,10 @@
 
 A layer of M outputs whose values, over the mission's images, lie near a subspace of r dimensions
 needs r filters and their combination. How near, as far as the mission feels it, is told by
-eigenvalues (``basis.output_basis``): the damage of rank r is the sum of those beyond the r largest,
-in mean squared change of the mission's centred scores, the surgeon's unit. Few classes need few
-dimensions, though each channel has a share in them: that is why this saves what channels alone
-cannot.
+eigenvalues (``basis.output_values``): the damage of rank r is the sum of those beyond the r
+largest, in mean squared change of the mission's centred scores, the surgeon's unit. Few classes
+need few dimensions, though each channel has a share in them: that is why this saves what channels
+alone cannot.
 
 Of filters one column wide (``basis.column_filters``) the damage is what the best combination of the
 first r leaves. With the inputs' covariance S, all filters F, what they see F S F^T = T T^T and the
@@ -28,7 +28,7 @@ from distillnet.cut.thin import Split, halves, is_separable, matrix
 from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
 from distillnet.graph.operators import Node
-from distillnet.refit.basis import column_covariance, column_filters, factor, output_basis
+from distillnet.refit.basis import column_covariance, column_filters, factor, output_values
 from distillnet.refit.teacher import refittable
 from distillnet.search.evidence import Evidence
 
@@ -56,7 +56,7 @@ def spectra(graph: Graph, channels: Channels, evidence: Evidence) -> tuple[Spect
         if np.isin(channels.of[layer.name], channels.outputs).any():
             continue
         need = evidence.needs[layer.name]
-        values, _, _ = output_basis(need, evidence.spreads[layer.name])
+        values = output_values(need, evidence.spreads[layer.name])
         result.append(Spectrum(layer.name, values.cpu().numpy()))
         if is_separable(graph, layer) and covariances[layer.name].ndim == 2:
             values = _of_columns(graph, layer, need, covariances[layer.name])
