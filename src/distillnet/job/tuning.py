@@ -117,7 +117,7 @@ def _choose(search: Callable[[Budget], Found], school: School, budget: Budget) -
     if not (first.found.met and first.trains):
         return choose(search(budget), school, budget, tried=tried)
     wider = provisional(budget, _left(tried))
-    if wider.max_loss_pp < _WORTH_MORE * wide.max_loss_pp:
+    if wider.max_loss_pp <= _WORTH_MORE * wide.max_loss_pp:
         return first
     most = first.found.work * (1 - _LEAST_LESS)
     more = choose(_in_view(search(wider), wider, budget), school, budget, most, tried)
