@@ -1,10 +1,10 @@
-"""Eigenvectors of the largest eigenvalues of a symmetric matrix, where few are asked for of many.
+"""Few leading eigenvectors of a large symmetric matrix.
 
-Subspace iteration from random vectors, a few more than are asked for, and Rayleigh-Ritz at the end
-(Halko, Martinsson and Tropp 2011, "Finding structure with randomness", algorithm 4.4): operations
-grow with the square of the matrix's size and not with its cube. A linear layer of 4096 outputs
-takes a second in place of half a minute. What the vectors hold is the most that any can, up to a
-share that falls with each round; of a matrix of that rank it is all.
+Subspace iteration from random vectors, a few more than are asked for, with Rayleigh-Ritz at the end
+(Halko, Martinsson and Tropp 2011, "Finding structure with randomness", algorithm 4.4): the cost
+grows with the square of the matrix's size, not with its cube. A linear layer of 4096 outputs takes
+a second instead of half a minute. The vectors hold the most that any could, up to a share that
+shrinks with each round; for a matrix whose rank is no larger than their number they hold all.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from torch import Tensor
 __all__ = ["leading_vectors"]
 
 _LARGE = 512  # below that size all eigenvectors take no time
-_FEW = 8  # of so many eigenvectors at most one is asked for, else all are as quick
+_FEW = 8  # subspace iteration pays if at most one in so many eigenvectors is asked for
 _MORE = 16  # vectors than are asked for
 _ROUNDS = 4
 

@@ -1,7 +1,7 @@
-"""Trainings of what a search found, and what images say of them that were left out.
+"""Trainings of what a search found, and their verdicts on images that were left out.
 
-The original is asked once, and its answers are the same for all that learn from it (see
-``refit.tune``). Where images are many, one fifth or two of them tell what tuning changes.
+The original is asked only once: all networks learn from the same answers (see ``refit.tune``). What
+tuning changes is judged on two fifths of the images at most, on one where there are 1,000 or more.
 """
 
 import math
@@ -26,7 +26,7 @@ _CROSSED_IMAGES, _MOST_CROSSED = 200, 2
 
 
 class School:
-    """Tunes so many networks at most, and judges what comes of it by images that were left out."""
+    """Tunes at most ``networks`` networks, and judges the results on images that were left out."""
 
     def __init__(
         self,

@@ -1,12 +1,12 @@
 """Tuning what a search found, and how far the search may go for that.
 
 A short distillation (``refit.tune``) wins back a part of what a cut network loses. So with --tune
-a search is given a larger budget: what is within the real one when tuning has left of a loss what
-it usually leaves. The smallest of its networks is tuned that seems to get there so, and held-out
-images tell what that has changed. Where it is not within the real budget then, a larger one is
-tuned, the first that seems to get there by as much as was won before; at last, what a search within
-the budget finds. Where it is, and more was won than usual, the search goes on as far as that
-allows.
+a search gets a larger budget: one from which tuning, if it leaves the usual share of a loss, leads
+back into the real one. The smallest of its networks that can be expected to get there is tuned, and
+held-out images show what has changed. If the tuned network is not within the real budget, a larger
+one is tuned: the first that should get there if tuning helps as much as it has so far. If none gets
+there, the search is asked again, with the real budget. If the tuned network is within the budget
+and tuning gained more than usual, the search goes on with as much more to spend.
 
 *The estimate* of a tuned network comes from cross-validation: for some fifths of the images the
 network is fitted and tuned without them, and they judge. It is twofold. That of the search, on all
@@ -63,7 +63,7 @@ class Choice:
 
 
 def provisional(budget: Budget, left: float = _USUALLY_LEFT) -> Budget:
-    """What a search may spend that tuning follows.
+    """The budget for a search whose result is to be tuned.
 
     Args:
         left: what tuning leaves of a loss, as a share.
@@ -127,11 +127,11 @@ def _choose(search: Callable[[Budget], Found], school: School, budget: Budget) -
 
 
 def _in_view(found: Found, wide: Budget, budget: Budget) -> Found:
-    """What a search with a provisional budget found, that stopped it in words of the real one."""
+    """What a search with a provisional budget found; why it stopped is told with both budgets."""
     if wide == budget or "expected" not in found.stopped_by:
         return found
-    left = f"{budget.max_loss_pp:g} of {wide.max_loss_pp:g} points"
-    return replace(found, stopped_by=f"{found.stopped_by} (tuning is expected to leave {left})")
+    widened = f"{wide.max_loss_pp:g} points instead of {budget.max_loss_pp:g}"
+    return replace(found, stopped_by=f"{found.stopped_by} (before tuning, the budget is {widened})")
 
 
 def choose(
@@ -141,7 +141,7 @@ def choose(
     most: float = math.inf,
     tried: list[Tried] | None = None,
 ) -> Choice:
-    """The smallest network of a front that is within the budget when it is tuned.
+    """The smallest network of a front that is within the budget, once tuned.
 
     At most three are tried. Where none of them is within the budget, what was found is chosen as
     it came.
@@ -150,7 +150,7 @@ def choose(
         found: of a search with a ``provisional`` budget; what it returned is the smallest to try.
         budget: the real one.
         most: only networks of no more work than this are tried.
-        tried: verdicts before and after tuning, of other networks; to which these are added.
+        tried: verdicts before and after tuning, on earlier networks; those tried here are appended.
     """
     aims, tried = budget.has_target, [] if tried is None else tried
     front = [replace(point, met=_is_met(budget, point)) for point in found.front]
@@ -213,8 +213,8 @@ def _left(tried: Sequence[Tried]) -> float:
 def _promised(point: Found, school: School, budget: Budget) -> Found:
     """A network with the verdict on what tuning will make of it; as it was where that is no better.
 
-    Nor where it is within the budget and, for all that is known, would not be after tuning. No more
-    fifths are asked where those before make it unlikely: as unlikely as it has to be likely.
+    It is also returned as it was if it is within the budget and probably would not be after tuning.
+    No more fifths are tried once the chance of success falls below 1 - ``budget.confidence``.
     """
     for change, alone in school.cross_validate(point):
         verdict = _changed(point.verdict, _drawn(change, point.verdict.estimate_pp))

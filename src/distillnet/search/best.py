@@ -48,7 +48,7 @@ Progress = Callable[[int, int], None]
 
 
 class Search:
-    """Finds the smallest network within a budget, and remembers what it made for the next budget.
+    """Finds the smallest network within a budget, and reuses its candidates for further budgets.
 
     Args:
         sizes: (H, W), the original network's own first, falling.
