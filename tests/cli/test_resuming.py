@@ -49,9 +49,9 @@ def _interrupted(cli: Cli, refits: _Refits, after: int, *words: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize(("earlier", "after"), [(False, 4), (True, 4), (True, 1)])
 def test_an_interrupted_search_goes_on(
-    earlier: bool, cli: Cli, home: Path, run_folder: Path, refits: _Refits
+    earlier: bool, after: int, cli: Cli, home: Path, run_folder: Path, refits: _Refits
 ) -> None:
     words = (*WIDE, "--views")
     assert cli(*SEARCH, *words).status == 0
@@ -61,7 +61,7 @@ def test_an_interrupted_search_goes_on(
     if not earlier:
         shutil.rmtree(run_folder)
         before = {}
-    told = _interrupted(cli, refits, 4, *words)
+    told = _interrupted(cli, refits, after, *words)
     assert "kept in run/unfinished" in told
     assert "--resume" in told
     assert "--best-so-far" in told
@@ -69,7 +69,7 @@ def test_an_interrupted_search_goes_on(
     assert {name: t for name, t in left.items() if not name.startswith(UNFINISHED)} == before
     done = cli(*SEARCH, *words, "--resume")
     assert done.status == 0
-    assert undisturbed - 4 <= refits.done < undisturbed
+    assert undisturbed - after <= refits.done < undisturbed
     assert _result(run_folder) == expected
     assert (run_folder / "bitmaps.safetensors").read_bytes() == networks
     assert not (run_folder / UNFINISHED).exists()
