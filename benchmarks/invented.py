@@ -127,7 +127,7 @@ def searched(mission: Invented) -> tuple[float, float]:
     """The share of the saving, as a logarithm, and the points that are lost."""
     stand_in: Any = mission
     search = explorer_of(stand_in, Budget(1.0), lambda done, of: None)
-    chosen = search.smallest(SIZES)
+    chosen = search.choose(SIZES)
     if chosen is None:
         return -math.log(mission.most()), 0.0
     candidate = search.done[chosen]

@@ -234,7 +234,7 @@ def measure(case: Case, data: Path, path: Path) -> None:
         partial(_Watched, ready), element=ELEMENT, round_to=ROUND_TO, graphs=ready.pictures.graphs
     )
     search = Explorer(workshop, Budget(), lambda done, of: None)
-    chosen = search.smallest(sizes)
+    chosen = search.choose(sizes)
     minutes = (time.perf_counter() - start) / 60
     if chosen is not None:
         workshop.rows[workshop.name_of(search.done[chosen])]["chosen"] = True

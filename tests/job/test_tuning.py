@@ -286,9 +286,8 @@ def test_a_search_goes_as_far_as_tuning_is_seen_to_help(
 
     def choose(found: Found, school: object, budget: dn.Budget, at_most=math.inf, tried=()):
         most.append(at_most)
-        tried.append((point.verdict, after))
         is_met = next(answers)
-        return Choice(replace(found, met=is_met), trains=is_met)
+        return Choice(replace(found, met=is_met), is_met, (*tried, (point.verdict, after)))
 
     class School:
         seconds = 3.0

@@ -71,7 +71,7 @@ def test_the_smallest_is_found_that_cross_validation_is_for(
 ) -> None:
     told: list[int] = []
     search = Explorer(_Workshop(fitted, crossed), Budget(1.0), lambda done, of: told.append(done))  # type: ignore[arg-type]
-    chosen = search.smallest([_SIZE])
+    chosen = search.choose([_SIZE])
     assert chosen is not None
     assert least <= _WORK / search.done[chosen].work <= most
     assert told == sorted(told)
@@ -107,7 +107,7 @@ def test_few_images_are_searched_by_cross_validation(
         workshop = _Workshop(fitted, crossed, few=is_few)
         told: list[int] = []
         search = Explorer(workshop, Budget(1.0), lambda done, of: told.append(done))  # type: ignore[arg-type] # noqa: B023
-        chosen = search.smallest([_SIZE])
+        chosen = search.choose([_SIZE])
         assert chosen is not None
         assert least <= _WORK / search.done[chosen].work <= most
         assert told == sorted(told), "progress never goes back"
@@ -125,7 +125,7 @@ def test_of_known_images_fitted_ones_count_more(few: bool, least: float, most: f
     workshop = _Workshop(lambda r: r / 10, lambda r: 2 * r / 5, few=few)
     workshop.seen = True
     search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
-    chosen = search.smallest([_SIZE])
+    chosen = search.choose([_SIZE])
     assert chosen is not None
     assert least <= _WORK / search.done[chosen].work <= most
 
@@ -146,7 +146,7 @@ def test_another_budget_goes_on_from_what_was_made() -> None:
     found = []
     for budget in (1.0, 2.0, 1.0):
         search.spend(Budget(budget))
-        chosen = search.smallest([_SIZE])
+        chosen = search.choose([_SIZE])
         assert chosen in search.validated
         found.append(_WORK / search.done[chosen].work)
     assert 3.5 <= found[0] <= found[2] <= 5.0
@@ -165,7 +165,7 @@ def test_what_was_within_the_budget_may_be_so_no_more() -> None:
     asked: list[float] = []
     workshop = Lucky(lambda r: 0.3, lambda r: 0.0, few=True)
     search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
-    chosen = search.smallest([_SIZE])
+    chosen = search.choose([_SIZE])
     assert chosen is None or search._allows(chosen)
     assert len(asked) > 1
 
@@ -192,7 +192,7 @@ def test_whatever_verdicts_say_what_is_chosen_is_validated_and_within_the_budget
 
         workshop = Noisy(lost, lost, few=is_few)
         search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
-        chosen = search.smallest([_SIZE, (7, 7), (6, 6), (5, 5), (4, 4)])
+        chosen = search.choose([_SIZE, (7, 7), (6, 6), (5, 5), (4, 4)])
         if chosen is not None:
             assert chosen in search.validated
             assert search._allows(chosen)
@@ -215,7 +215,7 @@ def test_an_input_size_at_which_nothing_holds_is_left_for_the_networks_own() -> 
     search = Explorer(
         ByPixels(lambda r: 0.1 if r < 8 else 9.0, lambda r: 0.0), Budget(1.0), lambda done, of: None
     )  # type: ignore[arg-type]
-    chosen = search.smallest([_SIZE, (7, 7), (6, 6)])
+    chosen = search.choose([_SIZE, (7, 7), (6, 6)])
     assert chosen is not None
     assert chosen[0] == _SIZE
     assert 1.5 < _WORK / search.done[chosen].work < 2.5
@@ -244,7 +244,7 @@ def test_a_size_that_is_refused_uncut_is_left_at_once() -> None:
     asked: list[tuple[int, int]] = []
     workshop = OneSize(lambda r: 0.1 if r < 2.1 else 9.0, lambda r: 0.0)
     search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
-    chosen = search.smallest([_SIZE, (7, 7), (6, 6)])
+    chosen = search.choose([_SIZE, (7, 7), (6, 6)])
     assert chosen is not None
     assert chosen[0] == _SIZE
     assert 1.15 < _WORK / search.done[chosen].work < 1.67
@@ -254,7 +254,7 @@ def test_a_size_that_is_refused_uncut_is_left_at_once() -> None:
 def test_where_nothing_will_do_nothing_is_chosen() -> None:
     workshop = _Workshop(lambda r: 0.0 if r < 6 else 8.0, lambda r: 50.0)
     search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
-    assert search.smallest([_SIZE]) is None
+    assert search.choose([_SIZE]) is None
     assert len(search.done) < 40, "and it takes an end"
     assert math.isinf(search.told) or search.told < _WORK
 
@@ -277,7 +277,7 @@ def test_a_ratio_is_reached_at_the_size_of_least_divergence_without_trying_all(
     divergences: list[float], best: int, tries: int
 ) -> None:
     search = _reaching(divergences)
-    assert search.smallest([(224 - 16 * i,) * 2 for i in range(len(divergences))]) == (
+    assert search.choose([(224 - 16 * i,) * 2 for i in range(len(divergences))]) == (
         (224 - 16 * best,) * 2,
         0,
     )
@@ -287,7 +287,7 @@ def test_a_ratio_is_reached_at_the_size_of_least_divergence_without_trying_all(
 
 def test_a_ratio_that_no_size_reaches_is_said_to_be_missed() -> None:
     search = _reaching([_INF] * 5)
-    chosen = search.smallest([(224 - 16 * i,) * 2 for i in range(5)])
+    chosen = search.choose([(224 - 16 * i,) * 2 for i in range(5)])
     assert search.missed
     assert chosen == ((160, 160), 0), "the smallest there is"
 
@@ -315,7 +315,7 @@ def test_a_network_of_which_nothing_can_be_cut_ends_a_search() -> None:
     asked: list[int] = []
     workshop = Stubborn(lambda r: 0.0, lambda r: 0.0)
     search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
-    assert search.smallest([_SIZE, (7, 7)]) is None
+    assert search.choose([_SIZE, (7, 7)]) is None
     assert search.best_so_far() is None
     assert len(asked) < 60
 
@@ -338,7 +338,7 @@ def test_sizes_that_nobody_has_tried_are_tried() -> None:
             return _WORK / candidate.work * (candidate.size[0] / 224) ** 1.5 / 8
 
     search = Explorer(BySize(lambda r: 0.0, lambda r: 0.0), Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
-    chosen = search.smallest([(side, side) for side in range(224, 79, -16)])
+    chosen = search.choose([(side, side) for side in range(224, 79, -16)])
     assert chosen is not None
     assert chosen[0][0] <= 112
     assert _WORK / search.done[chosen].work > 15, "a point is lost at 8x at 224, at 37x at 80"

@@ -56,10 +56,12 @@ class Choice:
     Attributes:
         found: as it is to be returned, its front included; ``met`` where it is within the budget.
         trains: whether it is to be tuned: that makes it better.
+        tried: verdicts before and after tuning, on all networks that were tried so far.
     """
 
     found: Found
     trains: bool = False
+    tried: tuple[Tried, ...] = ()
 
 
 def provisional(budget: Budget, left: float = _USUALLY_LEFT) -> Budget:
@@ -109,18 +111,17 @@ def search_and_tune(
 
 def _choose(search: Callable[[Budget], Found], school: School, budget: Budget) -> Choice:
     """What to return, of all that searches with tuning in view find."""
-    tried: list[Tried] = []
     wide = provisional(budget)
-    first = choose(_in_view(search(wide), wide, budget), school, budget, tried=tried)
+    first = choose(_in_view(search(wide), wide, budget), school, budget)
     if wide == budget:
         return first
     if not (first.found.met and first.trains):
-        return choose(search(budget), school, budget, tried=tried)
-    wider = provisional(budget, _left(tried))
+        return choose(search(budget), school, budget, tried=first.tried)
+    wider = provisional(budget, _left(first.tried))
     if wider.max_loss_pp <= _WORTH_MORE * wide.max_loss_pp:
         return first
     most = first.found.work * (1 - _LEAST_LESS)
-    more = choose(_in_view(search(wider), wider, budget), school, budget, most, tried)
+    more = choose(_in_view(search(wider), wider, budget), school, budget, most, first.tried)
     if more.found.met and more.trains:
         return more
     return replace(first, found=replace(first.found, stopped_by=more.found.stopped_by))
@@ -139,7 +140,7 @@ def choose(
     school: School,
     budget: Budget,
     most: float = math.inf,
-    tried: list[Tried] | None = None,
+    tried: Sequence[Tried] = (),
 ) -> Choice:
     """The smallest network of a front that is within the budget, once tuned.
 
@@ -150,29 +151,30 @@ def choose(
         found: of a search with a ``provisional`` budget; what it returned is the smallest to try.
         budget: the real one.
         most: only networks of no more work than this are tried.
-        tried: verdicts before and after tuning, on earlier networks; those tried here are appended.
+        tried: verdicts before and after tuning, on earlier networks.
     """
-    aims, tried = budget.has_target, [] if tried is None else tried
+    aims, earlier, tried = budget.has_target, len(tried), tuple(tried)
     front = [replace(point, met=_is_met(budget, point)) for point in found.front]
     points = front or [found]
     at: int | None = next(i for i, point in enumerate(points) if point.plan is found.plan)
     assert at is not None
     if not points[at].plan.keep:  # nothing was removed
-        return Choice(replace(points[at], front=tuple(front), stopped_by=found.stopped_by))
-    why, least = found.stopped_by, len(tried)
+        same = replace(points[at], front=tuple(front), stopped_by=found.stopped_by)
+        return Choice(same, tried=tried)
+    why = found.stopped_by
     if not aims:
         at = _next(points, at, tried, budget)
     while at is not None and points[at].work <= most:
         before, after = points[at], _promised(points[at], school, budget)
-        tried.append((before.verdict, after.verdict))
+        tried = (*tried, (before.verdict, after.verdict))
         if aims or after.met:
             points[at] = replace(after, met=found.met if aims else after.met, stopped_by=why)
             chosen = replace(points[at], front=tuple(points) if front else ())
-            return Choice(chosen, trains=after.verdict is not before.verdict)
+            return Choice(chosen, after.verdict is not before.verdict, tried)
         why = f"a smaller network, tuned: {objection(budget, after.verdict)}"
-        at = _next(points, at + 1, tried, budget) if len(tried) - least < _MOST_TUNED else None
+        at = _next(points, at + 1, tried, budget) if len(tried) - earlier < _MOST_TUNED else None
     found = replace(found, front=tuple(front), met=_is_met(budget, found), stopped_by=why)
-    return Choice(found)
+    return Choice(found, tried=tried)
 
 
 def _is_met(budget: Budget, point: Found) -> bool:

@@ -81,7 +81,7 @@ class Search:
     def _chosen(self, explorer: Explorer) -> Key | None:
         try:
             if not explorer.broken_off:
-                return explorer.smallest(self.sizes)
+                return explorer.choose(self.sizes)
         except NotKnown:
             self.workshop.store.only_known = False
         chosen = explorer.best_so_far()

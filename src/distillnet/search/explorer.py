@@ -82,7 +82,7 @@ class Explorer:
         self.beliefs.spend(budget)
         self.before = len(self.done), len(self.validated)
 
-    def smallest(self, sizes: Sequence[Size]) -> Key | None:
+    def choose(self, sizes: Sequence[Size]) -> Key | None:
         """The candidate of fewest MACs within the budget, None where there is none."""
         coarse = sizes[::2]
         first = coarse[len(coarse) // 2]  # neither the largest nor the smallest

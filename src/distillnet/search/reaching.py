@@ -16,7 +16,7 @@ __all__ = ["Reach"]
 class Reach(Explorer):
     """Which candidates to make where sizes compare by divergence alone."""
 
-    def smallest(self, sizes: Sequence[Size]) -> Key:
+    def choose(self, sizes: Sequence[Size]) -> Key:
         """The candidate of least divergence that reaches the ratio asked for.
 
         From the middle of the sizes (falling) towards less divergence, until it grows again: for a
