@@ -4,17 +4,21 @@ READY := .venv/.ready
 # Each worker begins with a part of the rooms, so that what a room's tests share is made once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: readme results demo test quick lint bench bench-methods format fuzz oldest sbom
+.PHONY: readme results demo test quick exhaustive lint bench bench-methods format fuzz oldest sbom
 
 demo: $(READY)
 	$(BIN)/distillnet demo
 
 test: $(READY)
+	$(PYTEST) -m "not exhaustive"
+
+# All cases of all tables: before a release, and after a change to operators or code generation.
+exhaustive: $(READY)
 	$(PYTEST)
 
 # The most telling tests, for daily work.
 quick: $(READY)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not exhaustive"
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -38,7 +42,7 @@ oldest:
 		--output-file .venv-oldest/oldest.txt
 	$(OLDEST)/uv pip install --python $(OLDEST)/python --requirements .venv-oldest/oldest.txt
 	$(OLDEST)/uv pip install --python $(OLDEST)/python --no-deps --editable .
-	OMP_NUM_THREADS=1 $(OLDEST)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(OLDEST)/python -m pytest -n 2 --dist worksteal -m "not slow and not exhaustive"
 
 # What a release stands on, with versions and licences: dist/sbom.json.
 sbom: $(READY)

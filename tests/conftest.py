@@ -1,6 +1,8 @@
 """Fixtures that several test modules use."""
 
+import functools
 import gc
+import importlib
 import os
 import signal
 from collections.abc import Iterator
@@ -13,6 +15,27 @@ def pytest_collection_finish() -> None:
     """What is imported stays: torch.export makes Python look through it again and again."""
     gc.collect()
     gc.freeze()
+
+
+# What torch.export and torch.onnx.export ask of whole libraries anew each time: a third of a small
+# network's capture, half of its export. The answers do not change while tests run.
+_ASKED_AGAIN = (
+    ("torch._export.utils", "_materialize_cpp_cia_ops"),
+    ("torch.onnx._internal.exporter._registration", "ONNXRegistry", "from_torchlib"),
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def libraries_are_asked_once() -> Iterator[None]:
+    """All this is private: where it has another name, tests are slower and nothing else."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, *owners, name in _ASKED_AGAIN:
+            try:
+                owner = functools.reduce(getattr, owners, importlib.import_module(module))
+                patch.setattr(owner, name, staticmethod(functools.cache(getattr(owner, name))))
+            except (ImportError, AttributeError):
+                continue
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from invocations import COLLECT, DISTILL, Cli, assert_refused, tree
         (DISTILL, "run", RUN),
         (COLLECT, "atlas", ATLAS),
         (("export", "run", "--format", "c"), "run/c", C_FOLDER),
-        pytest.param(("demo", "--out", "demo"), "demo", DEMO, marks=pytest.mark.slow),
+        pytest.param(("demo", "--out", "demo"), "demo", DEMO, marks=pytest.mark.exhaustive),
     ],
 )
 def test_each_command_declares_what_it_writes(

@@ -13,6 +13,7 @@ from distillnet.deploy import distilled_network
 from distillnet.deploy.agreement import as_pixels
 from distillnet.deploy.c_folder import open_c
 from distillnet.deploy.int8.c import BLOCKS
+from selection import exhaustive
 from targets import tool
 from untrained_run import CLASSES, SIDE, net_of, refused
 
@@ -55,7 +56,7 @@ def test_what_8_bits_in_c_cannot_be_is_refused(run: Path, monkeypatch, capsys) -
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_compiler")
-@pytest.mark.parametrize("target", sorted(BLOCKS))
+@pytest.mark.parametrize("target", exhaustive(sorted(BLOCKS), "cortex-m".__eq__))
 def test_runs_of_one_network_become_missions_in_8_bits(
     run: Path, target: str, monkeypatch, capsys, tmp_path: Path
 ) -> None:

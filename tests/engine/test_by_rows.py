@@ -26,6 +26,7 @@ from distillnet.graph import Graph
 from distillnet.graph.capture import capture
 from plans import random_plan
 from random_networks import check_random_network
+from selection import exhaustive
 from targets import STRICT
 
 MAPS = {
@@ -155,7 +156,8 @@ def test_what_is_not_padded_goes_by_rows_unless_told_otherwise() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [4, 119, 120])  # vectors of four, this machine's, scalars
+# Vectors of four, this machine's, scalars.
+@pytest.mark.parametrize("seed", exhaustive([4, 119, 120], (4).__eq__))
 def test_windows_are_never_left(seed: int, tmp_path: Path, monkeypatch) -> None:
     """In chains as long as can be, whatever they save."""
 

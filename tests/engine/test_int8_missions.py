@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from itertools import cycle, product
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ from distillnet.graph import Graph
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
 from plans import random_plan, scores
+from selection import exhaustive
 from targets import STRICT, run_elsewhere
 
 REFUSED = {"layer_norm", "group_norm", "channel_conv", "channel_max"}
@@ -50,6 +52,7 @@ MORE = (
     "flatten to linear", "grouped", "padding", "pools, padded", "residual through concat",
     "split, slice and pick", "squeeze-excite", "scores made of scores", "two heads",
 )  # fmt: skip
+TARGETS = ("dot products", "neon", "cortex-m4", "sanitized", "sanitized, unpadded")
 KERNELS = {
     "plain": (16, ("-O1",)),
     "unpadded": (1, ("-O1",)),
@@ -272,9 +275,9 @@ def _end(graph: Graph, layer: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize(
-    "target", ["dot products", "neon", "cortex-m4", "sanitized", "sanitized, unpadded"]
+    ("name", "target"),
+    exhaustive(product(SOME, TARGETS), lambda c: c in zip(cycle(SOME), TARGETS)),
 )
 def test_missions_are_the_same_elsewhere(name: str, target: str, tmp_path: Path) -> None:
     network, missions = case(name).quantised(

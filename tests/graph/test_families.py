@@ -26,6 +26,7 @@ from distillnet.graph.capture import capture
 from distillnet.graph.channels import Channels, analyse, groups
 from distillnet.models import random_model
 from plans import check_plan, deviation, random_plan, scores
+from selection import exhaustive
 from shallow import shallow_model
 from targets import vector_flags
 
@@ -73,13 +74,21 @@ def captured(spec: str) -> Case:
 
 
 QUICK = ("torchvision:squeezenet1_1", "torchvision:mobilenet_v3_small")
+TELLING = (  # structures that the others repeat
+    "torchvision:resnext50_32x4d", "torchvision:densenet121", "torchvision:googlenet",
+    "torchvision:shufflenet_v2_x0_5", "torchvision:efficientnet_b0", "torchvision:regnet_y_400mf",
+    "torchvision:convnext_tiny", "timm:tf_efficientnet_b0", "timm:ghostnet_100",
+)  # fmt: skip
+
+
+def _marks(name: str) -> tuple[pytest.MarkDecorator, ...]:
+    if name in QUICK:
+        return ()
+    return (pytest.mark.slow, *(() if name in TELLING else (pytest.mark.exhaustive,)))
 
 
 @pytest.fixture(
-    params=[
-        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES
-    ],
-    scope="module",
+    params=[pytest.param(name, marks=_marks(name)) for name in FAMILIES], scope="module"
 )
 def case(request: pytest.FixtureRequest) -> Case:
     return captured(request.param)
@@ -289,7 +298,10 @@ def test_what_is_not_followed_is_refused_by_name(module: nn.Module, names: str) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "side"), [("vit_b_16", 224), ("swin_t", 64), ("maxvit_t", 224)])
+@pytest.mark.parametrize(
+    ("name", "side"),
+    exhaustive([("vit_b_16", 224), ("swin_t", 64), ("maxvit_t", 224)], lambda c: c[0] == "swin_t"),
+)
 def test_transformers_are_refused_with_operator_and_layer(name: str, side: int) -> None:
     with pytest.raises(UnsupportedError, match=r"operator aten\.\S+ in layer '"):
         capture(torchvision.models.get_model(name), (side, side))
