@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distillnet.cli.commands.benching import BenchRuntime
-from distillnet.cli.commands.exporting import Format
+from distillnet.cli.commands.export_options import Format
 from distillnet.cli.options import Runtime
 from distillnet.deploy import FORMATS, RUNTIMES
 from distillnet.job.options import SCORE_NAMES

@@ -122,6 +122,6 @@ def test_images_of_bytes_are_what_normalised_ones_are(
 
 
 def test_targets_of_the_command_line_are_those_of_the_engine() -> None:
-    from distillnet.cli.commands.exporting import Target
+    from distillnet.cli.commands.export_options import Target
 
     assert {target.value for target in Target} == set(BLOCKS)

@@ -111,7 +111,6 @@ def write_int8_folder(
     runs: Sequence[tuple["Run", "Images"]],
     run: Path,
     asked: AskedC,
-    target: str,
     max_loss: float | None,
     as_json: bool,
 ) -> None:
@@ -122,12 +121,12 @@ def write_int8_folder(
     with new_folder(asked.out, C_FOLDER) as work:
         done = export_int8_c(
             opened, work, asked.prefix, images, others,
-            as_missions=asked.as_missions, model=asked.model, target=target,
+            as_missions=asked.as_missions, model=asked.model, target=asked.target,
             max_loss_pp=max_loss, with_unknown=asked.with_unknown,
             command=f"{asked.command(run)} --int8",
         )  # fmt: skip
     if as_json:
-        print_json(_int8_json(done, asked, target))
+        print_json(_int8_json(done, asked))
         return
     share = done.float_weight_bytes / done.weight_bytes
     rows = [
@@ -149,7 +148,7 @@ def write_int8_folder(
     print_table("c, int8", ["", ""], rows, 2)
 
 
-def _int8_json(done: "Int8Folder", asked: AskedC, target: str) -> dict[str, Any]:
+def _int8_json(done: "Int8Folder", asked: AskedC) -> dict[str, Any]:
     missions = [
         {
             "name": m.name,
@@ -169,7 +168,7 @@ def _int8_json(done: "Int8Folder", asked: AskedC, target: str) -> dict[str, Any]
         "format": "c",
         "precision": "int8",
         "prefix": asked.prefix,
-        "target": target,
+        "target": asked.target,
         "switchable": done.switchable,
         "mission": first.pop("name"),
         **first,
