@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from distillnet.cli.checks import check_run
 from distillnet.cli.common import run_folder
-from distillnet.cli.groups import NETWORK, OUTPUT, SELDOM
+from distillnet.cli.groups import NETWORK, OUTPUT, SELDOM, grouped
 from distillnet.cli.options import JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_line, print_table, progress, warn
 from distillnet.cli.process.terminal import printable
@@ -21,7 +22,9 @@ from distillnet.models.names import check_model
 from distillnet.playbook.metrics import HIT_RATE
 
 if TYPE_CHECKING:
+    from distillnet.deploy.bench import Timing
     from distillnet.deploy.profile import LayerTime
+    from distillnet.job.runs import Run
 
 __all__ = ["BenchRuntime", "bench_command", "timings_command"]
 
@@ -41,9 +44,10 @@ _BUSY = 0.05  # of the processor's time for others; on quiet machines it was 0.0
 _WORST = 8  # layers that the profile names
 
 
-def bench_command(
-    run: RunArg,
-    model: OriginalOpt = None,
+@dataclass(frozen=True, kw_only=True)
+class _BenchOptions:
+    """What is measured, and for how long."""
+
     runtime: Annotated[
         list[BenchRuntime] | None,
         typer.Option(
@@ -52,13 +56,13 @@ def bench_command(
             show_default="all that are installed",
             rich_help_panel=NETWORK,
         ),
-    ] = None,
+    ] = None
     threads: Annotated[
         int,
         typer.Option(
             min=1, metavar="N", help="Threads that each runtime may use.", rich_help_panel=NETWORK
         ),
-    ] = 1,
+    ] = 1
     batch: Annotated[
         int,
         typer.Option(
@@ -67,7 +71,7 @@ def bench_command(
             help="Batch size for throughput, measured besides single images.",
             rich_help_panel=NETWORK,
         ),
-    ] = 16,
+    ] = 16
     seconds: Annotated[
         float,
         typer.Option(
@@ -76,7 +80,7 @@ def bench_command(
             help="How long to measure in all; writing and compiling the networks takes extra time.",
             rich_help_panel=SELDOM,
         ),
-    ] = 10.0,
+    ] = 10.0
     hit_rate: Annotated[
         float,
         typer.Option(
@@ -86,7 +90,7 @@ def bench_command(
             help="Share of weight loads that the cache serves, for the energy estimate.",
             rich_help_panel=SELDOM,
         ),
-    ] = HIT_RATE,
+    ] = HIT_RATE
     memory: Annotated[
         bool,
         typer.Option(
@@ -95,7 +99,7 @@ def bench_command(
             show_default="off",
             rich_help_panel=SELDOM,
         ),
-    ] = False,
+    ] = False
     profile: Annotated[
         bool,
         typer.Option(
@@ -103,7 +107,7 @@ def bench_command(
             show_default="on",
             rich_help_panel=SELDOM,
         ),
-    ] = True,
+    ] = True
     out: Annotated[
         Path | None,
         typer.Option(
@@ -112,8 +116,12 @@ def bench_command(
             show_default="RUN/bench.json",
             rich_help_panel=OUTPUT,
         ),
-    ] = None,
-    as_json: JsonOpt = False,
+    ] = None
+
+
+@grouped
+def bench_command(
+    run: RunArg, model: OriginalOpt = None, *, how: _BenchOptions, as_json: JsonOpt = False
 ) -> None:
     """Measure the latency of the original and the distilled network, in alternation.
 
@@ -123,53 +131,15 @@ def bench_command(
     check_run(run)
     if model is not None:
         check_model(model)
-    if run.is_file() and out is None:
+    if run.is_file() and how.out is None:
         raise typer.BadParameter(f"--out is missing; it is required where RUN is a file, {run}")
-    path = out or run / "bench.json"
+    path = how.out or run / "bench.json"
     check_writable(path)
-    from distillnet.deploy import available_runtimes, distilled_network, original_networks
-    from distillnet.deploy.bench import Settings, bench_json, time_networks, written_for
     from distillnet.deploy.picture import draw_bars
-    from distillnet.deploy.profile import profile_onnx
-    from distillnet.deploy.runtimes import file_format
     from distillnet.job.runs import open_run
-    from distillnet.playbook.meters import peak_macs_per_s
-    from distillnet.playbook.metrics import add_metrics
 
     opened = open_run(run_folder(run))
-    runtimes = [entry.value for entry in runtime or ()] or list(available_runtimes(threads))
-    for name in runtimes:
-        file_format(name, threads)  # says what is missing before anything is measured
-    settings = Settings(threads, batch, seconds, memory=memory)
-    plain, original, own_weights = original_networks(opened, model)
-    if not own_weights:
-        warn("The original's weights are not available; random ones, which take as long, are used.")
-    networks = (plain, original, distilled_network(opened))
-    mac_ratio = float(opened.result["mac_ratio"])
-    with progress() as on_progress, tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        timing = time_networks(networks, runtimes, folder, settings, on_progress)
-        for runtime_name, why in timing.left_out.items():
-            warn(
-                f"{runtime_name} cannot run a plain export of the original ({why}); its ratio "
-                "refers to the original as distillnet writes it."
-            )
-        if timing.busy_share is not None and timing.busy_share > _BUSY:
-            warn(
-                f"Other programs used the processor for {timing.busy_share:.0%} of the time. They "
-                "interrupt the longer runs, so these ratios may be much too large; stop them and "
-                "measure again."
-            )
-        values = bench_json(timing, mac_ratio, settings, printable(run.resolve().name))
-        macs = {"original": "baseline", "distilled": "distilled"}
-        macs_of = {name: int(opened.result[part]["macs"]) for name, part in macs.items()}
-        add_metrics(values, macs_of, peak_macs_per_s(threads), hit_rate)
-        if profile and "onnx" in runtimes:
-            before, after = (
-                profile_onnx(written_for(network, "onnx", folder), folder, threads)
-                for network in networks[1:]
-            )
-            values["layers"] = _layers_json(before, after, mac_ratio)
+    values = _measure(opened, model, how, printable(run.resolve().name))
     with new_file(path) as work:
         work.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     picture = path.with_suffix(".png")
@@ -187,6 +157,56 @@ def bench_command(
             "multiplications, less time."
         )
     print_line(f"Written to {path}" + (f" and {picture}" if drawn else ""))
+
+
+def _measure(run: "Run", model: str | None, how: _BenchOptions, name: str) -> dict[str, Any]:
+    """What bench.json holds of a run of this name."""
+    from distillnet.deploy import available_runtimes, distilled_network, original_networks
+    from distillnet.deploy.bench import Settings, bench_json, time_networks, written_for
+    from distillnet.deploy.profile import profile_onnx
+    from distillnet.deploy.runtimes import file_format
+    from distillnet.playbook.meters import peak_macs_per_s
+    from distillnet.playbook.metrics import add_metrics
+
+    threads = how.threads
+    runtimes = [entry.value for entry in how.runtime or ()] or list(available_runtimes(threads))
+    for runtime in runtimes:
+        file_format(runtime, threads)  # says what is missing before anything is measured
+    settings = Settings(threads, how.batch, how.seconds, memory=how.memory)
+    plain, original, own_weights = original_networks(run, model)
+    if not own_weights:
+        warn("The original's weights are not available; random ones, which take as long, are used.")
+    networks = (plain, original, distilled_network(run))
+    mac_ratio = float(run.result["mac_ratio"])
+    with progress() as on_progress, tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        timing = time_networks(networks, runtimes, folder, settings, on_progress)
+        _warn_of(timing)
+        values = bench_json(timing, mac_ratio, settings, name)
+        macs = {"original": "baseline", "distilled": "distilled"}
+        macs_of = {name: int(run.result[part]["macs"]) for name, part in macs.items()}
+        add_metrics(values, macs_of, peak_macs_per_s(threads), how.hit_rate)
+        if how.profile and "onnx" in runtimes:
+            before, after = (
+                profile_onnx(written_for(network, "onnx", folder), folder, threads)
+                for network in networks[1:]
+            )
+            values["layers"] = _layers_json(before, after, mac_ratio)
+    return values
+
+
+def _warn_of(timing: "Timing") -> None:
+    for runtime, why in timing.left_out.items():
+        warn(
+            f"{runtime} cannot run a plain export of the original ({why}); its ratio refers to "
+            "the original as distillnet writes it."
+        )
+    if timing.busy_share is not None and timing.busy_share > _BUSY:
+        warn(
+            f"Other programs used the processor for {timing.busy_share:.0%} of the time. They "
+            "interrupt the longer runs, so these ratios may be much too large; stop them and "
+            "measure again."
+        )
 
 
 def timings_command(
