@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distillnet.cli.commands.benching import bench_command, timings_command
+from distillnet.cli.commands.benching import bench_command
 from distillnet.cli.commands.collecting import collect_command
 from distillnet.cli.commands.distilling import distill_command
 from distillnet.cli.commands.doctoring import doctor_command
@@ -19,6 +19,7 @@ from distillnet.cli.commands.packing import pack_command, unpack_command
 from distillnet.cli.commands.reporting import report_command
 from distillnet.cli.commands.reproducing import reproduce
 from distillnet.cli.commands.studio import studio_command
+from distillnet.cli.commands.timing import timings_command
 from distillnet.cli.commands.training import train_command
 from distillnet.cli.common import print_run
 from distillnet.cli.groups import OUTPUT, GroupedCommand

@@ -1,4 +1,4 @@
-"""The commands that measure time: both networks of a run side by side, and single layers."""
+"""The command that measures the time of both networks of a run, side by side."""
 
 import json
 import tempfile
@@ -15,9 +15,7 @@ from distillnet.cli.groups import NETWORK, OUTPUT, SELDOM, grouped
 from distillnet.cli.options import JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_line, print_table, progress, warn
 from distillnet.cli.process.terminal import printable
-from distillnet.cut.times import times_cache
-from distillnet.files import check_writable, new_file, new_folder
-from distillnet.files.results import KIT
+from distillnet.files import check_writable, new_file
 from distillnet.models.names import check_model
 from distillnet.playbook.metrics import HIT_RATE
 
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from distillnet.deploy.profile import LayerTime
     from distillnet.job.runs import Run
 
-__all__ = ["BenchRuntime", "bench_command", "timings_command"]
+__all__ = ["BenchRuntime", "bench_command"]
 
 
 class BenchRuntime(StrEnum):
@@ -207,68 +205,6 @@ def _warn_of(timing: "Timing") -> None:
             "interrupt the longer runs, so these ratios may be much too large; stop them and "
             "measure again."
         )
-
-
-def timings_command(
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Also write the times to this file, for --timings.",
-            show_default="none",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    kit: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Measure nothing here; write a folder to measure another device with, where only "
-            "onnxruntime and numpy, or a C compiler, are needed.",
-            show_default="none",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    threads: Annotated[
-        int,
-        typer.Option(
-            min=1, metavar="N", help="Threads that the runtime may use.", rich_help_panel=NETWORK
-        ),
-    ] = 1,
-    as_json: JsonOpt = False,
-) -> None:
-    """Measure how long layers take on this machine, so that distill makes networks fast here."""
-    if kit is not None:
-        check_writable(kit, KIT)
-        from distillnet.deploy.timings import write_kit
-
-        with new_folder(kit, KIT) as folder:
-            write_kit(folder)
-        if as_json:
-            print_json({"kit": str(kit)})
-        else:
-            print_line(f"Written to {kit}. Copy it to the device; its README.md says what to run.")
-        return
-    if out is not None:
-        check_writable(out)
-    from distillnet.deploy.timings import measure_times
-
-    with progress() as on_progress:
-        table = measure_times(threads, lambda done, of: on_progress("timings", done, of))
-    cache = times_cache()
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    for path in (cache, *([out] if out else [])):
-        with new_file(path) as work:
-            work.write_text(table.dumps(), encoding="utf-8")
-    if as_json:
-        print_json(json.loads(table.dumps()))
-        return
-    print_line(f"{table.machine}, {table.runtime}, threads used: {table.threads}")
-    print_line(
-        f"Writing a number takes as long as {table.element:.0f} multiply-adds; channels in "
-        f"multiples of {table.multiple} are fastest."
-    )
-    print_line(f"Written to {cache}" + (f" and {out}" if out else "") + "; distill reads it.")
 
 
 def _layers_json(
