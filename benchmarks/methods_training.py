@@ -27,7 +27,7 @@ def trained(
 ) -> nn.Module:
     """The pruned network after training of one of both kinds, in inference mode."""
     x_nchw = images["x_nchw"]
-    settings = TuneSettings(steps=600, step=0.002, many=1, seed=seed)
+    settings = TuneSettings(steps=600, step=0.002, share=1.0, seed=seed)
     if how == "labels":
         return _with_labels(pruned, images, mission, settings)
     channels, height, width = x_nchw.shape[1:]

@@ -36,11 +36,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--side", type=int, required=True)
     parser.add_argument("--ratio", type=float, required=True, help="of MACs")
-    parser.add_argument("--step", type=float, help="default: as many images have it")
+    parser.add_argument("--step", type=float, default=TuneSettings.step)
     parser.add_argument("--temperature", type=float, default=TuneSettings.temperature)
     parser.add_argument("--steps", type=int, default=TuneSettings.steps)
     parser.add_argument("--crops", type=int, default=TuneSettings.crops)
-    parser.add_argument("--shares", type=float, nargs="+", default=(0.5, 1.0), help="of the way")
+    shares = (TuneSettings.share, 1.0)
+    parser.add_argument("--shares", type=float, nargs="+", default=shares, help="of the way")
     parser.add_argument("--per-class", type=int, help="images; default: the mission's")
     args = parser.parse_args()
     case = next(case for case in cases("develop") if case.name == args.mission)
@@ -83,10 +84,9 @@ def main() -> None:
     say("refitted on all images", compact(candidate.graph, analyse(candidate.graph), whole))
     say("without those held out", student)
     start = time.perf_counter()
-    settings = TuneSettings(steps=args.steps, temperature=args.temperature, crops=args.crops).of(
-        len(original.x_nchw)
+    settings = TuneSettings(
+        steps=args.steps, step=args.step, temperature=args.temperature, crops=args.crops, share=1.0
     )
-    settings = replace(settings, step=args.step or settings.step, share=1.0)
     lessons = prepare(original.graph, original.x_nchw, mission.indices, settings)
     done = tune(student, lessons, whole_x, torch.nonzero(~held_out_n)[:, 0])
     print(f"tuned without those held out in {time.perf_counter() - start:.0f} s:")

@@ -84,7 +84,7 @@ def test_a_tuned_run_is_what_its_figures_say(
     model: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So small a network learns by larger steps.
-    large = partial(TuneSettings, step=0.002, temperature=1.0, many=1)
+    large = partial(TuneSettings, step=0.002, temperature=1.0, share=1.0)
     monkeypatch.setattr(tuning, "TuneSettings", large)
     mission = dn.parse_mission("0,1,3", model.classes)
     images = dn.split_images(dn.open_images(photos, model.classes, mission.indices))

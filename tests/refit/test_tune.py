@@ -59,7 +59,7 @@ def _images(n: int = 200) -> Tensor:
 def _tune(student: Graph, teacher: Graph, *, n: int = 200, **settings: object) -> Graph:
     x = _images(n)
     here = nn.functional.interpolate(x, student.input.shape[1:], mode="area")
-    how = TuneSettings(**{"steps": 30, "step": 0.03, "many": 1, **settings})
+    how = TuneSettings(**{"steps": 30, "step": 0.03, "share": 1.0, **settings})
     return tune(student, prepare(teacher, x, OUTPUTS, how), here, torch.arange(n))
 
 
@@ -90,16 +90,6 @@ def test_a_share_of_the_way_lies_between_what_was_and_what_was_learnt(teacher: G
         assert torch.allclose(half.params[name].double(), middle, rtol=1e-6, atol=1e-7)
 
 
-def test_few_images_are_trusted_half(teacher: Graph) -> None:
-    """With half the steps, half of the way is gone, by hand."""
-    student = _network(1)
-    few = _tune(student, teacher, many=400)
-    whole = _tune(student, teacher, step=0.015)
-    for name, before in student.params.items():
-        middle = (before.double() + whole.params[name].double()) / 2
-        assert torch.allclose(few.params[name].double(), middle, rtol=1e-6, atol=1e-7)
-
-
 def test_where_nothing_can_be_gained_little_is_lost(teacher: Graph) -> None:
     assert _divergence(teacher, _tune(teacher, teacher, step=0.001)) < 1e-3
 
@@ -114,7 +104,7 @@ def test_a_fold_that_is_left_out_is_not_seen_in_a_mixture_either(
     teacher: Graph, group: int
 ) -> None:
     """Whatever its images show, they change nothing."""
-    student, how = _network(1), TuneSettings(steps=8, step=0.03, many=1)
+    student, how = _network(1), TuneSettings(steps=8, step=0.03)
     left_out = torch.arange(100) % how.groups == group
     tuned = []
     for factor in (1, -3):

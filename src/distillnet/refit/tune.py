@@ -20,13 +20,12 @@ divergence stay in float32.
 of the root mean square of the weights. So networks that see 0 to 255 and networks that see -2 to 2
 take the same settings, and so do a layer's two thin halves.
 
-*When to stop.* After as many steps as were planned, when the rate has fallen to nothing. Of few
-images only half of the way is gone that all weights have come together (Wortsman et al. 2022,
-"Robust fine-tuning of zero-shot models"): what they teach of their kind lies on the whole way, what
-they teach of themselves towards its end, so that the middle answers unseen images better than both
-ends. A thousand images, each of which is seen ten times, teach little of themselves: then steps are
-larger, and all of the way is gone. Whether it was for the better is told by images that were left
-out, and by their labels; see ``job.tuning``.
+*When to stop.* After as many steps as were planned, when the rate has fallen to nothing; and of the
+way that all weights have come together, half is gone (Wortsman et al. 2022, "Robust fine-tuning of
+zero-shot models"). What few images teach of their kind lies on the whole way, what they teach of
+themselves towards its end: of most networks that were tried the middle answers unseen images
+better than both ends. Whether it was for the better is told by images that were left out, and by
+their labels; see ``job.tuning``.
 """
 
 import itertools
@@ -63,7 +62,6 @@ class TuneSettings:
         most_epochs: however few the images are.
         step: the largest learning rate, as a share of a tensor's root mean square.
         share: of the way from the weights that were fitted to those that were trained.
-        many: images that are trusted; of half as many and of fewer, half of ``step`` and ``share``.
         temperature: by which scores are divided for the training: with few classes probabilities
             are next to 0 and 1, and say nothing of what else the original sees.
         warm_up: share of all steps in which the rate rises; then it falls as a cosine.
@@ -76,9 +74,8 @@ class TuneSettings:
 
     steps: int = 300
     most_epochs: int = 100
-    step: float = 0.001
-    share: float = 1.0
-    many: int = 1000
+    step: float = 0.0005
+    share: float = 0.5
     warm_up: float = 0.1
     temperature: float = 4.0
     batch_size: int = 32
@@ -92,16 +89,6 @@ class TuneSettings:
         """How often so many images are seen."""
         n_batches = math.ceil(min(n_images, self.most_images) / self.batch_size)
         return max(1, min(self.most_epochs, round(self.steps / n_batches)))
-
-    def of(self, n_images: int) -> "TuneSettings":
-        """The settings for so many images, which are trusted as they are.
-
-        >>> few, some, many = (TuneSettings().of(n) for n in (100, 750, 5000))
-        >>> few.share, some.share, many.share
-        (0.5, 0.75, 1.0)
-        """
-        trust = min(1.0, max(0.5, n_images / self.many))
-        return replace(self, step=trust * self.step, share=trust * self.share, many=1)
 
 
 @dataclass(frozen=True)
@@ -124,7 +111,7 @@ def prepare(
     original: Graph, x_nchw: Tensor, outputs: Sequence[int], settings: TuneSettings | None = None
 ) -> Lessons:
     """Ask the original what it says of each view of each image (N, C, H, W)."""
-    how = (settings or TuneSettings()).of(len(x_nchw))
+    how = settings or TuneSettings()
     views, parts = _Views(x_nchw, x_nchw, how), []
     chunk = images_at_once(original, x_nchw.device, _CHUNK)
     with torch.no_grad():
