@@ -183,7 +183,7 @@ def test_whatever_verdicts_say_what_is_chosen_is_validated_and_within_the_budget
         def make(self, enough: Callable[[float], bool]) -> Candidate:
             return replace(super().make(enough), size=self.size)
 
-    for seed in range(40):
+    for seed in range(100):
         rng = np.random.default_rng(seed)
         slope, level = rng.uniform(0, 1), rng.uniform(-2, 2)
 

@@ -24,7 +24,7 @@ def draw_bars(values: dict[str, Any], path: Path) -> bool:
 
     entries = [entry for entry in values["entries"] if entry["batch"] == 1]
     runtimes = list(dict.fromkeys(entry["runtime"] for entry in entries))
-    figure = Figure(figsize=(7, 1.4 + 1.1 * len(runtimes)), layout="constrained")
+    figure = Figure(figsize=(7, 1.7 + 1.1 * len(runtimes)), layout="constrained")
     axes = figure.subplots()
     labelled: set[str] = set()
     for row, runtime in enumerate(runtimes):
@@ -57,7 +57,7 @@ def draw_bars(values: dict[str, Any], path: Path) -> bool:
     title = f"{values['machine']}, threads used: {values['threads']}, float32"
     axes.set_title(f"{values['run']}: {title}" if values["run"] else title, fontsize=9)
     axes.margins(x=0.18)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)  # off the bars
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     with new_file(path) as work:

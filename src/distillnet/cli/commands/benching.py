@@ -182,7 +182,7 @@ def _measure(run: "Run", model: str | None, how: _BenchOptions, name: str) -> di
         _warn_of(timing)
         values = bench_json(timing, mac_ratio, settings, name)
         macs = {"original": "baseline", "distilled": "distilled"}
-        macs_of = {name: int(run.result[part]["macs"]) for name, part in macs.items()}
+        macs_of = {network: int(run.result[part]["macs"]) for network, part in macs.items()}
         add_metrics(values, macs_of, peak_macs_per_s(threads), how.hit_rate)
         if how.profile and "onnx" in runtimes:
             before, after = (

@@ -116,6 +116,10 @@ class FormOptions:
         ),
     ] = None
 
+    def folder(self, run: Path) -> Path:
+        """Where C is written."""
+        return self.out or run / "c"
+
     def check(self, run: Path, c: "COptions") -> None:
         """Raise typer.BadParameter where options do not go together."""
         if self.int8 and self.fp16:
@@ -215,3 +219,8 @@ class COptions:
         ),
     ] = False
     model: OriginalOpt = None
+
+    @property
+    def others(self) -> tuple[Path, ...]:
+        """Runs that become missions beside the first."""
+        return tuple(self.mission or ())

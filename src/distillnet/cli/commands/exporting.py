@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillnet.cli.checks import check_folder, check_run
 from distillnet.cli.commands.export_options import COptions, Format, FormOptions
-from distillnet.cli.commands.exporting_c import AskedC, write_c_folder, write_int8_folder
+from distillnet.cli.commands.exporting_c import write_c_folder, write_int8_folder
 from distillnet.cli.common import run_folder
 from distillnet.cli.groups import grouped
 from distillnet.cli.options import ImageOptions, JsonOpt, RunArg
@@ -32,15 +32,10 @@ def export_command(run: RunArg, form: FormOptions, c: COptions, as_json: JsonOpt
     form.check(run, c)
     if form.format_ is not Format.c:
         _export_file(run, form, as_json)
-        return
-    asked = AskedC(
-        form.out or run / "c", c.prefix, c.as_missions, c.loadable, tuple(c.mission or ()), c.model,
-        form.with_unknown, c.packed, c.target.value,
-    )  # fmt: skip
-    if form.int8:
-        _export_int8_c(run, asked, form.data, form.max_loss, as_json)
+    elif form.int8:
+        _export_int8_c(run, form, c, as_json)
     else:
-        write_c_folder(run, asked, as_json)
+        write_c_folder(run, form, c, as_json)
 
 
 def _export_file(run: Path, asked: FormOptions, as_json: bool) -> None:
@@ -69,29 +64,27 @@ def _export_file(run: Path, asked: FormOptions, as_json: bool) -> None:
         _print_exported(values)
 
 
-def _export_int8_c(
-    run: Path, asked: AskedC, data: Path | None, max_loss: float | None, as_json: bool
-) -> None:
-    for folder in (run, *asked.others):
+def _export_int8_c(run: Path, form: FormOptions, c: COptions, as_json: bool) -> None:
+    for folder in (run, *c.others):
         check_run(folder)
-    if asked.model is not None:
-        check_model(asked.model)
-    check_folder(data, "--data", "the folder of images that the run was distilled on")
+    if c.model is not None:
+        check_model(c.model)
+    check_folder(form.data, "--data", "the folder of images that the run was distilled on")
     from distillnet.engine import check_prefix
     from distillnet.job.runs import open_run
 
-    check_prefix(asked.prefix)
+    check_prefix(c.prefix)
     runs = []
-    for folder in (run, *asked.others):
+    for folder in (run, *c.others):
         opened = open_run(run_folder(folder))
-        images = images_of_run(opened, data)
+        images = images_of_run(opened, form.data)
         if images is None:
             raise InputError(
                 f"--int8 needs the images of {folder} to take the ranges of activations from; pass "
                 "--data"
             )
         runs.append((opened, images))
-    write_int8_folder(runs, run, asked, max_loss, as_json)
+    write_int8_folder(runs, run, form, c, as_json)
 
 
 def images_of_run(run: "Run", data: Path | None) -> "Images | None":

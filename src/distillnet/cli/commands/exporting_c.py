@@ -2,11 +2,12 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillnet.cli.checks import check_run
+from distillnet.cli.commands.export_options import COptions, FormOptions, Target
 from distillnet.cli.common import run_folder
 from distillnet.cli.output import print_json, print_table, warn
 from distillnet.cli.process.terminal import printable
@@ -19,64 +20,39 @@ if TYPE_CHECKING:
     from distillnet.job.partition import Images
     from distillnet.job.runs import Run
 
-__all__ = ["AskedC", "write_c_folder", "write_int8_folder"]
+__all__ = ["write_c_folder", "write_int8_folder"]
 
 
 _FORMS = {True: "switchable, all weights", False: "compact, one mission"}
 
 
-@dataclass(frozen=True)
-class AskedC:
-    """What was asked of ``--format c``."""
-
-    out: Path
-    prefix: str
-    as_missions: bool
-    loadable: bool
-    others: tuple[Path, ...]
-    model: str | None
-    with_unknown: bool
-    packed: bool = False
-    target: str = "vectors"
-
-    def command(self, run: Path) -> str:
-        """The command line, to stand in the files."""
-        words = ["export", _shown(run), "--format", "c", "--prefix", self.prefix]
-        words += ["--switchable"] * self.as_missions
-        words += ["--loadable"] * self.loadable
-        words += ["--with-unknown"] * self.with_unknown
-        words += ["--packed"] * self.packed
-        words += ["--target", self.target] if self.target != "vectors" else []
-        words += [word for other in self.others for word in ("--mission", _shown(other))]
-        return "distillnet " + shlex.join(words)
-
-
-def write_c_folder(run: Path, asked: AskedC, as_json: bool) -> None:
+def write_c_folder(run: Path, form: FormOptions, c: COptions, as_json: bool) -> None:
     """Write a run, and others as its missions, as C in float32, and say what it became."""
-    for folder in (run, *asked.others):
+    for folder in (run, *c.others):
         check_run(folder)
-    if asked.model is not None:
-        check_model(asked.model)
+    if c.model is not None:
+        check_model(c.model)
     from distillnet.deploy import TOLERANCE, export_c
     from distillnet.engine import check_prefix
     from distillnet.job.runs import open_run
 
-    check_prefix(asked.prefix)
+    check_prefix(c.prefix)
     opened = open_run(run_folder(run))
-    runs = [open_run(run_folder(other)) for other in asked.others]
+    runs = [open_run(run_folder(other)) for other in c.others]
     shared = None
-    if asked.packed:
+    if c.packed:
         from distillnet.models.packed import read_packed
 
         shared = read_packed(run).shared.values()
-    with new_folder(asked.out, C_FOLDER) as work:
+    out = form.folder(run)
+    with new_folder(out, C_FOLDER) as work:
         done = export_c(
-            opened, work, asked.prefix, runs,
-            as_missions=asked.as_missions, loadable=asked.loadable, model=asked.model,
-            with_unknown=asked.with_unknown, by_rows=asked.target == "cortex-m", shared=shared,
-            command=asked.command(run),
+            opened, work, c.prefix, runs,
+            as_missions=c.as_missions, loadable=c.loadable, model=c.model,
+            with_unknown=form.with_unknown, by_rows=c.target is Target.cortex_m, shared=shared,
+            command=_command(run, form, c),
         )  # fmt: skip
-    values: dict[str, Any] = {"out": str(asked.out), "format": "c", "prefix": asked.prefix}
+    values: dict[str, Any] = {"out": str(out), "format": "c", "prefix": c.prefix}
     values["tolerance"] = TOLERANCE
     values |= asdict(done)
     if as_json:
@@ -85,8 +61,8 @@ def write_c_folder(run: Path, asked: AskedC, as_json: bool) -> None:
     if any(m.difference is None for m in done.missions):
         warn("There is no C compiler here, so the code was not run; run `make test` in the folder.")
     rows = [
-        ["Folder", str(asked.out)],
-        ["Form", _FORMS[asked.as_missions]],
+        ["Folder", str(out)],
+        ["Form", _FORMS[c.as_missions]],
         ["Weights", f"{done.weight_bytes:,} bytes"],
         *(
             [["Packed in flash", f"{done.packed_bytes:,} bytes, decoded into memory exactly"]]
@@ -110,27 +86,28 @@ def write_c_folder(run: Path, asked: AskedC, as_json: bool) -> None:
 def write_int8_folder(
     runs: Sequence[tuple["Run", "Images"]],
     run: Path,
-    asked: AskedC,
-    max_loss: float | None,
+    form: FormOptions,
+    c: COptions,
     as_json: bool,
 ) -> None:
     """Write a run, which lies in ``run``, and others as its missions, as C in 8 bits."""
     from distillnet.deploy import export_int8_c
 
     (opened, images), *others = runs
-    with new_folder(asked.out, C_FOLDER) as work:
+    out = form.folder(run)
+    with new_folder(out, C_FOLDER) as work:
         done = export_int8_c(
-            opened, work, asked.prefix, images, others,
-            as_missions=asked.as_missions, model=asked.model, target=asked.target,
-            max_loss_pp=max_loss, with_unknown=asked.with_unknown,
-            command=f"{asked.command(run)} --int8",
+            opened, work, c.prefix, images, others,
+            as_missions=c.as_missions, model=c.model, target=c.target.value,
+            max_loss_pp=form.max_loss, with_unknown=form.with_unknown,
+            command=_command(run, form, c),
         )  # fmt: skip
     if as_json:
-        print_json(_int8_json(done, asked))
+        print_json(_int8_json(done, out, c))
         return
     share = done.float_weight_bytes / done.weight_bytes
     rows = [
-        ["Folder", str(asked.out)],
+        ["Folder", str(out)],
         ["Form", _FORMS[done.switchable]],
         ["Weights", f"{done.weight_bytes:,} bytes, 1/{share:.1f} of float32's"],
         ["Arena", f"{done.arena_bytes:,} bytes"],
@@ -148,7 +125,7 @@ def write_int8_folder(
     print_table("c, int8", ["", ""], rows, 2)
 
 
-def _int8_json(done: "Int8Folder", asked: AskedC) -> dict[str, Any]:
+def _int8_json(done: "Int8Folder", out: Path, c: COptions) -> dict[str, Any]:
     missions = [
         {
             "name": m.name,
@@ -164,11 +141,11 @@ def _int8_json(done: "Int8Folder", asked: AskedC) -> dict[str, Any]:
     ]
     first = dict(missions[0])  # as before there could be several
     return {
-        "out": str(asked.out),
+        "out": str(out),
         "format": "c",
         "precision": "int8",
-        "prefix": asked.prefix,
-        "target": asked.target,
+        "prefix": c.prefix,
+        "target": c.target.value,
         "switchable": done.switchable,
         "mission": first.pop("name"),
         **first,
@@ -178,6 +155,19 @@ def _int8_json(done: "Int8Folder", asked: AskedC) -> dict[str, Any]:
         "arena_bytes": done.arena_bytes,
         "missions": missions,
     }
+
+
+def _command(run: Path, form: FormOptions, c: COptions) -> str:
+    """The command line, to stand in the files."""
+    words = ["export", _shown(run), "--format", "c", "--prefix", c.prefix]
+    words += ["--switchable"] * c.as_missions
+    words += ["--loadable"] * c.loadable
+    words += ["--with-unknown"] * form.with_unknown
+    words += ["--packed"] * c.packed
+    words += ["--target", c.target.value] if c.target is not Target.vectors else []
+    words += [word for other in c.others for word in ("--mission", _shown(other))]
+    words += ["--int8"] * form.int8
+    return "distillnet " + shlex.join(words)
 
 
 def _shown(run: Path) -> str:
