@@ -2,10 +2,11 @@
 
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,11 +20,12 @@ from distillnet.graph.capture import capture
 from distillnet.images import load_all
 from distillnet.job import tuning
 from distillnet.job.distill import distill
+from distillnet.job.promises import promised
 from distillnet.job.runs import write_run
-from distillnet.job.tuning import Choice, _promised, choose, provisional, search_and_tune
+from distillnet.job.tuning import needed, search_and_tune, spending
 from distillnet.models import Model
 from distillnet.refit.tune import TuneSettings
-from distillnet.search import Found, Verdict
+from distillnet.search import Found, Verdict, is_within
 
 _NET = """
 import torch
@@ -137,65 +139,131 @@ def graph() -> Graph:
     return capture(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2)), (1, 1))
 
 
-def _front(graph: Graph, *losses: float) -> tuple[Found, ...]:
+def _point(graph: Graph, loss_pp: float, uncertain_pp: float = 0.0) -> Found:
+    """A network that leaves the less to do the more it loses."""
     keep = {"site": torch.zeros(1, dtype=torch.bool)}
-    return tuple(
-        Found(Plan(keep), {}, {}, Verdict(x, x, (x,), 0.0, estimate_pp=x), True, graph, work=i)
-        for i, x in enumerate(losses)
-    )
+    verdict = Verdict(0.0, 0.0, (0.0,), 0.0, estimate_uncertain_pp=uncertain_pp)
+    verdict = _losing(verdict, loss_pp)
+    return Found(Plan(keep), {}, {}, verdict, True, graph, work=1 / loss_pp)
 
 
+def _losing(verdict: Verdict, loss_pp: float) -> Verdict:
+    return replace(verdict, estimate_pp=loss_pp, class_estimates_pp=(loss_pp,))
+
+
+class _School:
+    """Keeps what is trained."""
+
+    seconds = 3.0
+    trained: ClassVar[list[float]] = []
+
+    def __init__(self, *others: object) -> None:
+        self.trained.clear()
+
+    def tuned(self, point: Found) -> Graph:
+        self.trained.append(point.work)
+        return point.graph
+
+    def finish(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class _World:
+    """Networks of any loss, and what tuning leaves of one."""
+
+    networks: tuple[Found, ...]
+    left: Callable[[float], float]
+    asked: list[float] = field(default_factory=list)
+
+    def search(self, budget: dn.Budget) -> Found:
+        """The network of least work within a budget, where there is one."""
+        within = [point for point in self.networks if is_within(budget, point.verdict)]
+        nothing = Verdict(0.0, 0.0, (0.0,), 0.0)  # is lost by the original
+        original = replace(self.networks[0], plan=Plan(), verdict=nothing, met=False, work=math.inf)
+        found = replace(within[-1] if within else original, stopped_by=f"expected: {budget}")
+        return replace(found, front=(*reversed(within[:-1]), found))
+
+    def promised(self, point: Found, school: object, budget: dn.Budget) -> tuple[Found, Verdict]:
+        self.asked.append(point.verdict.estimate_pp)
+        verdict = _losing(point.verdict, self.left(point.verdict.estimate_pp))
+        better = verdict.estimate_pp < point.verdict.estimate_pp
+        met = is_within(budget, verdict)
+        return (replace(point, verdict=verdict, met=met) if better else point), verdict
+
+    def best(self, budget: dn.Budget) -> float:
+        """The most that a network may lose before it is tuned, or without that."""
+        losses = [point.verdict.estimate_pp for point in self.networks]
+        verdict = self.networks[0].verdict
+        return max(x for x in losses if is_within(budget, _losing(verdict, min(x, self.left(x)))))
+
+
+@pytest.mark.parametrize("uncertain_pp", [0.6, 0.9])
 @pytest.mark.parametrize(
-    ("losses", "left", "most", "tuned", "returned"),
+    "left",
     [
-        # Hoped for is 0.75 of a loss x +- 0.2 (1 + x), within 1 as likely as 0.7: x up to 1.047.
-        ((9.0, 1.04, 1.0, 0.5), 0.4, 9, [1.04], 1.04),  # at once; what is no hope is not tried
-        ((9.0, 6.0, 1.05, 1.04, 0.5), 0.4, 9, [1.04], 1.04),
-        ((9.0, 1.04, 1.0, 0.9, 0.5), 0.98, 9, [1.04, 0.9], 0.9),  # what was won is counted on
-        ((9.0, 1.04, 1.02, 1.0, 0.5), 1.0, 9, [1.04, 0.5], 0.5),  # nothing is won
-        ((9.0, 1.04, 1.02, 1.0, 0.5), 1.0, 3, [1.04], None),  # and without tuning there is better
-        ((9.0, 1.04, 1.02, 1.01), 1.0, 9, [1.04], None),  # or nothing will do
-        ((9.0, 6.0, 3.0), 0.4, 9, [], None),
+        lambda x: 0.75 * x,  # what is usual
+        lambda x: 0.5 * x,
+        lambda x: 0.9 * x,
+        lambda x: x,
+        lambda x: x - 0.1,
+        lambda x: 0.2 * x if x < 1.35 else 2 * x,  # a cliff
+        lambda x: 3 * x,
     ],
+    ids=["usual", "more", "less", "nothing", "a tenth", "cliff", "worse"],
 )
-def test_the_smallest_network_that_tuning_brings_within_the_budget(
+def test_the_search_comes_close_to_what_tuning_brings_within_the_budget(
     graph: Graph,
     monkeypatch: pytest.MonkeyPatch,
-    losses: tuple[float, ...],
-    left: float,
-    most: float,
-    tuned: list[float],
-    returned: float | None,
+    left: Callable[[float], float],
+    uncertain_pp: float,
 ) -> None:
-    asked = []
+    world = _World(tuple(_point(graph, i / 100, uncertain_pp) for i in range(1, 400)), left)
+    monkeypatch.setattr(tuning, "promised", world.promised)
+    monkeypatch.setattr(tuning, "School", _School)
+    budget = dn.Budget(1.0, max_class_loss_pp=90)
+    found, seconds = search_and_tune(world.search, None, budget)
+    untuned, best, lost = 1 / world.search(budget).work, world.best(budget), 1 / found.work
+    assert max(untuned, 0.75 * best) <= lost <= best + 1e-9
+    assert found.met
+    assert is_within(budget, found.verdict)
+    assert len(world.asked) <= 4
+    assert len(set(world.asked)) == len(world.asked), "none twice"
+    better = left(lost) < lost
+    assert pytest.approx([found.work] if better else []) == _School.trained, "only what is returned"
+    assert [p.tuned is not None for p in found.front].count(True) == better
+    assert sum(p.plan is found.plan for p in found.front) == 1
+    assert all(p.met == is_within(budget, p.verdict) for p in found.front)
+    assert seconds == 3.0
+    if max(world.asked) > lost + 1e-9:
+        assert found.stopped_by.startswith("a smaller network, tuned: a loss of")
+    else:
+        assert found.stopped_by.endswith("points instead of 1)")
 
-    def promised(point: Found, school: object, budget: dn.Budget) -> Found:
-        asked.append(point.verdict.estimate_pp)
-        verdict = replace(point.verdict, estimate_pp=left * point.verdict.estimate_pp)
-        return replace(point, verdict=verdict, met=verdict.estimate_pp <= 1)
 
-    monkeypatch.setattr(tuning, "_promised", promised)
-    front = _front(graph, *losses)
-    found = replace(front[1], front=front)
-    chosen = choose(found, None, dn.Budget(1.0), most)
-    result = chosen.found
-    assert asked == tuned
-    assert chosen.trains == result.met == (returned is not None)
-    if returned is not None:
-        assert result.plan is front[losses.index(returned)].plan
-    assert [p.plan for p in result.front] == [p.plan for p in front]
-    assert sum(p.plan is result.plan for p in result.front) == 1
-    if len(tuned) > 1:
-        assert result.stopped_by.startswith("a smaller network, tuned: a loss of")
+def test_nothing_is_tuned_without_hope(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three quarters of 1.05 points +- 0.2 x 2.05 are within 1 less likely than 0.7."""
+    networks = tuple(_point(graph, x) for x in (0.5, 1.05, 1.15))
+    world = _World(networks, lambda x: 0.75 * x)
+    monkeypatch.setattr(tuning, "promised", world.promised)
+    monkeypatch.setattr(tuning, "School", _School)
+    found, _ = search_and_tune(world.search, None, dn.Budget(1.0))
+    assert world.asked == [0.5]
+    assert found.work == 1 / 0.5
 
 
-def test_what_is_within_the_budget_stays_so_where_tuning_gives_no_hope(graph: Graph) -> None:
-    """Nothing was won of others, and how much tuning changes varies."""
-    (point, much) = _front(graph, 0.97, 10.0)
-    tried = [(much.verdict, much.verdict)]
-    chosen = choose(replace(point, front=(point,)), None, dn.Budget(1.0), tried=tried)
-    assert chosen.found.met
-    assert not chosen.trains
+@pytest.mark.parametrize("budget", [dn.Budget(0.0), dn.Budget(0.1), dn.Budget(100.0)])
+def test_where_nothing_is_found_nothing_is_tuned(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, budget: dn.Budget
+) -> None:
+    world = _World((_point(graph, 200.0),), lambda x: x / 1000)
+    monkeypatch.setattr(tuning, "promised", world.promised)
+    monkeypatch.setattr(tuning, "School", _School)
+    found, _ = search_and_tune(world.search, None, budget)
+    assert (world.asked, _School.trained) == ([], [])
+    assert not found.met
+    assert not found.plan.keep
+    assert found.stopped_by.startswith("expected")
 
 
 @pytest.mark.parametrize(
@@ -217,9 +285,8 @@ def test_no_more_images_are_asked_where_tuning_will_hardly_do(
                 change = replace(alone, estimate_pp=loss - 2.0, class_estimates_pp=(loss - 2.0,))
                 yield change, alone
 
-    (point,) = _front(graph, 2.0)
-    point = replace(point, met=False)
-    result = _promised(point, School(), dn.Budget(1.0))
+    point = replace(_point(graph, 2.0), met=False)
+    result, _ = promised(point, School(), dn.Budget(1.0))
     assert given == list(after_each_fifth[:asked])
     assert result.met == (asked == 3)
     assert result.verdict.estimate_pp == pytest.approx(min(2.0, given[-1]), abs=0.01)
@@ -235,8 +302,9 @@ def test_what_is_known_by_heart_counts_only_as_it_changes(graph: Graph, seen: bo
             change = Verdict(0.0, 0.0, (0.0,), 0.0, estimate_pp=-0.2, **known)
             yield change, replace(change, estimate_pp=4.0)
 
-    (point,) = _front(graph, 1.0)
-    result = _promised(replace(point, met=False, seen=seen), School(), dn.Budget(1.0))
+    point = replace(_point(graph, 1.0), met=False, seen=seen)
+    result, expected = promised(point, School(), dn.Budget(1.0))
+    assert (result.verdict is expected) == seen
     # A normal prior N(-0.25, 0.4^2) of the change and a measurement N(-0.2, 0.3^2).
     change = (-0.25 / 0.16 - 0.2 / 0.09) / (1 / 0.16 + 1 / 0.09)
     assert result.met == seen
@@ -246,84 +314,33 @@ def test_what_is_known_by_heart_counts_only_as_it_changes(graph: Graph, seen: bo
         assert result.verdict.estimate_uncertain_pp == pytest.approx((1 / 0.16 + 1 / 0.09) ** -0.5)
 
 
-def test_where_nothing_was_removed_nothing_is_tuned(graph: Graph) -> None:
-    same = Found(Plan(), {}, {}, Verdict(0.0, 0.0, (0.0,), 0.0), False, graph, stopped_by="it")
-    chosen = choose(replace(same, front=(same,)), None, dn.Budget(1.0))
-    assert not chosen.found.met
-    assert not chosen.trains
-    assert chosen.found.stopped_by == "it"
-
-
-@pytest.mark.parametrize(
-    ("left", "met", "spent", "returned"),
-    [
-        # Of 1.5 points and one more, of which three quarters are left: what is usual.
-        (0.75, [True], [1.8], 1.8),
-        (0.9, [True], [1.8], 1.8),  # or a little less is won
-        # 0.75 of one and 0.5 of 1.5 points are 0.6 of 2.5: the budget may be 1.25 times as large.
-        (0.5, [True, True], [1.8, 2.25], 2.25),
-        (0.5, [True, False], [1.8, 2.25], 1.8),
-        (0.5, [False, True], [1.8, 1.5], 1.5),
-        (0.5, [False, False], [1.8, 1.5], 1.5),
-    ],
-)
-def test_a_search_goes_as_far_as_tuning_is_seen_to_help(
-    graph: Graph,
-    monkeypatch: pytest.MonkeyPatch,
-    left: float,
-    met: list[bool],
-    spent: list[float],
-    returned: float,
-) -> None:
-    (point,) = _front(graph, 1.5)
-    after, asked, most, trained = replace(point.verdict, estimate_pp=left * 1.5), [], [], []
-    answers = iter(met)
+def test_a_search_for_a_ratio_is_asked_once(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it loses, its network is tuned where that makes it better."""
+    target, asked = dn.Budget(target_macs=3.0), []
+    world = _World((_point(graph, 5.0),), lambda x: 0.9 * x)
+    monkeypatch.setattr(tuning, "promised", world.promised)
+    monkeypatch.setattr(tuning, "School", _School)
 
     def search(budget: dn.Budget) -> Found:
-        asked.append(budget.max_loss_pp)
-        found = replace(point, work=10.0 / budget.max_loss_pp, stopped_by=f"{asked[-1]:.2f}")
-        return replace(found, front=(found, replace(point, plan=Plan())))
+        asked.append(budget)
+        return replace(world.networks[0], met=True, stopped_by="the ratio")
 
-    def choose(found: Found, school: object, budget: dn.Budget, at_most=math.inf, tried=()):
-        most.append(at_most)
-        is_met = next(answers)
-        return Choice(replace(found, met=is_met), is_met, (*tried, (point.verdict, after)))
-
-    class School:
-        seconds = 3.0
-
-        def __init__(self, *others: object) -> None:
-            pass
-
-        def tuned(self, point: Found) -> Graph:
-            trained.append(point.work)
-            return point.graph
-
-        def finish(self) -> None:
-            pass
-
-    monkeypatch.setattr(tuning, "choose", choose)
-    monkeypatch.setattr(tuning, "School", School)
-    found, seconds = search_and_tune(search, None, dn.Budget(1.5))
-    assert asked == pytest.approx(spent)
-    assert most[0] == math.inf
-    assert most[1:] == pytest.approx(
-        [0.98 * 10 / 1.8] if spent[-1] > 1.8 else [math.inf] * len(most[1:])
-    )
-    assert found.work == pytest.approx(10 / returned)
-    assert found.stopped_by == f"{spent[-1]:.2f}", "what speaks against still smaller ones"
-    assert found.met == any(met)
-    assert trained == ([found.work] if any(met) else []), "only what is returned"
-    assert [p.tuned is not None for p in found.front] == [any(met), False]
-    assert seconds == 3.0
+    found, _ = search_and_tune(search, None, target)
+    assert asked == [target]
+    assert found.met
+    assert found.verdict.estimate_pp == pytest.approx(4.5)
+    assert found.tuned is not None
+    assert found.stopped_by == "the ratio"
 
 
-def test_a_search_for_a_ratio_goes_no_further_for_tuning() -> None:
-    target = dn.Budget(target_macs=3.0)
-    assert provisional(target) is target
-    wide = provisional(dn.Budget(max_loss_pp=1.0, max_class_loss_pp=90.0))
+def test_a_multiple_of_a_budget() -> None:
+    wide = spending(dn.Budget(max_loss_pp=1.0, max_class_loss_pp=90.0), 1.2)
     assert wide.max_loss_pp > 1
     assert wide.class_limit_pp == 100.0
+    for loss, worst, times in ((0.5, 0.5, 0.5), (0.5, 6.0, 2.0), (3.0, 3.0, 3.0)):
+        verdict = Verdict(0.0, 0.0, (0.0,), 0.0, estimate_pp=loss, class_estimates_pp=(worst,))
+        assert needed(dn.Budget(1.0), verdict) == pytest.approx(times, abs=1e-6)
+    assert needed(dn.Budget(0.0), verdict) == math.inf
 
 
 def test_only_the_best_method_tunes() -> None:
