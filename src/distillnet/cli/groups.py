@@ -5,7 +5,7 @@ every day first.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -35,11 +35,14 @@ SELDOM = "Seldom needed"
 HEADINGS = (MISSION, BUDGET, IMAGES, NETWORK, SEARCH, OUTPUT, SELDOM)
 
 
-def grouped(command: Callable[..., None]) -> Callable[..., None]:
+def grouped(command: Callable[..., None], *, without: Collection[str] = ()) -> Callable[..., None]:
     """A command for typer in which each dataclass that ``command`` takes is spelled out.
 
     Every field of such a dataclass, annotated as typer wants it, becomes an option of the command;
     when that is called, the dataclasses are made of their options again.
+
+    Args:
+        without: fields that are no options here; they keep their defaults.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True, kw_only=True)
@@ -60,14 +63,14 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         hint = hints[parameter.name]
         if is_dataclass(hint):
             groups[parameter.name] = hint
-            parameters += _options(hint)
+            parameters += [option for option in _options(hint) if option.name not in without]
         else:
             keyword = parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY)
             parameters.append(keyword)
 
     def run(**values: Any) -> None:
         made = {
-            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
+            name: group(**{f.name: values.pop(f.name) for f in fields(group) if f.name in values})
             for name, group in groups.items()
         }
         command(**values, **made)
