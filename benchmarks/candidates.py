@@ -28,7 +28,7 @@ from distillnet.graph.replay import masked_scores
 from distillnet.refit import depthwise, regression
 from distillnet.search.candidates import Workshop
 from distillnet.search.judge import Judge, Verdict
-from verdict_cases import ELEMENT, ROUND_TO, cases, load_report, opened
+from verdict_cases import cases, load_report, opened
 
 
 def main() -> None:
@@ -52,9 +52,7 @@ def main() -> None:
         ready.model, ready.images.val, ready.mission, ready.pictures.own_size
     )
     reported = Judge(masked_scores(ready.graph, own_x, {}), labels_n, ready.mission)
-    workshop = ready.workshop(
-        Workshop, element=ELEMENT, round_to=ROUND_TO, graphs=ready.pictures.graphs
-    )
+    workshop = ready.workshop(Workshop, graphs=ready.pictures.graphs)
     workshop.go_to((args.places[0][0],) * 2)
     print("| side | MACs | work | fitted | not fitted | report | nats | seconds |")
     print("|---" * 8 + "|")

@@ -10,6 +10,7 @@ report images, the cross-entropy there, and what the search images let expect.
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from distillnet.cut.surgery import compact
 from distillnet.graph.replay import masked_scores
 from distillnet.search.candidates import Workshop
 from distillnet.search.decision import estimate
-from verdict_cases import ELEMENT, ROUND_TO, Case, cases, load_report, opened
+from verdict_cases import AS_FOR_TIME, Case, cases, load_report, opened
 
 _OF = {"labels": "fit_labels", "views": "more_views"}  # options of ``Workshop``
 
@@ -50,7 +51,7 @@ def compare(case: Case, data: Path, points: list[tuple[int, float]], option: str
     ready = opened(case, data)
     model, mission, val = ready.model, ready.mission, ready.images.val
     kinds = [
-        ready.workshop(Workshop, **{option: wanted}, element=ELEMENT, round_to=ROUND_TO)
+        ready.workshop(Workshop, replace(AS_FOR_TIME, **{option: wanted}))
         for wanted in (False, True)
     ]
     own_x, of_n = load_report(model, val, mission, ready.pictures.own_size)

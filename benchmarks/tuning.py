@@ -24,6 +24,7 @@ from distillnet.job.pictures import Pictures
 from distillnet.refit.tune import TuneSettings, prepare, tune
 from distillnet.search.candidates import Workshop
 from distillnet.search.judge import Judge
+from distillnet.search.settings import SearchSettings
 from verdict_cases import cases, load, load_report, open_case
 
 HELD_OUT = TuneSettings.groups  # every fifth image, as job.tuning has it
@@ -52,9 +53,8 @@ def main() -> None:
     macs = cost(graph, analyse(graph)).macs
     pictures = Pictures(model, mission, images, macs=macs, device=torch.device("cpu"))
     labels_n = torch.cat([pictures.labels_statistics(), pictures.labels()])
-    workshop = Workshop(  # without more views, which training has of its own
-        pictures.sized, pictures.own_size, mission, labels_n, more_views=False, param_weight=0.1
-    )
+    settings = SearchSettings(more_views=False)  # of which training has its own
+    workshop = Workshop(pictures.sized, pictures.own_size, mission, labels_n, settings)
     workshop.go_to(size)
     own_x, report_labels = load_report(model, images.val, mission, pictures.own_size)
     here_x, _ = load_report(model, images.val, mission, size)

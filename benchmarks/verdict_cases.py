@@ -27,6 +27,7 @@ from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate, Workshop
 from distillnet.search.explorer import Explorer
 from distillnet.search.judge import log_probabilities
+from distillnet.search.settings import SearchSettings
 
 _W = TypeVar("_W", bound=Workshop)
 
@@ -99,7 +100,7 @@ FRESH = (
     Case("GoogLeNet", "nette", "D", 100, 7),
 )
 CROSSED, MOST_CROSSED_PP = 8, 2.0  # the smallest so many that fitted images expect to lose no more
-ELEMENT, ROUND_TO = 40.0, 8  # as a search for time has them, about
+AS_FOR_TIME = SearchSettings(element=40.0, round_to=8)  # as a search for time has them, about
 
 
 PARTS = {"develop": CASES[::2], "report": CASES[1::2], "fresh": FRESH}
@@ -167,7 +168,9 @@ class Opened:
     macs: int
     pictures: Pictures
 
-    def workshop(self, kind: Callable[..., _W], **options: Any) -> _W:
+    def workshop(
+        self, kind: Callable[..., _W], settings: SearchSettings = AS_FOR_TIME, **options: Any
+    ) -> _W:
         """Where candidates are made and judged: a ``Workshop`` or more, with options of it."""
         pictures, statistics_n = self.pictures, self.pictures.labels_statistics()
         assert statistics_n is not None  # they are drawn alike
@@ -176,8 +179,8 @@ class Opened:
             pictures.own_size,
             self.mission,
             torch.cat([statistics_n, pictures.labels()]),
+            settings,
             shares=pictures.shares(),
-            param_weight=0.1,
             **options,
         )
 
@@ -230,9 +233,7 @@ def measure(case: Case, data: Path, path: Path) -> None:
     start = time.perf_counter()
     ready = opened(case, data)
     sizes = ready.pictures.sizes()
-    workshop = ready.workshop(
-        partial(_Watched, ready), element=ELEMENT, round_to=ROUND_TO, graphs=ready.pictures.graphs
-    )
+    workshop = ready.workshop(partial(_Watched, ready), graphs=ready.pictures.graphs)
     search = Explorer(workshop, Budget(), lambda done, of: None)
     chosen = search.choose(sizes)
     minutes = (time.perf_counter() - start) / 60

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import fields
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,11 @@ from distillnet.cut.surgery import compact
 from distillnet.graph import Graph, run
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import Channels, analyse
-from distillnet.search import Budget, Found, Sized, open_search
+from distillnet.search import Budget, Found, SearchSettings, Sized, open_search
 
 __all__ = ["MISSION", "Small", "accuracy", "find", "random", "sized", "sized_images"]
 
+_SETTINGS = {field.name for field in fields(SearchSettings)}
 MISSION = Mission((0, 2, 3), ("a", "c", "d"))
 
 
@@ -58,7 +60,9 @@ def sized(net: nn.Module) -> Callable[[tuple[int, int]], Sized]:
 
 
 def find(module: nn.Module, labels: Tensor, budget: Budget, **options: object) -> Found:
-    return open_search(sized(module), [(16, 16)], MISSION, labels, **options)(budget)
+    """By a search of one size; ``options`` are its own or of its ``SearchSettings``."""
+    settings = SearchSettings(**{k: options.pop(k) for k in tuple(options) if k in _SETTINGS})
+    return open_search(sized(module), [(16, 16)], MISSION, labels, settings, **options)(budget)
 
 
 def accuracy(found: Found, labels: Tensor) -> float:

@@ -14,7 +14,15 @@ from distillnet.graph.capture import capture
 from distillnet.graph.channels import Channels, analyse
 from distillnet.refit.compensation import refit
 from distillnet.refit.teacher import teach_all
-from distillnet.search import Budget, Verdict, candidates, explorer, open_search, teachers
+from distillnet.search import (
+    Budget,
+    SearchSettings,
+    Verdict,
+    candidates,
+    explorer,
+    open_search,
+    teachers,
+)
 from distillnet.search.store import NOWHERE
 from small_network import MISSION, accuracy, find, random, sized, sized_images
 
@@ -91,8 +99,8 @@ def test_the_uncut_network_learns_only_where_a_candidate_does_not_tell(
             [(16, 16), (14, 14), (12, 12)],
             MISSION,
             labels,
+            SearchSettings(**options),
             labels_statistics_n=others,
-            **options,
         )
         search(Budget(8.0))
     assert sum(uncut) == times

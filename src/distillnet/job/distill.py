@@ -36,6 +36,7 @@ from distillnet.search import (
     Findings,
     Found,
     Search,
+    SearchSettings,
     class_importance,
     open_search,
     search_paper,
@@ -288,13 +289,7 @@ def _open_search(
         score = SCORES[options.score_name](replace(known, gradients=evidence.gradients))
         return class_importance(known.channels, score)
 
-    return open_search(
-        pictures.sized,
-        pictures.sizes(),
-        known.mission,
-        pictures.labels(),
-        labels_statistics_n=pictures.labels_statistics(),
-        shares=pictures.shares(),
+    settings = SearchSettings(
         importance=None if options.score_name == SURGEON else importance,
         split=options.split,
         fit_labels=options.labels,
@@ -302,10 +297,19 @@ def _open_search(
         round_to=options.multiple_for(pictures.widths()),
         param_weight=options.param_weight,
         element=options.element_cost,
-        # Where parameters count, the image stays as large as it is.
-        graphs=None if options.budget.target_params else pictures.graphs,
         seen=options.seen,
         seed=options.seed,
+    )
+    return open_search(
+        pictures.sized,
+        pictures.sizes(),
+        known.mission,
+        pictures.labels(),
+        settings,
+        labels_statistics_n=pictures.labels_statistics(),
+        shares=pictures.shares(),
+        # Where parameters count, the image stays as large as it is.
+        graphs=None if options.budget.target_params else pictures.graphs,
         store=store,
         on_progress=lambda done, total: on_progress("search", done, total),
     )

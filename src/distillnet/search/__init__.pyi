@@ -5,6 +5,7 @@ from .found import Found
 from .judge import Judge, Verdict
 from .paper import search_paper
 from .scores import SCORES, Findings, Score, class_importance
+from .settings import SearchSettings
 from .sized import Sized
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Judge",
     "Score",
     "Search",
+    "SearchSettings",
     "Sized",
     "Verdict",
     "class_importance",

@@ -35,10 +35,11 @@ from distillnet.graph import Graph
 from distillnet.images.preprocessing import Size
 from distillnet.search.beliefs import Key
 from distillnet.search.budget import Budget, in_points
-from distillnet.search.candidates import Importance, Workshop
+from distillnet.search.candidates import Workshop
 from distillnet.search.explorer import TRIALS, Explorer
 from distillnet.search.found import Found
 from distillnet.search.reaching import Reach
+from distillnet.search.settings import SearchSettings
 from distillnet.search.sized import Sized
 from distillnet.search.store import NOWHERE, NotKnown, Store
 
@@ -98,19 +99,11 @@ def open_search(
     sizes: Sequence[Size],
     mission: Mission,
     labels_n: Tensor,
+    settings: SearchSettings | None = None,
     *,
     labels_statistics_n: Tensor | None = None,
     shares: Sequence[float] | None = None,
-    importance: Importance | None = None,
-    split: bool = True,
-    fit_labels: bool = True,
-    more_views: bool = True,
-    round_to: int = 1,
-    param_weight: float = 0.1,
-    element: float = 0.0,
     graphs: Mapping[Size, Graph] | None = None,
-    seen: bool | None = None,
-    seed: int = 0,
     store: Store = NOWHERE,
     on_progress: Progress = lambda done, total: None,
 ) -> Search:
@@ -124,37 +117,13 @@ def open_search(
             that they may judge, too; None leaves all judgement to the search images.
         shares: of the mission's classes, among the images that the loss is to be reported on: the
             loss is estimated for those; None takes them to be those of the images that judge.
-        importance: by channel class (classes,), what goes last; None asks the surgeon.
-        split: whether layers may be written as two thinner ones; see ``search.splits``.
-        fit_labels: whether last layers are fitted to the labels, where all images have one.
-        more_views: whether few images may be looked at from elsewhere, too; see ``search.views``.
-        round_to: ranks are multiples of this, channels of each layer are rounded up to one.
-        param_weight: how much parameters count beside MACs; see ``allocation.open_ledger``.
-        element: MACs that take as long as writing one number; see ``cost.class_work``. 0 makes the
-            network of fewest MACs, another value that of least time.
         graphs: the network captured at the sizes; with them the original is asked once for all.
-        seen: whether the network was trained on these images; None asks ``known.knows``.
         store: where what takes long is looked up, and kept for a search that goes on. Where it is
             to be enough, the best of what it knows is returned.
     """
     if labels_statistics_n is not None:
         labels_n = torch.cat([labels_statistics_n, labels_n])
     workshop = Workshop(
-        sized,
-        sizes[0],
-        mission,
-        labels_n,
-        importance,
-        shares=shares,
-        split=split,
-        fit_labels=fit_labels,
-        more_views=more_views,
-        round_to=round_to,
-        param_weight=param_weight,
-        element=element,
-        graphs=graphs,
-        seen=seen,
-        seed=seed,
-        store=store,
+        sized, sizes[0], mission, labels_n, settings, shares=shares, graphs=graphs, store=store
     )
     return Search(workshop, sizes, on_progress)

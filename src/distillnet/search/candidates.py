@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from distillnet.classes import Mission
@@ -32,22 +31,21 @@ from distillnet.refit.head import Labels
 from distillnet.refit.samples import evenly
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
 from distillnet.search.effects import put_right
-from distillnet.search.evidence import Evidence, measure_evidence
+from distillnet.search.evidence import measure_evidence
 from distillnet.search.judge import Judge, Verdict, certainty
 from distillnet.search.orders import Order, elimination_orders
 from distillnet.search.roles import assign_roles, folds_crossed, folds_of, mixed
+from distillnet.search.settings import SearchSettings
 from distillnet.search.sized import Sized
 from distillnet.search.splits import Spectrum, spectra
 from distillnet.search.store import NOWHERE, Store, key_of
 from distillnet.search.teachers import Teachers
 from distillnet.search.views import look
 
-__all__ = ["Candidate", "Importance", "Workshop"]
+__all__ = ["Candidate", "Workshop"]
 
 _BYTES = 2 * 10**9  # of values kept between layers
 _CHECKED = 250  # images that tell, at most, from whom to learn
-
-Importance = Callable[[Evidence], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -75,14 +73,8 @@ class Workshop:
         sized: the network and its images at an input size.
         original_size: of the network as it came.
         labels_n: of the search images, or of all images where the statistics images may judge, too.
-        importance: by channel class, what goes last; None asks the surgeon.
         shares: of the classes, among the images that the loss is reported on; see ``Judge``.
-        split: whether layers may be written as two thinner ones.
-        fit_labels: whether last layers are fitted to labels, where all images have one.
-        more_views: whether few images may be looked at from elsewhere, too; see ``views``.
-        element: MACs that take as long as writing one number; 0 counts MACs alone.
         graphs: the network at sizes that may be tried; see ``Teachers``.
-        seen: whether the network was trained on the images; None asks the judge.
         store: where what takes long is looked up, and kept.
 
     Attributes:
@@ -98,25 +90,16 @@ class Workshop:
         original_size: Size,
         mission: Mission,
         labels_n: Tensor,
-        importance: Importance | None = None,
+        settings: SearchSettings | None = None,
         *,
         shares: Sequence[float] | None = None,
-        split: bool = True,
-        fit_labels: bool = True,
-        more_views: bool = True,
-        round_to: int = 1,
-        param_weight: float = 0.0,
-        element: float = 0.0,
         graphs: Mapping[Size, Graph] | None = None,
-        seen: bool | None = None,
-        seed: int = 0,
         store: Store = NOWHERE,
     ) -> None:
-        self.store, self.mission, self.seed = store, mission, seed
-        self.importance, self.split = importance, split
-        self.round_to, self.param_weight, self.element = round_to, param_weight, element
+        self.store, self.mission = store, mission
+        self.how = how = settings or SearchSettings()
         own = sized(original_size)
-        views = look(own, labels_n, mission, more=more_views, seed=seed)
+        views = look(own, labels_n, mission, more=how.more_views, seed=how.seed)
         self.load, labels_n = lambda size: views.at(sized(size)), views.labels_n
         self.original = views.at(own)
         self.size = self.original_size = original_size
@@ -131,13 +114,13 @@ class Workshop:
         self.judge = Judge(said_nk, shown_n, mission, judged, shares)
         self.few = self.original.views > 1
         self.n_fitted = len(images[self.roles.fit].unique())
-        self.seen = self.judge.seen if seen is None else seen
+        self.seen = self.judge.seen if how.seen is None else how.seen
         self.labels: Labels | None = None
-        if fit_labels and len(labels_n) == n:
+        if how.fit_labels and len(labels_n) == n:
             self.labels = Labels(labels_n, mission.indices, images, known=self.seen)
         nothing = np.zeros(self.original.channels.count, dtype=bool)
         self.work = self.work_left(Cut(nothing), self.original)
-        self.teachers = Teachers(self.original, graphs or {}, seed)
+        self.teachers = Teachers(self.original, graphs or {}, how.seed)
         self.teacher_chosen = False
         self.orders: tuple[Order, ...] | None = None
         self.spectra: tuple[Spectrum, ...] = ()
@@ -152,11 +135,12 @@ class Workshop:
         if self.orders is None:
             here = self.here
             evidence = measure_evidence(
-                here.graph, here.channels, self.mission, here.x_statistics, self.seed
+                here.graph, here.channels, self.mission, here.x_statistics, self.how.seed
             )
-            importance = None if self.importance is None else self.importance(evidence)
+            score = self.how.importance
+            importance = None if score is None else score(evidence)
             orders = elimination_orders(here.graph, here.channels, evidence, importance)
-            known = spectra(here.graph, here.channels, evidence) if self.split else ()
+            known = spectra(here.graph, here.channels, evidence) if self.how.split else ()
             self.orders, self.spectra = put_right(
                 here.graph, here.channels, self.mission, here.x_statistics, evidence, orders, known
             )
@@ -164,7 +148,7 @@ class Workshop:
 
     def _to_cut(self, sized: Sized) -> Sized:
         """The network that candidates are cut from; where time counts, in a quicker order."""
-        graph = pools_first(sized.graph) if self.element else sized.graph
+        graph = pools_first(sized.graph) if self.how.element else sized.graph
         if graph is sized.graph:
             return sized
         return replace(sized, graph=graph, channels=analyse(graph))
@@ -233,7 +217,7 @@ class Workshop:
     def work_left(self, cut: Cut, here: Sized | None = None) -> float:
         """What a cut leaves to do, at the present size."""
         here = here or self.here
-        return class_work(here.graph, here.channels, cut.gone, cut.splits, self.element)
+        return class_work(here.graph, here.channels, cut.gone, cut.splits, self.how.element)
 
     def cross_validate(self, candidate: Candidate) -> Verdict | None:
         """The verdict of images on networks that were not fitted on them; None: they never were.
@@ -298,11 +282,11 @@ class Workshop:
             channels,
             self.orders,
             self.mission.indices,
-            self.param_weight,
+            self.how.param_weight,
             self.spectra,
-            self.element,
+            self.how.element,
         )
-        return cut_to_size(graph, channels, ledger, enough, self.round_to)
+        return cut_to_size(graph, channels, ledger, enough, self.how.round_to)
 
     def _answer(self, plan: Plan) -> tuple[Graph, Tensor]:
         """The network at the present size, fitted, and its scores on the images that judge."""
