@@ -39,6 +39,7 @@ class School:
         self.own = pictures.sized(pictures.own_size)
         self.n = len(self.own.x_nchw)
         self.lessons: Lessons | None = None  # which take the longest, and are the same for all
+        self.said: dict[int, Tensor] = {}  # by the original, of each fold
         labels_n, statistics = pictures.labels(), pictures.labels_statistics()
         self.first = self.own.n_statistics if statistics is None else 0  # that has a say
         self.labels_n = labels_n if statistics is None else torch.cat([statistics, labels_n])
@@ -54,7 +55,7 @@ class School:
             After each fifth of the images, by all that were left out so far.
         """
         here = self.pictures.sized(self.pictures.size_of(point))
-        held_out, before, after = [], [], []
+        held_out, original, before, after = [], [], [], []
         for fold in range(self.crossed):
             images = torch.arange(self.first + fold, self.n, _FOLDS)
             is_held_out = torch.zeros(self.n, dtype=torch.bool)
@@ -63,19 +64,24 @@ class School:
             tuned = self._tune(student, here.x_nchw, torch.nonzero(~is_held_out)[:, 0])
             before.append(masked_scores(student, here.x_nchw[images], {}).cpu())
             after.append(masked_scores(tuned, here.x_nchw[images], {}).cpu())
+            original.append(self._original_of(fold, images))
             held_out.append(images)
-            yield self._verdicts(point, torch.cat(held_out), torch.cat(before), torch.cat(after))
+            labels_n = self.labels_n[torch.cat(held_out) - self.first]
+            change, alone = (
+                self._judge(torch.cat(scores), labels_n).verdict(torch.cat(after))
+                for scores in (before, original)
+            )
+            yield change, alone
 
-    def _verdicts(
-        self, point: Found, images: Tensor, before: Tensor, after: Tensor
-    ) -> tuple[Verdict, Verdict]:
-        """On the scores (N, classes) before tuning and after it, of images by position."""
-        labels_n, mission = self.labels_n[images - self.first], self.pictures.mission
-        original = masked_scores(self.own.graph, self.own.x_nchw[images], {}).cpu()
+    def _judge(self, scores_nk: Tensor, labels_n: Tensor) -> Judge:
         shares = self.pictures.shares()
-        change = Judge(before, labels_n, mission, shares=shares).verdict(after)
-        alone = Judge(original, labels_n, mission, shares=shares).verdict(after)
-        return change, alone
+        return Judge(scores_nk, labels_n, self.pictures.mission, shares=shares)
+
+    def _original_of(self, fold: int, images: Tensor) -> Tensor:
+        """What the original says of a fold's images (N, classes), which it is asked only once."""
+        if fold not in self.said:
+            self.said[fold] = masked_scores(self.own.graph, self.own.x_nchw[images], {}).cpu()
+        return self.said[fold]
 
     def tuned(self, point: Found) -> Graph:
         """The compact network of a point, with all scores, tuned on all images."""
