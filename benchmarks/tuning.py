@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from distillnet.cut.cost import cost
 from distillnet.cut.surgery import compact
@@ -21,7 +22,7 @@ from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import analyse
 from distillnet.graph.replay import masked_scores
 from distillnet.job.pictures import Pictures
-from distillnet.refit.tune import TuneSettings, prepare, tune
+from distillnet.refit.tune import Lessons, TuneSettings, _divergence, _Views, prepare, tune
 from distillnet.search.candidates import Workshop
 from distillnet.search.judge import Judge
 from distillnet.search.settings import SearchSettings
@@ -73,7 +74,13 @@ def main() -> None:
             verdict = judge.verdict(masked_scores(network, x_nchw, {}))
             points = f"{verdict.expected_loss_pp:+.2f} / {verdict.loss_pp:+.2f}"
             by.append(f"{points}, {verdict.divergence:.3f} nats")
-        print(f"{name}: {by[0]}; by those held out {by[1]}", flush=True)
+        nats = mixed_divergence(network, lessons, whole_x, held_out_n)
+        print(f"{name}: {by[0]}; by those held out {by[1]}, mixed {nats:.3f} nats", flush=True)
+
+    settings = TuneSettings(
+        steps=args.steps, step=args.step, temperature=args.temperature, crops=args.crops, share=1.0
+    )
+    lessons = prepare(original.graph, original.x_nchw, mission.indices, settings)
 
     candidate = workshop.make(lambda cut: workshop.work_left(cut) <= workshop.work / args.ratio)
     if candidate is None or candidate.graph is None:
@@ -84,10 +91,6 @@ def main() -> None:
     say("refitted on all images", compact(candidate.graph, analyse(candidate.graph), whole))
     say("without those held out", student)
     start = time.perf_counter()
-    settings = TuneSettings(
-        steps=args.steps, step=args.step, temperature=args.temperature, crops=args.crops, share=1.0
-    )
-    lessons = prepare(original.graph, original.x_nchw, mission.indices, settings)
     done = tune(student, lessons, whole_x, torch.nonzero(~held_out_n)[:, 0])
     print(f"tuned without those held out in {time.perf_counter() - start:.0f} s:")
     for share in args.shares:
@@ -96,6 +99,23 @@ def main() -> None:
             for name, t in student.params.items()
         }
         say(f"{share:g} of the way", replace(done, params=params))
+
+
+def mixed_divergence(network: Graph, lessons: Lessons, x_nchw: Tensor, held_out_n: Tensor) -> float:
+    """KL(original || network) in nats, on mixtures of images that were held out.
+
+    Nobody has seen those, not even an original that knows the images themselves by heart.
+    """
+    views, images = (
+        _Views(x_nchw, lessons.x_nchw, lessons.settings),
+        torch.nonzero(held_out_n)[:, 0],
+    )
+    each = []
+    for view in range(2, views.count):
+        x = views.of_student(torch.full_like(images, view), images)
+        now = masked_scores(network, x, {})[:, list(lessons.outputs)]
+        each.append(float(_divergence(lessons.aims[view, images], now)))
+    return sum(each) / len(each)
 
 
 if __name__ == "__main__":
