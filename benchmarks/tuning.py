@@ -54,8 +54,8 @@ def main() -> None:
     macs = cost(graph, analyse(graph)).macs
     pictures = Pictures(model, mission, images, macs=macs, device=torch.device("cpu"))
     labels_n = torch.cat([pictures.labels_statistics(), pictures.labels()])
-    settings = SearchSettings(more_views=False)  # of which training has its own
-    workshop = Workshop(pictures.sized, pictures.own_size, mission, labels_n, settings)
+    no_views = SearchSettings(more_views=False)  # training has its own
+    workshop = Workshop(pictures.sized, pictures.own_size, mission, labels_n, no_views)
     workshop.go_to(size)
     own_x, report_labels = load_report(model, images.val, mission, pictures.own_size)
     here_x, _ = load_report(model, images.val, mission, size)

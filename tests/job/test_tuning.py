@@ -182,6 +182,7 @@ class _World:
         nothing = Verdict(0.0, 0.0, (0.0,), 0.0)  # is lost by the original
         original = replace(self.networks[0], plan=Plan(), verdict=nothing, met=False, work=math.inf)
         found = replace(within[-1] if within else original, stopped_by=f"expected: {budget}")
+        found = replace(found, verdict=replace(found.verdict))  # believed anew, if the same
         return replace(found, front=(*reversed(within[:-1]), found))
 
     def promised(self, point: Found, school: object, budget: dn.Budget) -> tuple[Found, Verdict]:
@@ -198,6 +199,7 @@ class _World:
         return max(x for x in losses if is_within(budget, _losing(verdict, min(x, self.left(x)))))
 
 
+@pytest.mark.parametrize("step_pp", [0.01, 0.3])
 @pytest.mark.parametrize("uncertain_pp", [0.6, 0.9])
 @pytest.mark.parametrize(
     "left",
@@ -217,8 +219,10 @@ def test_the_search_comes_close_to_what_tuning_brings_within_the_budget(
     monkeypatch: pytest.MonkeyPatch,
     left: Callable[[float], float],
     uncertain_pp: float,
+    step_pp: float,
 ) -> None:
-    world = _World(tuple(_point(graph, i / 100, uncertain_pp) for i in range(1, 400)), left)
+    losses = [step_pp * i for i in range(1, round(4 / step_pp))]
+    world = _World(tuple(_point(graph, loss, uncertain_pp) for loss in losses), left)
     monkeypatch.setattr(tuning, "promised", world.promised)
     monkeypatch.setattr(tuning, "School", _School)
     budget = dn.Budget(1.0, max_class_loss_pp=90)
@@ -250,6 +254,27 @@ def test_nothing_is_tuned_without_hope(graph: Graph, monkeypatch: pytest.MonkeyP
     found, _ = search_and_tune(world.search, None, dn.Budget(1.0))
     assert world.asked == [0.5]
     assert found.work == 1 / 0.5
+
+
+def test_a_network_that_comes_back_is_what_it_was_found_to_be(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Halfway to 0.86, which failed, there is only 0.05 again, which tuning makes no better."""
+    world = _World(tuple(_point(graph, x, 0.6) for x in (0.05, 0.86)), lambda x: x)
+    spent = []
+
+    def search(budget: dn.Budget) -> Found:
+        spent.append(budget.max_loss_pp)
+        return world.search(budget)
+
+    monkeypatch.setattr(tuning, "promised", world.promised)
+    monkeypatch.setattr(tuning, "School", _School)
+    found, _ = search_and_tune(search, None, dn.Budget(1.0))
+    assert world.asked == [0.86, 0.05]
+    assert len(spent) == 3
+    assert spent[:2] == [1.2, 1.0]
+    assert found.work == 1 / 0.05
+    assert (found.tuned, _School.trained) == (None, [])
 
 
 @pytest.mark.parametrize("budget", [dn.Budget(0.0), dn.Budget(0.1), dn.Budget(100.0)])

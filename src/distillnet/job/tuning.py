@@ -58,7 +58,7 @@ class Attempt:
 
     @property
     def pair(self) -> Tried:
-        """Verdicts before and after tuning."""
+        """Verdicts before and after tuning, which is the same where that makes it no better."""
         return self.found.verdict, self.after.verdict
 
 
@@ -70,12 +70,10 @@ def spending(budget: Budget, times: float) -> Budget:
     """
     if times == 1.0:
         return budget
-
-    def wider(points: float) -> float:
-        return min(100.0, float(f"{times * points:.3g}"))  # as people are told
-
-    loss_pp, class_loss_pp = wider(budget.max_loss_pp), wider(budget.class_limit_pp)
-    return replace(budget, max_loss_pp=loss_pp, max_class_loss_pp=class_loss_pp)
+    loss_pp, class_pp = (
+        min(100.0, times * pp) for pp in (budget.max_loss_pp, budget.class_limit_pp)
+    )
+    return replace(budget, max_loss_pp=loss_pp, max_class_loss_pp=class_pp)
 
 
 def needed(budget: Budget, verdict: Verdict) -> float:
@@ -86,19 +84,13 @@ def needed(budget: Budget, verdict: Verdict) -> float:
     1.5
     """
     low, high = 0.0, _FAR
-    if budget.max_loss_pp == 0 or not is_within(_times(budget, high), verdict):
+    if budget.max_loss_pp == 0 or not is_within(spending(budget, high), verdict):
         return math.inf
     for _ in range(30):
         middle = (low + high) / 2
-        low, high = (low, middle) if is_within(_times(budget, middle), verdict) else (middle, high)
+        met = is_within(spending(budget, middle), verdict)
+        low, high = (low, middle) if met else (middle, high)
     return high
-
-
-def _times(budget: Budget, times: float) -> Budget:
-    loss_pp, class_pp = (
-        min(100.0, times * pp) for pp in (budget.max_loss_pp, budget.class_limit_pp)
-    )
-    return replace(budget, max_loss_pp=loss_pp, max_class_loss_pp=class_pp)
 
 
 def search_and_tune(
@@ -116,11 +108,8 @@ def search_and_tune(
     """
     networks = 1 if budget.has_target else _MOST_TUNED
     school = School(pictures, TuneSettings(seed=seed), on_progress, networks)
-    attempts: list[Attempt] = []
-    times = 1.0 if budget.has_target else next_times(attempts, budget)
-    while times is not None:
-        attempts.append(_attempt(search(spending(budget, times)), times, attempts, school, budget))
-        times = None if budget.has_target else next_times(attempts, budget)
+    closing_in = _reaching if budget.has_target else _closing_in
+    attempts = closing_in(search, school, budget)
     chosen = _best(attempts)
     found = replace(chosen.after, stopped_by=_stopped_by(chosen, attempts, budget))
     if chosen.trains:
@@ -131,8 +120,27 @@ def search_and_tune(
     return found, school.seconds
 
 
+def _reaching(search: Callable[[Budget], Found], school: School, budget: Budget) -> list[Attempt]:
+    """The one attempt at a ratio: whatever its network loses, it is tuned where that helps."""
+    found = search(budget)
+    if not found.plan.keep:
+        return [Attempt(1.0, found, found, found.verdict)]
+    after, expected = promised(found, school, budget)
+    return [Attempt(1.0, found, replace(after, met=found.met), expected, tried=True)]
+
+
+def _closing_in(search: Callable[[Budget], Found], school: School, budget: Budget) -> list[Attempt]:
+    """Attempts within multiples of the budget, each chosen by what became of those before it."""
+    attempts: list[Attempt] = []
+    while (times := next_times(attempts, budget)) is not None:
+        attempts.append(_attempt(search(spending(budget, times)), times, attempts, school, budget))
+    return attempts
+
+
 def next_times(attempts: Sequence[Attempt], budget: Budget) -> float | None:
     """How many times the budget a search may spend next; None where no more is to be won.
+
+    In hundredths, as people are told.
 
     Args:
         attempts: those that were made so far.
@@ -154,31 +162,29 @@ def next_times(attempts: Sequence[Attempt], budget: Budget) -> float | None:
         left_over = 1.0 - needed(budget, best.expected)
         further = needed(budget, best.found.verdict) + left_over / left
         wanted = min(max(usual, further), _MOST_FURTHER * best.times, (best.times + high) / 2)
-        return wanted if len(tried) < _MOST_TUNED and wanted >= _WORTH * best.times else None
+        goes_on = len(tried) < _MOST_TUNED and wanted >= _WORTH * best.times
+        return round(wanted, 2) if goes_on else None
     if attempts[-1].times == 1.0:
         return None
     beyond = needed(budget, attempts[-1].expected) - 1.0
     wanted = min(usual, high - max(_STEP, beyond / left))
-    return wanted if len(tried) + 1 < _MOST_TUNED and wanted >= _WORTH else 1.0
+    return round(wanted, 2) if len(tried) + 1 < _MOST_TUNED and wanted >= _WORTH else 1.0
 
 
 def _attempt(
     found: Found, times: float, before: Sequence[Attempt], school: School, budget: Budget
 ) -> Attempt:
     """What becomes of a network that was found, which is tuned where that gives hope."""
-    known = next((a for a in before if a.tried and a.found.plan is found.plan), None)
-    if not budget.has_target:
-        front = tuple(replace(point, met=_is_met(budget, point)) for point in found.front)
-        found = replace(found, met=_is_met(budget, found), front=front)
-    if known is not None:
-        after = replace(known.after, front=found.front)
-        return replace(known, times=times, found=found, after=after)
+    front = tuple(replace(point, met=_is_met(budget, point)) for point in found.front)
+    for known in before:
+        if known.tried and known.found.plan is found.plan:  # with the verdicts of then
+            same = replace(known.found, front=front, stopped_by=found.stopped_by)
+            return replace(known, times=times, found=same, after=replace(known.after, front=front))
+    found = replace(found, met=_is_met(budget, found), front=front)
     hope = hoped(found.verdict, [attempt.pair for attempt in before if attempt.tried])
-    if not found.plan.keep or not (budget.has_target or is_within(budget, hope)):
+    if not (found.plan.keep and is_within(budget, hope)):
         return Attempt(times, found, found, hope)
     after, expected = promised(found, school, budget)
-    if budget.has_target:
-        after = replace(after, met=found.met)
     return Attempt(times, found, after, expected, tried=True)
 
 
@@ -202,7 +208,7 @@ def _best(attempts: Sequence[Attempt]) -> Attempt:
 def _stopped_by(chosen: Attempt, attempts: Sequence[Attempt], budget: Budget) -> str:
     """What kept the search from a smaller network: one that was tuned, or what it says itself."""
     smaller = [a for a in attempts if a.tried and a.found.work < chosen.found.work]
-    if smaller and not budget.has_target:
+    if smaller:
         nearest = max(smaller, key=lambda attempt: attempt.found.work)
         return f"a smaller network, tuned: {objection(budget, nearest.expected)}"
     last, spent = attempts[-1], spending(budget, attempts[-1].times)

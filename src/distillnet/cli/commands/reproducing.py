@@ -19,31 +19,32 @@ __all__ = ["reproduce"]
 reproduce = typer.Typer(no_args_is_help=True, help="Measure what the papers report.")
 
 
-def _measure_table(table: TableName, asked: TableOptions, as_json: bool) -> None:
-    folder = asked.folder(table)
-    readings, networks, sizes = asked.readings(table), asked.networks(table), asked.sizes(table)
+def _measure_table(table: TableName, options: TableOptions, as_json: bool) -> None:
+    folder = options.folder(table)
+    readings, networks = options.readings(table), options.networks(table)
+    sizes = options.sizes(table)
     from distillnet.reproduce import Asked, reproduce_table
 
-    asks = Asked(
-        table.value, asked.method.value, asked.max_loss,
-        networks=networks, readings=readings, seed=asked.seed, per_class=asked.per_class,
-        param_weight=asked.weight_of_params(table),
-        partial=asked.partial.value, repeat=asked.repeat or (5 if table is TableName.table2 else 1),
-        classes=asked.names(),
-        images=(asked.images or Path("imagenette")).resolve().name,
-        **({"removed": tuple(asked.removed)} if asked.removed else {}),
+    asked = Asked(
+        table.value, options.method.value, options.max_loss,
+        networks=networks, readings=readings, seed=options.seed, per_class=options.per_class,
+        param_weight=options.weight_of_params(table),
+        partial=options.partial.value, repeat=options.repeats(table),
+        classes=options.names(),
+        images=(options.images or Path("imagenette")).resolve().name,
+        **({"removed": tuple(options.removed)} if options.removed else {}),
         **({"sizes": sizes} if sizes else {}),
     )  # fmt: skip
     with progress() as on_progress:
         lines = reproduce_table(
-            asks, asked.data, folder, images=asked.images, epochs=asked.epochs,
+            asked, options.data, folder, images=options.images, epochs=options.epochs,
             on_progress=on_progress, on_line=tell_line,
         )  # fmt: skip
     values = {
         "table": table.value,
-        "method": asked.method.value,
-        "max_loss_pp": asked.max_loss,
-        "per_class": asked.per_class,
+        "method": options.method.value,
+        "max_loss_pp": options.max_loss,
+        "per_class": options.per_class,
         "rows": [asdict(line) for line in lines],
         "out": str(folder),
     }
@@ -56,9 +57,9 @@ def _measure_table(table: TableName, asked: TableOptions, as_json: bool) -> None
 def _command(table: TableName) -> Callable[..., None]:
     """The command of one table, with the options that it has."""
 
-    def command(asked: TableOptions, as_json: JsonOpt = False) -> None:
+    def command(options: TableOptions, as_json: JsonOpt = False) -> None:
         """Measure a table of the paper and print it beside the paper's own rows."""
-        _measure_table(table, asked, as_json)
+        _measure_table(table, options, as_json)
 
     return grouped(command, without=TableOptions.lacking(table))
 

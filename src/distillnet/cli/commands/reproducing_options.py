@@ -220,6 +220,10 @@ class TableOptions:
             return None
         return tuple(self.size or (5,))
 
+    def repeats(self, table: TableName) -> int:
+        """How many sets of classes a row has."""
+        return self.repeat or (5 if table is TableName.table2 else 1)
+
     def weight_of_params(self, table: TableName) -> float:
         """How much parameters count: more where they are what is compared."""
         if self.param_weight is not None:
