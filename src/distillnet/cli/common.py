@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillnet.cli.groups import MISSION, OUTPUT
-from distillnet.cli.output import print_json, print_line, warn, warn_unreadable
+from distillnet.cli.output import (
+    percent,
+    print_json,
+    print_line,
+    print_table,
+    warn,
+    warn_unreadable,
+)
 from distillnet.cli.result_table import print_result
 from distillnet.files import new_file
 from distillnet.search.budget import in_points
@@ -22,6 +29,7 @@ __all__ = [
     "ImageClassesOpt",
     "OpenPageOpt",
     "kept_apart",
+    "print_accuracies",
     "print_run",
     "run_folder",
     "write_figures",
@@ -54,6 +62,13 @@ OpenPageOpt = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+
+
+def print_accuracies(run: Path, values: Mapping[str, Any]) -> None:
+    """Print a run's accuracy on images, from what `evaluate --json` prints."""
+    rows = [[name, percent(share)] for name, share in values["per_class"].items()]
+    rows.append(["all", percent(values["accuracy"])])
+    print_table(f"{run} on {values['n']} images", ["class", "accuracy"], rows)
 
 
 def write_figures(values: Mapping[str, Any], out: Path | None) -> None:

@@ -28,6 +28,7 @@ from distillnet.images.left_out import described
 __all__ = [
     "Shown",
     "console",
+    "percent",
     "print_json",
     "print_line",
     "print_table",
@@ -231,6 +232,11 @@ def _lines() -> OnProgress:
         warn(line)
 
     return update
+
+
+def percent(share: float | None) -> str:
+    """A share of 0 to 1 as a table has it; a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def print_json(value: Any) -> None:

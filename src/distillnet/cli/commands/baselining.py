@@ -1,7 +1,7 @@
 """The command that sets distillation beside the paper's two naive ways."""
 
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,12 +38,10 @@ class Way(StrEnum):
     tune = "tune"
 
 
-@grouped
-def baselines_command(
-    *,
-    model: ModelArg,
-    images: ImageOptions,
-    classes: ImageClassesOpt = None,
+@dataclass(frozen=True, kw_only=True)
+class RowOptions:
+    """Which ways are measured, and how long those train that do."""
+
     only: Annotated[
         list[Way] | None,
         typer.Option(
@@ -52,7 +50,7 @@ def baselines_command(
             show_default="all",
             rich_help_panel=SEARCH,
         ),
-    ] = None,
+    ] = None
     head_epochs: Annotated[
         int,
         typer.Option(
@@ -61,7 +59,7 @@ def baselines_command(
             help="Passes over the images that the new head is trained for.",
             rich_help_panel=SELDOM,
         ),
-    ] = 30,
+    ] = 30
     small_epochs: Annotated[
         int,
         typer.Option(
@@ -70,7 +68,21 @@ def baselines_command(
             help="Passes over the images that the small network is trained for.",
             rich_help_panel=SELDOM,
         ),
-    ] = 30,
+    ] = 30
+
+    @property
+    def ways(self) -> list[Way]:
+        """Those that were asked for."""
+        return list(self.only or Way)
+
+
+@grouped
+def baselines_command(
+    *,
+    model: ModelArg,
+    images: ImageOptions,
+    classes: ImageClassesOpt = None,
+    asked: RowOptions,
     out: FiguresOpt = None,
     budget: BudgetOptions,
     network: NetworkOptions,
@@ -86,7 +98,6 @@ def baselines_command(
     if search.tune:
         raise InputError("found --tune, which is one of the rows here; pass --only tune instead")
     options = job_options(budget, search, network, compute)
-    ways = list(only or Way)
     if out is not None:
         check_writable(out)
     load = asked_for(model, network, images, classes, out)
@@ -111,21 +122,21 @@ def baselines_command(
             )
 
         add(baselines.original_row(loaded, mission, split, options))
-        if Way.head in ways:
+        if Way.head in asked.ways:
             add(
                 baselines.replaced_head(
-                    loaded, mission, split, options, epochs=head_epochs, on_epoch=report
+                    loaded, mission, split, options, epochs=asked.head_epochs, on_epoch=report
                 )
             )
-        if Way.small in ways:
-            recipe = replace(baselines.SMALL_RECIPE, epochs=small_epochs)
+        if Way.small in asked.ways:
+            recipe = replace(baselines.SMALL_RECIPE, epochs=asked.small_epochs)
             add(
                 baselines.small_network_alone(
                     loaded, mission, split, options, recipe=recipe, on_epoch=report
                 )
             )
         for way in (Way.distill, Way.tune):
-            if way not in ways:
+            if way not in asked.ways:
                 continue
             folder = Path(name) / way.value
             folder.mkdir()

@@ -1,6 +1,6 @@
 """The command that says how much faster many workers train a network."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,10 +26,10 @@ _CLUSTER, _LOCAL = "1,2,4,8,16,32,64,128", "2,4"
 _SAMPLE = 16
 
 
-@grouped
-def scaling_command(
-    model: ModelArg,
-    shape: ShapeOptions,
+@dataclass(frozen=True, kw_only=True)
+class ScalingOptions:
+    """How many workers, how they are joined, and what they compute."""
+
     workers: Annotated[
         str | None,
         typer.Option(
@@ -38,7 +38,7 @@ def scaling_command(
             show_default=f"{_CLUSTER}; with --measure {_LOCAL}",
             rich_help_panel=SEARCH,
         ),
-    ] = None,
+    ] = None
     batch: Annotated[
         int | None,
         typer.Option(
@@ -48,7 +48,7 @@ def scaling_command(
             show_default=f"{_BATCH}; with --measure {_LOCAL_BATCH}",
             rich_help_panel=SEARCH,
         ),
-    ] = None,
+    ] = None
     bandwidth: Annotated[
         float,
         typer.Option(
@@ -56,7 +56,7 @@ def scaling_command(
             help="From one worker to another; 1.25 is 10 Gbit Ethernet.",
             rich_help_panel=SEARCH,
         ),
-    ] = 1.25,
+    ] = 1.25
     latency: Annotated[
         float,
         typer.Option(
@@ -65,7 +65,7 @@ def scaling_command(
             help="Until a message begins to arrive.",
             rich_help_panel=SEARCH,
         ),
-    ] = 50.0,
+    ] = 50.0
     image_ms: Annotated[
         float | None,
         typer.Option(
@@ -74,7 +74,7 @@ def scaling_command(
             show_default="measured here, on one thread",
             rich_help_panel=SEARCH,
         ),
-    ] = None,
+    ] = None
     measure: Annotated[
         bool,
         typer.Option(
@@ -83,13 +83,43 @@ def scaling_command(
             show_default="off",
             rich_help_panel=NETWORK,
         ),
-    ] = False,
+    ] = False
     steps: Annotated[
         int,
         typer.Option(
             min=1, metavar="N", help="Steps that each time is measured in.", rich_help_panel=SELDOM
         ),
-    ] = 10,
+    ] = 10
+
+    def check(self) -> None:
+        """Raise InputError where numbers are beyond what they can be."""
+        if self.measure and min(self.counts()) < 2:
+            raise InputError("found 1 among --workers with --measure, expected 2 or more ranks")
+        image_ms = self.image_ms
+        if not 0 < self.bandwidth <= 1e6 or (image_ms is not None and not image_ms > 0):
+            raise InputError(
+                f"found --bandwidth {self.bandwidth:g} and --image-ms {image_ms}, expected "
+                "numbers above 0"
+            )
+
+    def counts(self) -> list[int]:
+        """Numbers of workers."""
+        text = self.workers or (_LOCAL if self.measure else _CLUSTER)
+        most = _MOST_RANKS if self.measure else _MOST_WORKERS
+        found = [int(part) if part.isdecimal() else 0 for part in text.split(",")]
+        if any(not 1 <= count <= most for count in found):
+            raise InputError(
+                f"found --workers {text!r}, expected whole numbers from 1 to {most:,} with commas"
+                " between"
+            )
+        return found
+
+
+@grouped
+def scaling_command(
+    model: ModelArg,
+    shape: ShapeOptions,
+    asked: ScalingOptions,
     as_json: JsonOpt = False,
 ) -> None:
     """Predict how much faster many workers train: by reduction tree, parameter server and ring.
@@ -98,14 +128,8 @@ def scaling_command(
     (FireCaffe).
     """
     check_model(model)
-    most = _MOST_RANKS if measure else _MOST_WORKERS
-    counts = _counts(workers or (_LOCAL if measure else _CLUSTER), most)
-    if measure and min(counts) < 2:
-        raise InputError("found 1 among --workers with --measure, expected 2 or more ranks")
-    if not 0 < bandwidth <= 1e6 or (image_ms is not None and not image_ms > 0):
-        raise InputError(
-            f"found --bandwidth {bandwidth:g} and --image-ms {image_ms}, expected numbers above 0"
-        )
+    asked.check()
+    counts = asked.counts()
     from distillnet.playbook.quantities import FLOAT32_BYTES
     from distillnet.playbook.ranks import measure_ranks, step_costs
     from distillnet.playbook.scaling import Cluster, Job
@@ -115,34 +139,26 @@ def scaling_command(
         loaded = shape.load(model)
         module, how = loaded.module, loaded.preprocessing
         image = (len(how.mean), *how.input_size)
-        if measure:
+        if asked.measure:
             for done, count in enumerate(counts, 1):
-                job, found = measure_ranks(module, image, batch or _LOCAL_BATCH, count, steps)
+                job, found = measure_ranks(
+                    module, image, asked.batch or _LOCAL_BATCH, count, asked.steps
+                )
                 cluster = found[0].cluster
                 measured += found
                 on_progress("scaling", done, len(counts))
         else:
             n_bytes = FLOAT32_BYTES * sum(p.numel() for p in module.parameters())
-            image_s, fixed_s = (1e-3 * image_ms, 0.0) if image_ms else (None, None)
+            image_s, fixed_s = (1e-3 * asked.image_ms, 0.0) if asked.image_ms else (None, None)
             if image_s is None or fixed_s is None:
-                image_s, fixed_s = step_costs(module, image, _SAMPLE, steps)
-            job = Job(batch or _BATCH, n_bytes)
-            cluster = Cluster(image_s, fixed_s, 1e9 * bandwidth, 1e-6 * latency)
+                image_s, fixed_s = step_costs(module, image, _SAMPLE, asked.steps)
+            job = Job(asked.batch or _BATCH, n_bytes)
+            cluster = Cluster(image_s, fixed_s, 1e9 * asked.bandwidth, 1e-6 * asked.latency)
     values = _values(model, job, cluster, counts, measured)
     if as_json:
         print_json(values)
     else:
-        _print(values, job, cluster, measure)
-
-
-def _counts(text: str, most: int) -> list[int]:
-    found = [int(part) if part.isdecimal() else 0 for part in text.split(",")]
-    if any(not 1 <= count <= most for count in found):
-        raise InputError(
-            f"found --workers {text!r}, expected whole numbers from 1 to {most:,} with commas"
-            " between"
-        )
-    return found
+        _print(values, job, cluster, asked.measure)
 
 
 def _values(

@@ -1,13 +1,14 @@
 """`mission`: keys, signed packages, and what a device takes of them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from distillnet.cli.checks import check_file, check_folder, check_run
-from distillnet.cli.groups import MISSION, NETWORK, OUTPUT, GroupedCommand
-from distillnet.cli.missions.unknowns import WeightsOpt, with_weights
+from distillnet.cli.groups import MISSION, NETWORK, OUTPUT, GroupedCommand, grouped
+from distillnet.cli.missions.options import WeightsOpt, with_weights
 from distillnet.cli.options import JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import print_json, print_line, print_table
 from distillnet.errors import InputError
@@ -67,13 +68,14 @@ def keys_command(
     print_line(f"Written to {out}, which stays secret, and {public}, which devices trust")
 
 
-@mission_app.command("pack", short_help="Write a run as a signed package.", cls=GroupedCommand)
-def pack_command(
-    run: RunArg,
+@dataclass(frozen=True, kw_only=True)
+class PackageOptions:
+    """What a package holds, by whom it is signed, and where it is written."""
+
     key: Annotated[
         Path,
         typer.Option(metavar="FILE", help="Secret key to sign with.", rich_help_panel=MISSION),
-    ],
+    ]
     serial: Annotated[
         int,
         typer.Option(
@@ -83,7 +85,7 @@ def pack_command(
             help="Number of this version; devices take larger ones only.",
             rich_help_panel=MISSION,
         ),
-    ],
+    ]
     base: Annotated[
         Path,
         typer.Option(
@@ -91,7 +93,7 @@ def pack_command(
             help="The weights that all missions of the network share; written if it is not there.",
             rich_help_panel=NETWORK,
         ),
-    ],
+    ]
     name: Annotated[
         str | None,
         typer.Option(
@@ -100,7 +102,7 @@ def pack_command(
             show_default="the run's folder",
             rich_help_panel=MISSION,
         ),
-    ] = None,
+    ] = None
     with_unknown: Annotated[
         bool,
         typer.Option(
@@ -110,7 +112,7 @@ def pack_command(
             show_default="off",
             rich_help_panel=NETWORK,
         ),
-    ] = False,
+    ] = False
     out: Annotated[
         Path | None,
         typer.Option(
@@ -119,24 +121,31 @@ def pack_command(
             show_default="NAME.mission",
             rich_help_panel=OUTPUT,
         ),
-    ] = None,
-    model: OriginalOpt = None,
-    weights: WeightsOpt = None,
-    as_json: JsonOpt = False,
-) -> None:
+    ] = None
+    model: OriginalOpt = None
+    weights: WeightsOpt = None
+
+    def check(self) -> None:
+        """Raise InputError where a file is not there, or cannot be written."""
+        if self.model is not None:
+            check_model(self.model)
+        check_file(self.weights, "--weights", "the weights that the run was made of")
+        check_file(self.key, "--key", "a secret key that `distillnet mission keys` wrote")
+        check_writable(self.base)
+
+
+@mission_app.command("pack", short_help="Write a run as a signed package.", cls=GroupedCommand)
+@grouped
+def pack_command(run: RunArg, asked: PackageOptions, as_json: JsonOpt = False) -> None:
     """Write a run as a package: what it keeps and changes of the original's weights, signed.
 
     On a device it gives exactly what the run's network gives, to the last bit.
     """
     check_run(run)
-    if model is not None:
-        check_model(model)
-    check_file(weights, "--weights", "the weights that the run was made of")
-    check_file(key, "--key", "a secret key that `distillnet mission keys` wrote")
-    name = name or run.resolve().name
-    path = out or Path(f"{name}.mission")
+    asked.check()
+    name = asked.name or run.resolve().name
+    path = asked.out or Path(f"{name}.mission")
     check_writable(path)
-    check_writable(base)
     from distillnet.deploy.c_missions import fused_bitmaps
     from distillnet.deploy.networks import original_model
     from distillnet.graph.capture import capture, capture_model
@@ -149,23 +158,22 @@ def pack_command(
 
     opened = open_run(run)
     height, width = opened.result["distilled"]["input_size"]
-    original = original_model(with_weights(opened, weights), (height, width), model)
+    original = original_model(with_weights(opened, asked.weights), (height, width), asked.model)
     if original.weights_sha256 != opened.weights_sha256:
         raise InputError(
             f"the weights of {original.name} are not those that {run} was made from; restore those"
         )
-    shared = shared_weights(
-        original.name, capture_model(original, (height, width)), original.weights_sha256, base
-    )
+    whole = capture_model(original, (height, width))
+    shared = shared_weights(original.name, whole, original.weights_sha256, asked.base)
     module = load_program(run / "model.pt2").module
     how = opened.preprocessing
     graph = named_as(capture(module, how.input_size, channels=len(how.mean)), module)
-    if with_unknown:
+    if asked.with_unknown:
         graph = with_rule(graph, read_rule(run)[0])
     with new_file(path) as work:
         done = pack_mission(
-            opened, graph, shared, work, key, name=name, serial=serial,
-            keep=fused_bitmaps(opened), unknown=with_unknown,
+            opened, graph, shared, work, asked.key, name=name, serial=asked.serial,
+            keep=fused_bitmaps(opened), unknown=asked.with_unknown,
         )  # fmt: skip
     _tell(f"Written to {path}", done.told | {"out": str(path)}, as_json)
 
