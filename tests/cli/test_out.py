@@ -25,7 +25,7 @@ def test_each_command_declares_what_it_writes(
 ) -> None:
     """So that it goes when the command is run again, and nothing else does."""
     assert cli(*words).status == 0
-    written = texts(home / out)
+    written, layout = texts(home / out), layout.within(home / out)
     assert [name for name in written if not layout.is_own(name)] == []
     assert layout.marker in written
 
@@ -33,16 +33,18 @@ def test_each_command_declares_what_it_writes(
 def test_exports_are_declared_too(run_folder: Path, cli: Cli) -> None:
     for words in (("--format", "pt2"), ("--format", "onnx"), ("--format", "c")):
         assert cli("export", "run", *words).status == 0
-    names = [name for name in texts(run_folder) if not RUN.is_own(name)]
+    layout = RUN.within(run_folder)
+    names = [name for name in texts(run_folder) if not layout.is_own(name)]
     assert {name.split("/")[0] for name in names} == {"export.pt2", "model.onnx", "c"}
-    assert all(RUN.is_derived(name) for name in names)
+    assert all(layout.is_derived(name) for name in names)
 
 
 def test_a_new_run_keeps_notes_and_refuses_exports(run_folder: Path, cli: Cli, home: Path) -> None:
-    mine = {"notes.txt": b"1", "front/plot.png": b"2", "c/main.c": b"3", "net.onnx": b"4"}
+    mine = {"notes.txt": b"1", "front/plot.png": b"2", "c/src/main.c": b"3", "net.onnx": b"4"}
     exports = {"model.onnx": b"", "bench.json": b"", "report.html": b"", "c/model.c": b""}
+    exports |= {"c/about.json": b'{"files": ["model.c", "src/net.c"]}', "c/src/net.c": b""}
     for name, text in (mine | exports).items():
-        (run_folder / name).parent.mkdir(exist_ok=True)
+        (run_folder / name).parent.mkdir(exist_ok=True, parents=True)
         (run_folder / name).write_bytes(text)
     before = tree(home)
     for words in (DISTILL, ("distill", "--from", "run", "--max-loss", "1", "--out", "run")):
@@ -59,6 +61,33 @@ def test_a_new_run_keeps_notes_and_refuses_exports(run_folder: Path, cli: Cli, h
     assert not hidden(run_folder)
     assert cli(*DISTILL).status == 0  # nothing stands in the way any more
     assert texts(run_folder).keys() == left.keys()
+
+
+def test_c_among_a_firmwares_own_files(run_folder: Path, cli: Cli, home: Path) -> None:
+    """Names that a project of one's own has as well: only what an export listed is replaced."""
+    mine = {"src/main.c": b"1", "missions/mars.c": b"2", "net.mk": b"3"}
+    firmware = {"model.h": b"mine", "README.md": b"mine", "Makefile": b"mine", **mine}
+    for name, text in firmware.items():
+        (home / "firmware" / name).parent.mkdir(exist_ok=True, parents=True)
+        (home / "firmware" / name).write_bytes(text)
+    export = ("export", "run", "--format", "c", "--out")
+    done = cli(*export, "firmware")
+    assert_refused(done)
+    assert texts(home / "firmware") == firmware
+    assert cli(*export, "c").status == 0
+    written = texts(home / "c")
+    for name, text in mine.items():
+        (home / "c" / name).write_bytes(text)
+    assert cli(*export, "c", "--prefix", "net").status == 0
+    left = texts(home / "c")
+    assert {name: left.get(name) for name in mine} == mine
+    assert "src/net.h" in left
+    assert not [name for name in written if name.startswith("src/") and name in left]
+    (home / "c/src/model.h").write_bytes(b"mine")  # where the next export has one
+    done = cli(*export, "c")
+    assert_refused(done)
+    assert "src/model.h is none of the earlier result's files" in done.err
+    assert texts(home / "c") == left | {"src/model.h": b"mine"}
 
 
 @pytest.mark.parametrize("words", [DISTILL, COLLECT, ("demo",)], ids=lambda words: words[0])

@@ -1,5 +1,6 @@
 """A process killed at any file operation: the old result or the new one, and nothing left over."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -10,39 +11,50 @@ from crashes import hidden, killed_at, texts
 from distillnet.files import Layout, new_file, new_folder, workplace
 
 LAYOUT = Layout("m", ("m", "parts/*.bin"), ("x.onnx",))
+LISTING = Layout("m", ("m",), ("x.onnx",), listed=("parts/*.bin",))
 MINE = {"notes.txt": b"mine", "parts/mine.txt": b"mine"}
 
 
-def _result(text: str, parts: str) -> dict[str, bytes]:
-    return {name: text.encode() for name in ("m", *(f"parts/{part}.bin" for part in parts))}
+def _result(text: str, parts: str, layout: Layout = LAYOUT) -> dict[str, bytes]:
+    files = [f"parts/{part}.bin" for part in parts]
+    marker = json.dumps({"files": files, "text": text}) if layout.listed else text
+    return {"m": marker.encode(), **{name: text.encode() for name in files}}
 
 
-def _write(out: Path, text: str, parts: str) -> None:
-    with new_folder(out, LAYOUT, overwrite=True) as work:
+def _write(out: Path, text: str, parts: str, layout: Layout = LAYOUT) -> None:
+    with new_folder(out, layout, overwrite=True) as work:
         (work / "parts").mkdir()
-        for name, content in _result(text, parts).items():
+        for name, content in _result(text, parts, layout).items():
             (work / name).write_bytes(content)
 
 
+@pytest.mark.parametrize("layout", [LAYOUT, LISTING], ids=["patterns", "listed"])
 @pytest.mark.parametrize("earlier", [False, True])
 @pytest.mark.parametrize("exchanges", [False, True])
 def test_a_folder(
-    earlier: bool, exchanges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layout: Layout,
+    earlier: bool,
+    exchanges: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not exchanges:
         monkeypatch.setattr(workplace, "exchange", lambda one, other: False)
-    old, new, last = _result("old", "12"), _result("new", "23"), _result("last", "4")
+    old, new, last = (
+        _result(text, parts, layout)
+        for text, parts in (("old", "12"), ("new", "23"), ("last", "4"))
+    )
+    mine = MINE | ({"parts/9.bin": b"mine"} if layout.listed else {}) if earlier else {}
     seen = set()
     number, killed = 0, True
     while killed:
         out = tmp_path / str(number) / "run"
         out.parent.mkdir()
         if earlier:
-            _write(out, "old", "12")
-            for name, content in {**MINE, "x.onnx": b"of the old"}.items():
+            _write(out, "old", "12", layout)
+            for name, content in {**mine, "x.onnx": b"of the old"}.items():
                 (out / name).write_bytes(content)
-        killed = killed_at(number, lambda out=out: _write(out, "new", "23"))
-        mine = MINE if earlier else {}
+        killed = killed_at(number, lambda out=out: _write(out, "new", "23", layout))
         before = {**old, **mine, "x.onnx": b"of the old"} if earlier else {}
         found = {name: text for name, text in texts(out.parent).items() if name.startswith("run/")}
         states = {"old": before, "new": {**new, **mine}}
@@ -55,7 +67,7 @@ def test_a_folder(
         }
         assert state, (number, found)
         seen |= state if not earlier else state - {"none"} or {"none"}
-        _write(out, "last", "4")
+        _write(out, "last", "4", layout)
         assert texts(out.parent) == {f"run/{n}": t for n, t in {**last, **mine}.items()}, number
         assert hidden(tmp_path) == []
         number += 1

@@ -262,3 +262,25 @@ def test_wrong_targets_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "access", lambda *_: False)  # as for a user who is not root
     with pytest.raises(InputError, match="cannot write"):
         check_writable(tmp_path / "new" / "run", LAYOUT)
+
+
+@pytest.mark.usefixtures("_either_way")
+@pytest.mark.parametrize("listing", ['{"files": ["../notes", "*.c", "a.c"], "more": 1}', "[]", "{"])
+def test_names_that_users_have_too_are_ours_where_a_marker_lists_them(
+    listing: str, tmp_path: Path
+) -> None:
+    layout = Layout("m", ("m",), listed=("*.c",))
+    out = tmp_path / "out"
+    before = {"m": listing, "a.c": "ours", "b.c": "the user's"}
+    _make(tmp_path, {"notes": "the user's"})
+    _make(out, before)
+    if "files" not in listing:
+        with pytest.raises(InputError, match="holds other files"), new_folder(out, layout):
+            pass
+        assert _tree(out) == before
+        return
+    with new_folder(out, layout) as work:
+        (work / "m").write_text('{"files": []}')
+    assert _tree(tmp_path) == {"out/m": '{"files": []}', "out/b.c": "the user's"} | {
+        "notes": "the user's"
+    }

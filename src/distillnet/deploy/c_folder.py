@@ -41,6 +41,7 @@ from distillnet.engine.flash import Flash, flash_of
 from distillnet.errors import DistillnetError, InputError
 from distillnet.evaluate import Evaluation
 from distillnet.files.documents import Document, Side, Text, read_document
+from distillnet.files.layout import files_in
 from distillnet.images import Batch
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.runs import Run, evaluate_scores
@@ -75,6 +76,7 @@ class _About(Document, frozen=True):
     missions: Annotated[dict[_Identifier, list[Text]], Meta(min_length=1)]
     provenance: dict[Text, str]
     precision: Literal["float32", "int8"] = "float32"
+    files: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ def write_about(
     network: Deployable,
     precision: str = "float32",
 ) -> None:
-    """Write ``about.json``."""
+    """Write ``about.json``, the last file of a folder: it lists the others."""
     about = {
         "format": _FORMAT,
         "prefix": prefix,
@@ -236,6 +238,7 @@ def write_about(
         "missions": {m.name: list(m.classes) for m in missions},
         "provenance": network.provenance,
         "precision": precision,
+        "files": files_in(folder),
     }
     (folder / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 

@@ -24,6 +24,7 @@ def check_folder(folder: Path, layout: Layout, *, overwrite: bool) -> None:
     Args:
         overwrite: whether what others made of an earlier result goes, too.
     """
+    layout = layout.within(folder)
     listed = list(entries(folder))
     derived = sorted(
         {path.split("/")[0] for path, entry in listed if _is_derived(layout, path, entry)}
@@ -67,14 +68,22 @@ def carry_over(old: Path, new: Path, layout: Layout, *, overwrite: bool) -> None
     link, files are copied.
     """
     new.chmod(old.stat().st_mode & 0o7777)
+    layout = layout.within(old)
     for path, entry in entries(old):
         target = new / path
         if is_folder(entry):
             if not os.path.lexists(target) and not any(Path(entry.path).iterdir()):
                 _make_folder(old, new, path)  # an empty one of the user's
-        elif not os.path.lexists(target) and not _goes(layout, path, overwrite=overwrite):
+        elif _goes(layout, path, overwrite=overwrite):
+            continue
+        elif not os.path.lexists(target):
             _make_folder(old, new, path.rpartition("/")[0])
             _link(Path(entry.path), target)
+        elif layout.listed:
+            raise InputError(
+                f"{old / path} is none of the earlier result's files, but one of the new one's has "
+                "the same name; move it away or choose another --out"
+            )
 
 
 def _goes(layout: Layout, path: str, *, overwrite: bool) -> bool:
@@ -101,11 +110,18 @@ def _link(source: Path, target: Path) -> None:
 
 
 def put_away(old: Path, new: Path, layout: Layout) -> None:
-    """Remove ``old``, whose place ``new`` has taken; what is only there goes to ``new`` first."""
-    folders = []
+    """Remove ``old``, whose place ``new`` has taken; what is only there goes to ``new`` first.
+
+    Markers go last: they tell whose the other files are, and to a process that goes on with this,
+    too.
+    """
+    layout = layout.within(old)
+    folders, last = [], []
     for path, entry in entries(old):
         if is_folder(entry):
             folders.append(Path(entry.path))
+        elif path in layout.markers and (layout.is_own(path) or layout.is_derived(path)):
+            last.append(Path(entry.path))
         elif layout.is_own(path) or _is_there(entry, new / path):
             Path(entry.path).unlink()
         elif not layout.is_derived(path):
@@ -113,6 +129,8 @@ def put_away(old: Path, new: Path, layout: Layout) -> None:
             Path(entry.path).replace(new / path)
         else:
             Path(entry.path).unlink()
+    for marker in last:
+        marker.unlink()
     for folder in (*reversed(folders), old):
         for left in folder.iterdir():
             if is_workplace(left.name) and left.is_dir():

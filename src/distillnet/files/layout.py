@@ -1,16 +1,22 @@
 """Which files of a folder a command writes, and which are the user's."""
 
+import glob
 import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-__all__ = ["Layout", "entries", "is_folder", "is_workplace", "workplace_name"]
+import msgspec
+
+from distillnet.files.regular import read_regular
+
+__all__ = ["Layout", "entries", "files_in", "is_folder", "is_workplace", "workplace_name"]
 
 _WORKPLACE = re.compile(r"\..+\.distillnet")
+_MOST_LISTED = 2**22  # bytes of a marker that lists files
 _LONGEST = 40  # of a name within another: 255 bytes are the most, and a character may take four
 
 
@@ -25,6 +31,10 @@ class Layout:
         own: what the command writes. What of it lies in the earlier result goes with that.
         derived: what others make of the result, which does not fit the next one.
         begun: a file that tells work on a result that was interrupted; the same is done with it.
+        listed: what the command writes under names that files of the user's may have, too, such as
+            ``src/*.c``: its own are those that the marker lists, under ``files``.
+        inner: results of other commands in folders of this one, which are made of it: (folder,
+            their layout).
 
     >>> layout = Layout("a.json", ("a.json", "parts/*.bin"), ("c/model.*",))
     >>> [layout.is_own(name) for name in ("a.json", "parts/1.bin", "parts/1/2.bin", "1.bin")]
@@ -37,14 +47,42 @@ class Layout:
     own: tuple[str, ...]
     derived: tuple[str, ...] = ()
     begun: str | None = None
+    listed: tuple[str, ...] = ()
+    inner: tuple[tuple[str, "Layout"], ...] = ()
+
+    def within(self, folder: Path) -> "Layout":
+        """As it is of a result in ``folder``: with what that lists among its own files."""
+        found = _listed(folder / self.marker) or () if self.listed else ()
+        return replace(
+            self,
+            own=(*self.own, *(glob.escape(path) for path in found if _any_fits(path, self.listed))),
+            inner=tuple((name, layout.within(folder / name)) for name, layout in self.inner),
+        )
+
+    def is_result(self, folder: Path) -> bool:
+        """Whether the marker is there, or that of work that was interrupted."""
+        if self.listed:
+            return _listed(folder / self.marker) is not None
+        return any((folder / name).is_file() for name in (self.marker, self.begun) if name)
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Its own, and those of results in it."""
+        return (
+            self.marker,
+            *(f"{name}/{path}" for name, layout in self.inner for path in layout.markers),
+        )
 
     def is_own(self, path: str) -> bool:
         """Whether the command itself writes a file of this name, relative, with "/"."""
-        return any(_fits(path.split("/"), pattern.split("/")) for pattern in self.own)
+        return _any_fits(path, self.own)
 
     def is_derived(self, path: str) -> bool:
         """Whether another command makes a file of this name of the result."""
-        return any(_fits(path.split("/"), pattern.split("/")) for pattern in self.derived)
+        return _any_fits(path, self.derived) or any(
+            path.startswith(f"{name}/") and layout.is_own(path[len(name) + 1 :])
+            for name, layout in self.inner
+        )
 
     def is_in_the_way(self, path: str, *, folder: bool) -> bool:
         """Whether the command could not write because of this: a folder for a file, or reversed.
@@ -53,14 +91,36 @@ class Layout:
         >>> layout.is_in_the_way("parts", folder=False), layout.is_in_the_way("parts", folder=True)
         (True, False)
         """
+        written = (*self.own, *self.listed)
         if folder:
-            return self.is_own(path)
+            return _any_fits(path, written)
         parts = path.split("/")
         return any(
             _fits(parts, pattern.split("/")[: len(parts)])
-            for pattern in self.own
+            for pattern in written
             if pattern.count("/") >= len(parts)
         )
+
+
+def files_in(folder: Path) -> list[str]:
+    """What a marker lists: the paths of all files in a folder that was just written."""
+    return sorted(path for path, entry in entries(folder) if not is_folder(entry))
+
+
+class _Marker(msgspec.Struct):
+    files: tuple[str, ...]
+
+
+def _listed(marker: Path) -> tuple[str, ...] | None:
+    """What a marker lists; None where there is none, or one that somebody else wrote."""
+    try:
+        return msgspec.json.decode(read_regular(marker, _MOST_LISTED), type=_Marker).files
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _any_fits(path: str, patterns: Sequence[str]) -> bool:
+    return any(_fits(path.split("/"), pattern.split("/")) for pattern in patterns)
 
 
 def _fits(parts: Sequence[str], patterns: Sequence[str]) -> bool:

@@ -8,7 +8,7 @@ _NUMBER = "[0-9]*"
 _STATISTICS = ("atlas.json", "evidence.json", "manifest.json", f"{_NUMBER}.safetensors")
 _NETWORK = ("result.json", "model.pt2", "bitmaps.safetensors")
 _C = (
-    *("about.json", "CMakeLists.txt", "Makefile", "README.md", "missions/*.c", "model.c"),
+    *("CMakeLists.txt", "Makefile", "README.md", "missions/*.c", "model.c"),
     *("layout.json", "load_mission.c", "model.h", "preprocess.c", "test_vector.c"),
     *("weights.bin", "weights.c", "library.properties", "src/*.c", "src/*.h"),
     *("zephyr/CMakeLists.txt", "zephyr/Kconfig", "zephyr/module.yml"),
@@ -25,7 +25,8 @@ ATLAS = Layout(
     (*_STATISTICS, "unfinished/collect.json", f"unfinished/{_NUMBER}.safetensors"),
     begun="unfinished/collect.json",
 )
-C_FOLDER = Layout("model.h", _C)
+# A firmware project has files of such names, too.
+C_FOLDER = Layout("about.json", ("about.json",), listed=_C)
 KIT = Layout(
     "kit.json",
     (
@@ -45,12 +46,15 @@ RUN = Layout(
     (
         *("bench.json", "bench.png", "export.pt2", "report.html", "unknown.json"),
         *("model.onnx", "model-fp16.onnx", "model-int8.onnx"),
-        *_in("c", (*_C, *_BUILT)),
+        *_in("c", _BUILT),
     ),
     begun="unfinished/search.json",
+    inner=(("c", C_FOLDER),),
 )
 DEMO = Layout(
-    RUN.marker,
-    (*RUN.own, "weights.safetensors", f"data/*/{_NUMBER}/{_NUMBER}.png"),
+    "demo.json",
+    (*RUN.own, "demo.json"),
     RUN.derived,
+    listed=("weights.safetensors", f"data/*/{_NUMBER}/{_NUMBER}.png"),
+    inner=RUN.inner,
 )

@@ -42,8 +42,7 @@ def check_writable(path: Path, layout: Layout | None = None, *, overwrite: bool 
                     "write, choose another --out"
                 )
         if layout is not None and path.is_dir() and any(path.iterdir()):
-            markers = [name for name in (layout.marker, layout.begun) if name]
-            if not any((path / name).is_file() for name in markers):
+            if not layout.is_result(path):
                 raise InputError(
                     f"the folder {path} holds other files; expected a new or empty folder or an "
                     "earlier result to replace. Choose another --out."

@@ -5,6 +5,7 @@ which it has never seen, is left as image folders beside the result, so that eac
 repeated by hand.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from distillnet.classes import parse_mission
+from distillnet.files.layout import files_in
 from distillnet.images import open_images
 from distillnet.images.preprocessing import preprocess
 from distillnet.job.distill import distill
@@ -73,4 +75,6 @@ def run_demo(
     options = Options(seen=False)  # the network was trained on the other half
     done = distill(model, mission, images, directory / "atlas", options, on_progress=on_progress)
     write_run(done, directory, {"data": data, "weights": weights})
+    marker = {"files": files_in(directory)}
+    (directory / "demo.json").write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
     return done
