@@ -19,8 +19,9 @@ from .images import Folders, ImageSet, load_batches, open_images
 from .images.preprocessing import Preprocessing
 from .job.calls import distill
 from .job.distillation import Distillation, Options
+from .job.evaluating import evaluate_run
 from .job.partition import Images, split_images
-from .job.runs import Run, evaluate_run, open_run, save_program, write_run
+from .job.runs import Run, open_run, save_program, write_run
 from .models import Model, load_model
 from .search import Budget
 

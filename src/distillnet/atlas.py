@@ -10,12 +10,10 @@ Layout of an atlas folder: ``atlas.json``, its hashes in ``manifest.json``, and 
 ``<index>.safetensors`` with tensors ``heat/<site>`` and ``variance/<site>``, (C, H, W) or (F,).
 """
 
-import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -31,13 +29,12 @@ from distillnet.files.tensors import read_tensor, write_tensors
 from distillnet.graph import Graph, fast_layout, run
 from distillnet.graph.channels import Channels
 from distillnet.images import Batch, ImageRef
+from distillnet.images.keys import key_digest
 
 __all__ = [
     "Atlas",
     "Moments",
     "collect",
-    "image_key",
-    "key_digest",
     "open_atlas",
     "write_index",
 ]
@@ -55,7 +52,7 @@ class Atlas:
     """Statistics of a network's neurons, by class, on disk.
 
     ``counts`` holds the number of images by class index; ``weights_sha256`` and ``input_size``
-    tell which network and which shapes they are of. ``images`` holds an ``key_digest`` of each
+    tell which network and which shapes they are of. ``images`` holds a ``key_digest`` of each
     image, to keep the search off them.
     """
 
@@ -111,16 +108,6 @@ class Atlas:
                 f"expected finite torch.float32 {shape}, collect it again"
             )
         return values
-
-
-def image_key(ref: ImageRef) -> str:
-    """What tells an image from any other on this machine."""
-    return str(replace(ref, path=ref.path.resolve()))
-
-
-def key_digest(ref: ImageRef) -> str:
-    """A hash of ``image_key``, which tells no name: 128 bits in hexadecimal."""
-    return hashlib.blake2b(os.fsencode(image_key(ref)), digest_size=16).hexdigest()
 
 
 class Moments:

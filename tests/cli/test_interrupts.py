@@ -64,7 +64,7 @@ def test_ctrl_c_in_each_stage(
             ("train", "zoo:tf_mnist", "--data", "photos", "--out", "w"),
         ),
         ("missions.collecting", "collect_model", COLLECT),
-        ("job.runs", "evaluate_run", ("evaluate", "run", "--data", "photos")),
+        ("job.evaluating", "evaluate_run", ("evaluate", "run", "--data", "photos")),
         ("job.demo", "run_demo", ("demo", "--out", "run")),
     ],
 )

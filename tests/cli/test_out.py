@@ -16,6 +16,7 @@ from invocations import COLLECT, DISTILL, Cli, assert_refused, tree
     [
         (DISTILL, "run", RUN),
         (COLLECT, "atlas", ATLAS),
+        ((*COLLECT, "--noise", "8"), "atlas", ATLAS),
         (("export", "run", "--format", "c"), "run/c", C_FOLDER),
         pytest.param(("demo", "--out", "demo"), "demo", DEMO, marks=pytest.mark.exhaustive),
     ],

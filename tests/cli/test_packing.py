@@ -51,6 +51,17 @@ def test_a_run_comes_back_and_is_taken_for_one_packed(home: Path, cli: Cli) -> N
     assert told["kind"] == "run"
     assert told["steps"][0]["name"] == "the original"
     assert cli("unpack", "run.dnp", "--out", "again").status == 0
+    for words in (("report", "run.dnp"), ("unknown", "run.dnp"), ("distill", "--from", "run.dnp")):
+        done = cli(*words, "--out", "x") if words[0] != "unknown" else cli(*words)
+        assert_refused(done)
+        assert "`distillnet unpack run.dnp --out RUN` makes one of it" in done.err
+    done = cli("pack", "run", "--seed", "3", *OPTIONS, "--out", "x.dnp")
+    assert_refused(done)
+    assert "found --input-size, --mean, --std, --seed with the run run" in done.err
+    (home / "again" / "model.onnx").write_bytes(b"of the other")
+    assert_refused(cli("unpack", "run.dnp", "--out", "again"))
+    assert cli("unpack", "run.dnp", "--out", "again", "--overwrite").status == 0
+    assert not (home / "again" / "model.onnx").exists()
     answers = []
     for run in ("run.dnp", "again"):
         found = cli("evaluate", run, "--data", "photos", "--json")

@@ -67,7 +67,7 @@ def test_names_that_are_not_utf8(home: Path, cli: Cli) -> None:
     subprocess.run(["cp", "-r", "many/.", odd], cwd=home, check=True)
     os.rename(home / odd / "1" / "007.png", home / odd / "1" / f"{odd}.png")  # noqa: PTH104
     run = os.fsdecode(b"r\xfcn\xff")
-    done = cli(*DISTILL, "--val", odd, "--out", run)
+    done = cli(*DISTILL, "--data", odd, "--out", run)
     assert done.status == 0, done.err
     assert "\\udcff" in done.err + done.out
     for args in (

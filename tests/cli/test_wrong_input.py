@@ -30,6 +30,9 @@ EVERYTHING = ("distill", "net.py:net", *OPTIONS, "--out", "run", "--class-names"
         ((*DISTILL, "--device", "tpu"), "--device"),
         ((*DISTILL, "--colour", "red"), "--colour"),
         (("demo", "surplus"), "surplus"),
+        (("timings", "--kit", "kit", "--out", "t.json"), "found --out with --kit"),
+        (("inspect", "--atlas", "a", *OPTIONS), "found --input-size, --mean, --std with --atlas"),
+        (("distill", "--from", "a", "--out", "b", "--tune"), "found --tune with --from"),
         (("train", "zoo:tf_mnist", "--data", "photos", "--out", "w", "--epochs", "0"), "--epochs"),
     ],
 )
@@ -107,6 +110,10 @@ def test_wrong_options(args: tuple[str, ...], message: str, cli: Cli, home: Path
         (("demo", "--out", "notes"), ("notes holds other files",)),
         (("evaluate", "void", "--data", "photos"), ("void is not a run folder",)),
         (("evaluate", "absent", "--data", "photos"), ("absent is not a run folder",)),
+        (
+            ("reproduce", "baselines", "net.py:net", "--data", "photos", "--method", "paper"),
+            ("--method paper, with which nothing is tuned", "--only"),
+        ),
         (("train", "zoo:alexnet", "--data", "photos", "--out", "w"), ("zoo:tf_mnist",)),
         (("train", "zoo:tf_mnist", "--data", "few", "--out", "w"), ("no test images",)),
         (("train", "zoo:tf_mnist", "--data", "photos", "--out", "photos"), ("is a folder",)),

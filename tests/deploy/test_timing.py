@@ -131,6 +131,30 @@ def test_a_plain_export_that_does_not_run_is_said(
 
 
 @pytest.mark.usefixtures("peaks")
+def test_a_runtime_that_cannot_run_ours_is_left_out_unless_it_was_asked_for(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = dn.open_run(run)
+    networks = (original_network(opened, net_of(run))[0], distilled_network(opened))
+    real = bench.open_runtime
+
+    def broken(runtime: str, *others: object) -> object:
+        if runtime == "onnx":
+            raise RuntimeError("no such operator")
+        return real(runtime, *others)
+
+    monkeypatch.setattr(bench, "open_runtime", broken)
+    how = Settings(1, 1, 0.0, 2)
+    timing = time_networks(networks, ["onnx", "torch"], tmp_path, how, go_on=True)
+    assert timing.left_out == {"onnx": "RuntimeError: no such operator"}
+    assert {entry.runtime for entry in timing.entries} == set(timing.time_ratio) == {"torch"}
+    with pytest.raises(RuntimeError, match="no such operator"):
+        time_networks(networks, ["onnx", "torch"], tmp_path, how)
+    with pytest.raises(dn.DistillnetError, match="no runtime here can run these"):
+        time_networks(networks, ["onnx"], tmp_path, how, go_on=True)
+
+
+@pytest.mark.usefixtures("peaks")
 def test_a_processor_that_others_have_is_said(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,9 @@ from PIL import Image
 from torch import nn
 
 import distillnet as dn
+from distillnet.graph.capture import capture_model
+from distillnet.graph.channels import analyse
+from distillnet.images import limit
 from distillnet.job.runs import read_result
 
 HOW = dn.Preprocessing((16, 16), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -85,6 +88,35 @@ def test_a_run_folder_is_written_read_and_evaluated(
     assert dn.evaluate_run(run, of_all).n == dn.evaluate_run(run, str(photos)).n == 20
     with pytest.raises(dn.InputError, match="holds a run already"):
         dn.write_run(done, run.directory)
+
+
+def test_images_of_other_classes_are_not_evaluated_on(
+    done: dn.Distillation, photos: Path, tmp_path: Path
+) -> None:
+    run = dn.write_run(done, tmp_path / "run")
+    of_all = dn.open_images(photos, run.classes).train
+    with pytest.raises(dn.InputError, match=r"found images of class 1; expected .* 0, 2"):
+        dn.evaluate_run(run, dn.load_batches(of_all, run.preprocessing))
+    with pytest.raises(dn.InputError, match="there are no images"):
+        dn.evaluate_run(run, [])
+
+
+def test_an_atlas_leaves_its_images_to_the_statistics(
+    net: nn.Module, photos: Path, tmp_path: Path
+) -> None:
+    model = dn.load_model(net, preprocessing=HOW)
+    everything = dn.open_images(photos, model.classes, (0, 2))
+    some = limit(everything.train, 4, 0)
+    graph = capture_model(model)
+    atlas = dn.collect(
+        graph, analyse(graph), dn.load_batches(some, HOW), tmp_path,
+        model=model.name, weights_sha256=model.weights_sha256,
+    )  # fmt: skip
+    images = dn.distill(model, "0,2", photos, atlas=atlas, whole_front=False).images
+    assert not set(some.refs) & {*images.search.refs, *images.val.refs}
+    parts = dn.split_images(everything)
+    with pytest.raises(dn.InputError, match="among those that the atlas was made of"):
+        dn.distill(model, "0,2", parts, atlas=atlas)
 
 
 def test_representations_fit_a_notebook(

@@ -16,8 +16,9 @@ import distillnet as dn
 from commands import run_command
 from distillnet.cut.times import built_in_times, read_times
 from distillnet.images import load_all
+from distillnet.job.evaluating import evaluate_scores
 from distillnet.job.front import take_from_front
-from distillnet.job.runs import evaluate_scores, seal_run
+from distillnet.job.runs import seal_run
 from distillnet.models.weights import read_weights
 from targets import run_on_a_cortex_m
 
@@ -224,6 +225,30 @@ def test_the_front_gives_what_the_budget_asks_for(
     opened = dn.open_run(taken)
     assert opened.sources["data"] == str(made_up / "data")
     assert opened.sources["weights"] == str(made_up / "weights.safetensors")
+
+
+def test_what_the_front_gives_is_warned_of_by_its_own_budget(made_up: Path, tmp_path: Path) -> None:
+    point = made_up / "front" / "01"
+    result = _json(point / "result.json")
+    name, share = next(iter(result["baseline"]["per_class"].items()))
+    result["distilled"]["per_class"][name] = share - 0.05
+    old = f"The class {name} loses 5.0 points, more than the 3 that a class may lose."
+    result["warnings"] = [old, "another"]
+    (point / "result.json").write_text(json.dumps(result))
+    seal_run(made_up, 3)
+    for limit, said in ((3.0, [old]), (8.0, []), (4.0, [old.replace("than the 3", "than the 4")])):
+        (taken := tmp_path / str(limit)).mkdir()
+        budget = dn.Budget(max_loss_pp=1.0, max_class_loss_pp=limit)
+        result = take_from_front(dn.open_run(made_up), budget, taken)
+        assert result["mac_ratio"] == 3.0
+        assert result["warnings"] == [*said, "another"]
+
+
+def test_a_front_that_was_changed_is_not_chosen_from(made_up: Path, tmp_path: Path) -> None:
+    path = made_up / "front" / "00" / "result.json"
+    path.write_text(path.read_text() + " ")
+    with pytest.raises(dn.InputError, match="not the file that was written"):
+        take_from_front(dn.open_run(made_up), dn.Budget(max_loss_pp=1.0), tmp_path)
 
 
 def test_a_budget_that_no_network_of_the_front_meets_is_refused(

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from distillnet.atlas import Atlas, key_digest
+from distillnet.atlas import Atlas
 from distillnet.classes import numbered_table
 from distillnet.errors import ImageError, InputError
 from distillnet.images import Folders, ImageSet, open_images
+from distillnet.images.keys import key_digest
 from distillnet.job.partition import split_images
 
 TABLE = numbered_table(2)
@@ -64,6 +65,18 @@ def test_with_an_atlas_the_search_stays_off_its_images(folder: Path) -> None:
         split_images(Folders(rest, val), atlas=_atlas_of(val))
     with pytest.raises(ImageError, match="none to search on"):
         split_images(Folders(rest, val), atlas=_atlas_of(rest))
+
+
+def test_with_an_atlas_all_else_stays_off_its_images(folder: Path) -> None:
+    everything = open_images(folder, TABLE)
+    seen = ImageSet(tuple(ref for ref in everything.train.refs if ref.path.stem in "012345"))
+    parts = split_images(everything, atlas=_atlas_of(seen))
+    assert set(parts.statistics.refs) == set(seen.refs)
+    assert parts.search.counts() == {0: 3, 1: 3}
+    assert parts.val.counts() == {0: 1, 1: 1}
+    assert not {*parts.search.refs, *parts.val.refs} & set(seen.refs)
+    with pytest.raises(ImageError, match="none to search on"):
+        split_images(everything, atlas=_atlas_of(everything.train))
 
 
 def test_a_part_whose_few_images_are_all_damaged_is_refused_at_once(folder: Path) -> None:

@@ -142,6 +142,26 @@ def test_classes_of_few_images_are_left_out(tmp_path: Path) -> None:
     assert set(open_atlas(tmp_path / "out").counts) == {0, 1, 3}
 
 
+def test_images_that_cannot_be_read_do_not_count_for_a_class(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "photos", 3)
+    (folder / "2" / "000.png").write_bytes(b"damaged")
+    network = model()
+    images = open_images(folder, network.classes).train
+    (tmp_path / "out").mkdir()
+    done = collect_model(
+        network, images, tmp_path / "out", tmp_path / "w", Pass(min_images=3), Options()
+    )
+    assert done.atlas is not None
+    assert set(done.atlas.samples) == {0, 1, 3}
+    assert done.left_out == {network.classes.names[2]: 2}
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="no class has 3 images that can be read"):
+        collect_model(
+            network, images.select([2]), tmp_path / "none", tmp_path / "v", Pass(min_images=3),
+            Options(),
+        )  # fmt: skip
+
+
 def test_damage_is_told(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "photos", 3)
     atlas_of(folder, tmp_path / "atlas")

@@ -26,8 +26,15 @@ from distillnet.missions.packages import (
     read_base,
     shared_weights,
 )
+from distillnet.missions.packages import device as packages_device
 from distillnet.missions.packages.graphs import named_as
-from distillnet.missions.packages.package import decode, encode, graph_of, keep_of
+from distillnet.missions.packages.package import (
+    check_name,
+    decode,
+    encode,
+    graph_of,
+    keep_of,
+)
 from distillnet.missions.packages.signing import MAGIC, signed
 from distillnet.missions.unknown import Rule, with_unknown
 
@@ -234,6 +241,29 @@ def test_a_device_keeps_its_mission_when_a_package_is_damaged(
     assert place.read_bytes() == (device / "two").read_bytes()
 
 
+def test_what_was_checked_is_what_is_put_on_a_device(
+    field: _Field, device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of the file meanwhile."""
+    _pack(field, device / "one")
+    checked = (device / "one").read_bytes()
+    put_together = packages_device.graph_of
+
+    def late(*args: object) -> Graph:
+        (device / "one").write_bytes(b"another")
+        return put_together(*args)
+
+    monkeypatch.setattr(packages_device, "graph_of", late)
+    apply_package(device / "one", device, [field.public])
+    assert (device / "missions" / "day.mission").read_bytes() == checked
+
+
+@pytest.mark.parametrize("name", ["", "my run", "-day", "a/b", "ü", "x" * 65])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="Pass one with --name"):
+        check_name(name)
+
+
 @pytest.mark.parametrize("serial", [3, 2])
 def test_an_older_package_is_refused(field: _Field, device: Path, serial: int) -> None:
     _pack(field, device / "new", serial=3)
@@ -329,6 +359,13 @@ def test_a_shared_file_is_the_same_for_the_same_weights(field: _Field, tmp_path:
     assert again.sha256 == field.base().sha256
     graph = read_base(tmp_path / "again").graph
     torch.testing.assert_close(GraphModule(graph)(_x()), GraphModule(field.graph)(_x()))
+
+
+@pytest.mark.parametrize("size", [0, 10, 10**6])
+def test_a_shared_file_of_another_size_is_refused(size: int, field: _Field, tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"x" * size)
+    with pytest.raises(InputError, match="holds other weights"):
+        shared_weights("net", field.graph, SHA, tmp_path / "other")
 
 
 def test_a_body_that_is_none_is_refused() -> None:

@@ -10,8 +10,10 @@ from atlases import SIDE, atlas_of, model, pictures
 from distillnet.classes import Mission
 from distillnet.errors import InputError
 from distillnet.images import open_images
+from distillnet.job.evaluating import evaluate_run
 from distillnet.job.options import Options
-from distillnet.job.runs import evaluate_run, open_run, write_run
+from distillnet.job.runs import open_run, write_run
+from distillnet.missions import retargeting
 from distillnet.missions.files import MissionAtlas
 from distillnet.missions.quoting import quote
 from distillnet.missions.retargeting import retarget
@@ -129,3 +131,22 @@ def test_a_quote_is_of_the_network_that_is_made(atlas: MissionAtlas) -> None:
     assert all(0 <= share <= 1 + 1e-6 for *_, share in told.alike)
     with pytest.raises(InputError, match="name it once"):
         quote(atlas, model(), MISSION, OPTIONS, also=Mission((0,), ("0",)))
+
+
+@pytest.mark.parametrize(
+    ("within", "why"),
+    [
+        ([True, False], "the next smaller network"),
+        ([False, True], "the next smaller network"),
+        ([True] * 99, "the number of networks that are tried"),
+    ],
+)
+def test_what_stopped_it_is_told(
+    atlas: MissionAtlas, within: list[bool], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the first network that was tried is within the budget, or another."""
+    said = iter(within)
+    monkeypatch.setattr(retargeting, "is_within", lambda budget, verdict: next(said))
+    found = retarget(atlas, model(), MISSION, Options(optimise="macs")).found
+    assert found.met
+    assert found.stopped_by.startswith(why)

@@ -10,8 +10,9 @@ import pytest
 
 from commands import run_command
 from distillnet.errors import InputError
+from distillnet.job.evaluating import evaluate_run
 from distillnet.job.options import Options
-from distillnet.job.runs import evaluate_run, open_run
+from distillnet.job.runs import open_run
 from distillnet.missions.files import MissionAtlas, open_mission_atlas
 from distillnet.missions.network import model_of
 from distillnet.missions.retargeting import retarget

@@ -16,7 +16,8 @@ from distillnet.deploy.networks import distilled_network
 from distillnet.errors import InputError
 from distillnet.images import ImageRef, read_image
 from distillnet.images.preprocessing import preprocess
-from distillnet.job.runs import evaluate_run, open_run, seal_run
+from distillnet.job.evaluating import evaluate_run
+from distillnet.job.runs import open_run, seal_run
 from distillnet.pages.studio.answering import page_text
 from distillnet.pages.studio.app import page_values
 from distillnet.pages.studio.asking import ask

@@ -110,3 +110,10 @@ def test_pruning_leaves_nothing_else_and_makes_up_for_it() -> None:
         for params in (graph.params, found.params, {**graph.params, **bare})
     )
     assert (y - right).square().mean() < 0.3 * (z - right).square().mean()
+
+
+def test_levels_stay_within_what_a_file_holds() -> None:
+    """However fine the steps: 16 bits of size, which the coder has room for."""
+    x, weight = _inputs(), torch.randn(64, 12, generator=torch.Generator().manual_seed(1))
+    found = round_columns(weight, x.T @ x / len(x), torch.ones(64), 1e-7)
+    assert float(found.levels.abs().max()) == 2**16 - 1

@@ -1,20 +1,40 @@
 """What can be said of the input before torch is imported, which takes seconds."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
+
+import typer
 
 from distillnet.classes import ClassTable, Mission, mission_of_folders, parse_mission, read_lines
 from distillnet.errors import InputError
 from distillnet.files.packed import is_packed
 from distillnet.job.layout import RUN_MARKER
 
-__all__ = ["asked_mission", "check_apart", "check_file", "check_folder", "check_run"]
+__all__ = [
+    "asked_mission",
+    "check_apart",
+    "check_file",
+    "check_folder",
+    "check_run",
+    "refuse_beside",
+]
 
 
-def check_run(path: Path) -> None:
-    """Raise InputError unless there is a run folder, or a packed file, which may hold a run."""
-    if (path / RUN_MARKER).is_file() or is_packed(path):
+def check_run(path: Path, *, packed: bool = False) -> None:
+    """Raise InputError unless there is a run folder.
+
+    Args:
+        packed: whether a packed file serves as well, which may hold a run.
+    """
+    if (path / RUN_MARKER).is_file():
         return
+    if is_packed(path):
+        if packed:
+            return
+        raise InputError(
+            f"{path} is a packed file; expected a run folder. `distillnet unpack {path} --out RUN` "
+            "makes one of it"
+        )
     found = "no such folder" if not path.exists() else f"no {RUN_MARKER} in it"
     if path.exists() and not path.is_dir():
         found = "a file"
@@ -50,6 +70,26 @@ def check_apart(out: Path, reads: Iterable[Path | None]) -> None:
                 f"--out {out} lies inside the folder of images {read}, where results would be "
                 "taken for images of a class; choose an --out elsewhere"
             )
+
+
+def refuse_beside(context: typer.Context, what: str, allowed: Collection[str]) -> None:
+    """BadParameter where an option was given that would silently be left aside beside another.
+
+    Args:
+        allowed: parameters of the command, by their names in Python.
+    """
+    given, expected = [], []
+    for parameter in context.command.params:
+        name, shown = parameter.name or "", parameter.opts[0]
+        source = context.get_parameter_source(name)
+        if name in allowed:
+            expected += [shown] if shown.startswith("--") else []
+        elif source and source.name == "COMMANDLINE":
+            given.append(shown if shown.startswith("--") else shown.upper())
+    if given:
+        raise typer.BadParameter(
+            f"found {', '.join(given)} with {what}; expected no more than {', '.join(expected)}"
+        )
 
 
 def asked_mission(classes: str | None, data: Path, table: ClassTable) -> Mission:

@@ -28,6 +28,7 @@ from distillnet.images.left_out import described
 __all__ = [
     "Shown",
     "console",
+    "for_results",
     "percent",
     "print_json",
     "print_line",
@@ -54,6 +55,7 @@ _LABELS = {
     "timings": "Timing layers",
     "scaling": "Training on local ranks",
     "rows": "Rows of the table",
+    "pack": "Rounding",
     "compose": "Routes",
 }
 _UNITS = {
@@ -62,6 +64,7 @@ _UNITS = {
     "train": "epochs",
     "tune": "epochs",
     "bench": "pairs",
+    "pack": "tries",
     "project": "layers",
     "timings": "rounds",
     "scaling": "numbers of ranks",
@@ -155,16 +158,25 @@ class Shown:
 
 
 @contextlib.contextmanager
+def for_results() -> Iterator[None]:
+    """Keep standard output for the results.
+
+    What a library or the user's own model file has to say goes to standard error meanwhile.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+@contextlib.contextmanager
 def progress() -> Iterator[Shown]:
     """A progress callback: bars on a terminal, a line every ten seconds elsewhere.
 
     What it gives also shows the front of a search, ``on_front``, on a terminal.
 
-    While the work goes on, standard output is standard error: it belongs to the results, whatever
-    a library or the user's own model file has to say.
+    While the work goes on, standard output is standard error, see ``for_results``.
     """
     if not sys.stderr.isatty():
-        with contextlib.redirect_stdout(sys.stderr):
+        with for_results():
             yield Shown(_lines())
         return
     bars = _Bars(
@@ -177,7 +189,7 @@ def progress() -> Iterator[Shown]:
     )
     tasks: dict[str, Any] = {}
     reached: dict[str, tuple[int, int]] = {}
-    with contextlib.redirect_stdout(sys.stderr), bars:
+    with for_results(), bars:
 
         def update(stage: str, done: int, total: int) -> None:
             if stage not in tasks:

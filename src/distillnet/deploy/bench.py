@@ -23,7 +23,7 @@ from distillnet.deploy.onnx_file import write_onnx
 from distillnet.deploy.peak import peak_mb
 from distillnet.deploy.pt2_file import write_pt2
 from distillnet.deploy.runtimes import PRECISION, file_format, open_runtime
-from distillnet.errors import InputError
+from distillnet.errors import DistillnetError, InputError
 from distillnet.playbook.meters import joules_per_call, open_counter
 
 __all__ = ["Entry", "Settings", "Timing", "bench_json", "interleave", "time_networks",
@@ -76,7 +76,8 @@ class Timing:
     """Of all runtimes; ``time_ratio`` is the median of the paired ratios at batch 1.
 
     Of the original as a plain export writes it over the distilled network; by runtime,
-    ``left_out`` says why there is none, and the ratio is of the original as distillnet writes it.
+    ``left_out`` says why there is none: the ratio is of the original as distillnet writes it, or
+    there is none either, as the runtime cannot run that.
     ``busy_share`` is how much of the time other programs had the processor; None where several
     threads ran. They interrupt the longer of two runs, so that ratios come out too large.
     """
@@ -134,6 +135,8 @@ def time_networks(
     folder: Path,
     settings: Settings,
     on_progress: Progress = lambda stage, done, of: None,
+    *,
+    go_on: bool = False,
 ) -> Timing:
     """Time forms of the original and, last, the distilled network in each runtime.
 
@@ -141,6 +144,11 @@ def time_networks(
         networks: ratios are of the first; C has no plain export, and takes the first that
             distillnet writes.
         folder: for the files that runtimes read.
+        go_on: leave out runtimes that cannot run what distillnet writes, rather than raise what
+            they raised.
+
+    Raises:
+        DistillnetError: none of the runtimes can.
     """
     entries: list[Entry] = []
     ratios: dict[str, float] = {}
@@ -151,7 +159,8 @@ def time_networks(
     passed = worked = 0.0
     for runtime in runtimes:
         format_ = file_format(runtime, settings.threads)
-        contenders, paths, runs = [], [], []
+        contenders: list[Deployable] = []
+        paths, runs = [], []
         for network in networks:
             if format_ == "c" and network.written_by == PLAIN:
                 continue  # only distillnet writes C
@@ -160,14 +169,17 @@ def time_networks(
                 run = open_runtime(runtime, path, settings.threads)
                 run(_noise((1, *network.shape)))
             except Exception as error:  # exporters and runtimes raise whatever they like
-                if network.written_by != PLAIN:
+                if network.written_by != PLAIN and not go_on:
                     raise
                 left_out[runtime] = f"{type(error).__name__}: {str(error).strip()[:_REASON]}"
+                if network.written_by != PLAIN:
+                    contenders = []
+                    break
                 continue
             contenders.append(network)
             paths.append(path)
             runs.append(run)
-        for batch in batches:
+        for batch in batches if contenders else ():
             images = [_noise((batch, *network.shape)) for network in contenders]
             calls = [lambda run=run, x=x: run(x) for run, x in zip(runs, images, strict=True)]
             began, had = time.perf_counter(), time.process_time()
@@ -190,6 +202,9 @@ def time_networks(
                 ratios[runtime] = float(np.median(times[:, 0] / times[:, -1]))
             done += 1
             on_progress("bench", done, len(runtimes) * len(batches))
+    if not entries:
+        reasons = "; ".join(f"{runtime}: {why}" for runtime, why in left_out.items())
+        raise DistillnetError(f"no runtime here can run these networks ({reasons})")
     busy = max(0.0, 1 - worked / passed) if settings.threads == 1 and passed > 0 else None
     return Timing(tuple(entries), ratios, left_out, busy)
 

@@ -44,7 +44,8 @@ from distillnet.files.documents import Document, Side, Text, read_document
 from distillnet.files.layout import files_in
 from distillnet.images import Batch
 from distillnet.images.preprocessing import Preprocessing
-from distillnet.job.runs import Run, evaluate_scores
+from distillnet.job.evaluating import evaluate_scores
+from distillnet.job.runs import Run
 from distillnet.missions.unknown.rule import unknown_name
 from distillnet.models.packed import Shared
 

@@ -18,11 +18,13 @@ from distillnet.deploy.onnx_file import OnnxFile, class_names, open_onnx, write_
 from distillnet.deploy.pt2_file import write_pt2
 from distillnet.errors import DistillnetError, InputError
 from distillnet.evaluate import Evaluation, Scores, evaluation
-from distillnet.images import Batch, ImageSet, limit, load_all
+from distillnet.images import Batch, ImageSet, Loaded, limit, load_all
 from distillnet.images.preprocessing import Preprocessing
+from distillnet.job.evaluating import evaluate_scores
+from distillnet.job.options import allowed_unreadable
 from distillnet.job.partition import Images
 from distillnet.job.results import allowed_loss_pp
-from distillnet.job.runs import Run, evaluate_scores
+from distillnet.job.runs import Run
 
 __all__ = [
     "FORMATS",
@@ -114,7 +116,7 @@ def export(
                 "--int8 needs the mission's images to take the ranges of activations from; pass "
                 "--data"
             )
-        calibration = _write_int8(network, path, form, images)
+        calibration = _write_int8(network, path, form, images, run)
     elif form.precision == "float16":
         with TemporaryDirectory() as folder:
             whole = Path(folder) / "float32.onnx"
@@ -168,10 +170,10 @@ def _write(network: Deployable, path: Path, form: Form) -> None:
     write(network, path, batch=form.batch, with_preprocessing=form.with_preprocessing)
 
 
-def _write_int8(network: Deployable, path: Path, form: Form, images: Images) -> str:
+def _write_int8(network: Deployable, path: Path, form: Form, images: Images, run: Run) -> str:
     """Write int8 with the calibration that changes least on images it has not seen; which."""
-    x = _pixels_or_not(some_images(images.search, network).numpy(), form, network)
-    judges = some_images(images.statistics, network)
+    x = _pixels_or_not(some_images(images.search, network, run).numpy(), form, network)
+    judges = some_images(images.statistics, network, run)
     harms = {}
     with TemporaryDirectory() as folder:
         whole = Path(folder) / "float32.onnx"
@@ -246,17 +248,23 @@ def _pixels_or_not(x_nchw: NDArray[Any], form: Form, network: Deployable) -> NDA
     return as_pixels(x_nchw, network.preprocessing) if form.with_preprocessing else x_nchw
 
 
-def some_images(images: ImageSet, network: Deployable) -> Tensor:
+def some_images(images: ImageSet, network: Deployable, run: Run) -> Tensor:
     """A few images of each class, normalised (N, C, H, W), to calibrate on or to judge by."""
     per_class = max(1, _CALIBRATION_IMAGES // len(images.counts()))
-    return load_all(limit(images, per_class, 0), network.preprocessing).x_nchw
+    return _load(limit(images, per_class, 0), network, run).x_nchw
 
 
 def read_val(images: ImageSet, network: Deployable, run: Run) -> tuple[Tensor, Tensor]:
     """All images, normalised (N, C, H, W), and the positions of their classes in the mission."""
-    loaded = load_all(images, network.preprocessing)
+    loaded = _load(images, network, run)
     positions = [run.mission.indices.index(int(label)) for label in loaded.labels_n]
     return loaded.x_nchw, torch.tensor(positions)
+
+
+def _load(images: ImageSet, network: Deployable, run: Run) -> Loaded:
+    """Images of a run, of which as many may be unreadable as when it was made."""
+    most = allowed_unreadable(run.options)
+    return load_all(images, network.preprocessing, max_unreadable_percent=most)
 
 
 def _noise(network: Deployable) -> Tensor:

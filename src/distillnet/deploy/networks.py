@@ -130,14 +130,17 @@ def original_model(run: Run, size: Size | None = None, named: str | None = None)
     spec, how = named or _spec(run), run.preprocessing
     height, width = size or run.result["baseline"]["input_size"]
     weights = run.sources.get("weights")
-    return load_model(
+    # A file may tell nothing of it; of all others, what they tell is exact at their own size.
+    told = how.with_input_size((height, width))
+    model = load_model(
         spec,
         weights=Path(weights) if weights else None,
         input_size=height if height == width else None,
-        mean=how.mean if _is_file(spec) else None,
-        std=how.std if _is_file(spec) else None,
+        preprocessing=told if _is_file(spec) else None,
         run_code=named is not None,
     )
+    same = model.preprocessing.with_input_size(how.input_size) == how
+    return model if same else replace(model, preprocessing=told)
 
 
 def original_network(run: Run, named: str | None = None) -> tuple[Deployable, bool]:

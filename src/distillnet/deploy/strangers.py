@@ -16,7 +16,8 @@ from distillnet.evaluate import Evaluation, graph_scores
 from distillnet.graph.capture import capture_model
 from distillnet.images import Batch
 from distillnet.images.preprocessing import Preprocessing
-from distillnet.job.runs import Run, evaluate_scores
+from distillnet.job.evaluating import evaluate_scores
+from distillnet.job.runs import Run
 from distillnet.missions.unknown import Rejection, compared, judged
 from distillnet.missions.unknown.rule import unknown_name
 

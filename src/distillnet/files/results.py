@@ -5,7 +5,10 @@ from distillnet.files.layout import Layout
 __all__ = ["ATLAS", "C_FOLDER", "DEMO", "KIT", "RUN"]
 
 _NUMBER = "[0-9]*"
-_STATISTICS = ("atlas.json", "evidence.json", "manifest.json", f"{_NUMBER}.safetensors")
+_STATISTICS = (
+    *("atlas.json", "evidence.json", "manifest.json", "noise.json"),
+    f"{_NUMBER}.safetensors",
+)
 _NETWORK = ("result.json", "model.pt2", "bitmaps.safetensors")
 _C = (
     *("CMakeLists.txt", "Makefile", "README.md", "missions/*.c", "model.c"),

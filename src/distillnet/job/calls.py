@@ -58,7 +58,7 @@ def distill(
     expect(options, (Options, type(None)), "options", "distillnet.Options or nothing")
     options = options or Options()
     wanted = _mission(mission, model)
-    parts, sources = _images(images, wanted, model, options)
+    parts, sources = _images(images, wanted, model, options, atlas)
     if atlas is not None or atlas_dir is not None:
         folder = Path() if atlas_dir is None else as_path(atlas_dir, "the folder for statistics")
         done = distill_strictly(
@@ -85,12 +85,24 @@ def _mission(mission: Mission | str | Sequence[str | int], model: Model) -> Miss
 
 
 def _images(
-    images: Images | Folders | str | Path, mission: Mission, model: Model, options: Options
+    images: Images | Folders | str | Path,
+    mission: Mission,
+    model: Model,
+    options: Options,
+    atlas: Atlas | None,
 ) -> tuple[Images, dict[str, Any]]:
     """The parts, and where the images lie if that is known."""
     kinds = "a folder's path, or what open_images or split_images gives"
     expect(images, (Images, Folders, str, Path), "images", kinds)
     if isinstance(images, Images):
+        for name, part in (("search", images.search), ("val", images.val)):
+            seen = [ref for ref in part.refs if atlas is not None and atlas.has_seen(ref)]
+            if seen:
+                raise InputError(
+                    f"{len(seen)} of the {name} images, such as {seen[0]}, are among those that "
+                    "the atlas was made of; expected others, or split_images(..., atlas=atlas), "
+                    "which takes others"
+                )
         return images, {}
     sources: dict[str, Any] = {}
     if not isinstance(images, Folders):
@@ -101,4 +113,4 @@ def _images(
         images.val.select(mission.indices) if images.val else None,
         images.left_out,
     )
-    return split_images(wanted, seed=options.seed), sources
+    return split_images(wanted, atlas=atlas, seed=options.seed), sources

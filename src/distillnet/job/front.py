@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,12 @@ from distillnet.errors import InputError
 from distillnet.files.documents import encode, read_document
 from distillnet.files.manifest import check_sealed, read_manifest
 from distillnet.job.documents import FORMAT, MissionDocument
+from distillnet.job.front_points import verdict_of
 from distillnet.job.layout import FRONT, RUN_MARKER, TIMES, relative_sources
 from distillnet.job.provenance import PROVENANCE
-from distillnet.job.results import budget_json, finite_json
-from distillnet.job.runs import Run, read_result, seal_run, write_json
-from distillnet.search import Budget, Verdict, estimate, is_within
+from distillnet.job.results import budget_json, class_warning, finite_json
+from distillnet.job.runs import Run, seal_run, write_json
+from distillnet.search import Budget, estimate, is_within
 from distillnet.search.budget import in_points
 
 __all__ = ["fitting_point", "front_folders", "take_from_front"]
@@ -46,6 +47,8 @@ def take_from_front(opened: Run, budget: Budget, directory: Path) -> dict[str, A
         if budget.has_target
         else "what the front of the other run has"
     )
+    old, new = (_class_warning(result, told) for told in (result["budget"], budget_json(budget)))
+    result["warnings"] = [*new, *(said for said in result["warnings"] if said not in old)]
     result["budget"] = budget_json(budget)
     result["search"]["budget_met"] = True
     for name in _COPIED:
@@ -76,7 +79,13 @@ def take_from_front(opened: Run, budget: Budget, directory: Path) -> dict[str, A
 def front_folders(opened: Run) -> list[tuple[Path, dict[str, Any]]]:
     """The networks for other budgets, the smallest first: their folders and figures."""
     found = sorted((opened.directory / FRONT).glob("[0-9]*/result.json"))
-    return [(path.parent, read_result(path.parent)) for path in found]
+    return [(path.parent, result) for path, result in zip(found, opened.front, strict=True)]
+
+
+def _class_warning(result: dict[str, Any], budget: dict[str, Any]) -> list[str]:
+    before, after = result["baseline"]["per_class"], result["distilled"]["per_class"]
+    said = class_warning(before, after, budget)
+    return [] if said is None else [said]
 
 
 def fitting_point(
@@ -113,20 +122,14 @@ def fitting_point(
 
 def _within(budget: Budget, search: dict[str, Any]) -> bool:
     """Whether a result's losses on the search images are within a budget, as the search counts."""
-    return is_within(budget, _verdict(search))
+    return is_within(budget, verdict_of(search))
 
 
 def _losses(budget: Budget, result: dict[str, Any]) -> str:
     """The losses that decide."""
     search = result["search"]
-    expected = estimate(_verdict(search))
+    expected = estimate(verdict_of(search))
     return (
         f"{result['mac_ratio']:.2f}x with {expected.loss_pp:.2f} +- {expected.uncertain_pp:.2f} "
         f"expected, worst class {expected.worst_class_pp:.2f}"
     )
-
-
-def _verdict(search: dict[str, Any]) -> Verdict:
-    known = {field.name: search[field.name] for field in fields(Verdict) if field.name in search}
-    lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
-    return Verdict(**known | lists)

@@ -49,10 +49,7 @@ def points_of(
 
     def point(one: Mapping[str, Any], *, own: bool) -> FrontPoint:
         search = one["search"]
-        known = {
-            field.name: search[field.name] for field in fields(Verdict) if field.name in search
-        }
-        expected, (low, high) = estimate(Verdict(**known)), one["loss_ci95_pp"]
+        expected, (low, high) = estimate(verdict_of(search)), one["loss_ci95_pp"]
         ratio = one["work_ratio"] if by_work else one["mac_ratio"]
         return FrontPoint(
             1 / ratio, expected.loss_pp, expected.uncertain_pp, one["loss_pp"], low, high, own
@@ -62,6 +59,13 @@ def points_of(
     others = [point(one, own=False) for one in front]
     rest = [other for other in others if replace(other, own=True) != mine]
     return tuple(sorted([mine, *rest], key=lambda p: p.share))
+
+
+def verdict_of(search: Mapping[str, Any]) -> Verdict:
+    """What the search said of a network, from ``search`` in its ``result.json``."""
+    known = {field.name: search[field.name] for field in fields(Verdict) if field.name in search}
+    lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+    return Verdict(**known | lists)
 
 
 def plot_front(

@@ -1,6 +1,6 @@
 """What a distillation is asked for; checked without importing what does it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from distillnet.images import Album, BatchStream, ImageSet
     from distillnet.images.preprocessing import Preprocessing
 
-__all__ = ["AIMS", "METHODS", "PARTIAL", "SCORE_NAMES", "SURGEON", "Options"]
+__all__ = ["AIMS", "METHODS", "PARTIAL", "SCORE_NAMES", "SURGEON", "Options",
+           "allowed_unreadable"]  # fmt: skip
 
 METHODS = ("best", "paper")
 AIMS = ("time", "macs")
@@ -126,7 +127,7 @@ class Options:
     def multiple_for(self, widths: Sequence[int]) -> int:
         """What channels are rounded to in a network of layers of such widths.
 
-        The table's multiple only as far as layers hold several of it; the user's own as it is.
+        The table's multiple only as far as layers hold several of it; any other as it is.
         """
         if self.times is None or self.round_to != self.times.multiple:
             return self.round_to
@@ -145,3 +146,8 @@ class Options:
     def score_name(self) -> str:
         """The score that is used."""
         return self.score or (SURGEON if self.method == "best" else "heat")
+
+
+def allowed_unreadable(noted: Mapping[str, Any]) -> float:
+    """How many of a run's images, in percent, may be unreadable, by the options it notes."""
+    return float(noted.get("max_unreadable_percent", MAX_UNREADABLE_PERCENT))

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from distillnet.atlas import Atlas, image_key
+from distillnet.atlas import Atlas
 from distillnet.errors import ImageError, InputError
 from distillnet.images import Folders, ImageRef, ImageSet, read_image, split
+from distillnet.images.keys import image_key
 
 __all__ = ["Images", "split_images"]
 
@@ -43,7 +44,7 @@ def split_images(
 
     ``val`` is what is given, else the folder's own, else a fifth of each class. ``search`` is what
     is given, else half of the rest: the search decides on single errors and needs the images more
-    than the means do. With an ``atlas``, statistics are of its images, and search of the others.
+    than the means do. With an ``atlas``, statistics are of its images, and the others of others.
 
     Raises:
         InputError: a set would have no readable image of some class, or two sets share an image.
@@ -52,11 +53,14 @@ def split_images(
     if val is None:
         val = folders.val
     if val is None:
-        val, rest = split(rest, 0.2, seed)
+        known = [ref for ref in rest.refs if atlas is not None and atlas.has_seen(ref)]
+        others = [ref for ref in rest.refs if atlas is None or not atlas.has_seen(ref)]
+        val, left = split(replace(rest, refs=tuple(others)), 0.2, seed)
+        rest = replace(rest, refs=(*known, *left.refs))
     if atlas is not None:
         if search is None:
-            others = (ref for ref in rest.refs if not atlas.has_seen(ref))
-            search = replace(rest, refs=tuple(others))
+            unseen = (ref for ref in rest.refs if not atlas.has_seen(ref))
+            search = replace(rest, refs=tuple(unseen))
         everything = (ref for part in (rest, val, search) for ref in part.refs)
         seen = {ref: None for ref in everything if atlas.has_seen(ref)}
         statistics = replace(rest, refs=tuple(seen))

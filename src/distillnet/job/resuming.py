@@ -1,16 +1,14 @@
 """What an interrupted search keeps in the run folder, and going on from it."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from distillnet.atlas import image_key
 from distillnet.classes import Mission
 from distillnet.errors import InputError
-from distillnet.images import ImageSet
+from distillnet.images.keys import files_digest
 from distillnet.job.distillation import Options
 from distillnet.job.layout import UNFINISHED
 from distillnet.job.partition import Images
@@ -61,8 +59,8 @@ def search_store(
         "weights": model.weights_sha256,
         "preprocessing": asdict(model.preprocessing),
         "classes": list(mission.indices),
-        "statistics images": _digest(images.statistics),
-        "search images": _digest(images.search),
+        "statistics images": files_digest(images.statistics),
+        "search images": files_digest(images.search),
         "options": fixed,
         "versions": {name: version(name) for name in _VERSIONS},
     }
@@ -70,12 +68,3 @@ def search_store(
         out / UNFINISHED, settings, resume=resume or best_so_far, only_known=best_so_far
     )
     return replace(store, on_best=on_best, on_front=on_front)
-
-
-def _digest(images: ImageSet) -> str:
-    """A checksum of which images these are, and whether their files have changed."""
-    digest = hashlib.sha256()
-    for ref in images.refs:
-        found = ref.path.stat()
-        digest.update(f"{image_key(ref)} {found.st_size} {found.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

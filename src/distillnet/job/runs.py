@@ -16,42 +16,35 @@ Nothing in it names a folder of the machine that made it: see ``layout``.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from distillnet.classes import ClassTable, Mission
 from distillnet.cut.bitmaps import pack
 from distillnet.errors import InputError, as_path, expect
-from distillnet.evaluate import Evaluation, Scores, evaluation
 from distillnet.files.documents import encode, read_document
 from distillnet.files.manifest import check_sealed, read_manifest, seal
 from distillnet.files.tensors import write_tensors
 from distillnet.graph import Graph, GraphModule
 from distillnet.graph.saving import LICENCE, write_program
-from distillnet.images import Batch, Folders, ImageSet, load_batches, open_images
 from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.distillation import Distillation
 from distillnet.job.documents import FORMAT, NOT_NOTED, MissionDocument, ResultDocument
 from distillnet.job.figures import Figures
 from distillnet.job.front_points import plot_run, points_of
 from distillnet.job.layout import FRONT, RUN_MARKER, TIMES, file_of, place_of, relative_sources
-from distillnet.job.provenance import PROVENANCE, held_out, write_provenance
+from distillnet.job.provenance import PROVENANCE, write_provenance
 from distillnet.job.results import finite_json, finite_loss_pp, model_name, result_json
-from distillnet.models.programs import load_program
 
 __all__ = [
     "FRONT",
     "RUN_MARKER",
     "Run",
-    "evaluate_run",
-    "evaluate_scores",
-    "network_scores",
     "open_run",
     "read_result",
     "save_program",
@@ -263,88 +256,3 @@ def open_run(directory: str | Path) -> Run:
 def read_result(directory: Path) -> dict[str, Any]:
     """The figures of a run, or of a network on its front; InputError where they are damaged."""
     return encode(read_document(directory / "result.json", ResultDocument, "distill again"))
-
-
-def evaluate_run(
-    opened: Run | str | Path,
-    images: Iterable[Batch] | ImageSet | Folders | str | Path | None = None,
-) -> Evaluation:
-    """The compact network's closed-set accuracy on images of the mission's classes.
-
-    Its head has only the mission's scores, so there is no open set to measure.
-
-    Args:
-        opened: a run, or its folder.
-        images: a folder, of which val/ or test/ is taken where there is one; images as opened, or
-            batches of them; by default those that were held out for the run's own figures.
-    """
-    if not isinstance(opened, Run):
-        opened = open_run(opened)
-    batches = _batches(opened, images)
-    return evaluate_scores(opened, opened.directory / "model.pt2", network_scores(opened), batches)
-
-
-def network_scores(opened: Run) -> Callable[[Tensor], Tensor]:
-    """The compact network: normalised images (N, C, H, W) -> the mission's scores (N, K).
-
-    Raises:
-        InputError: ``model.pt2`` is damaged; calling it, that it fails on such images.
-    """
-    path = opened.directory / "model.pt2"
-    module = load_program(path).module
-
-    def scores(x_nchw: Tensor) -> Tensor:
-        try:
-            y: Tensor = module(x_nchw)
-        except (RuntimeError, AssertionError) as error:  # its guards are assertions
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(
-                f"{path} fails on images of shape {tuple(x_nchw.shape)} ({reason[:200]}); expected "
-                "the run's own network, distill again"
-            ) from error
-        return y
-
-    return scores
-
-
-def _batches(
-    opened: Run, images: Iterable[Batch] | ImageSet | Folders | str | Path | None
-) -> Iterable[Batch]:
-    if images is None:
-        source = opened.sources.get("val") or opened.sources.get("data")
-        images, _ = held_out(opened.directory, source, opened.classes, opened.mission)
-    if isinstance(images, str | Path):
-        images = open_images(images, opened.classes, opened.mission.indices)
-    if isinstance(images, Folders):
-        images = images.val or images.train
-    if isinstance(images, ImageSet):
-        return load_batches(images.select(opened.mission.indices), opened.preprocessing)
-    expect(images, Iterable, "images", "a folder's path, images as opened, or batches of them")
-    return images
-
-
-def evaluate_scores(
-    opened: Run, path: Path, scores: Callable[[Tensor], Tensor], batches: Iterable[Batch]
-) -> Evaluation:
-    """Closed-set accuracy of a run's network in whatever form ``path`` holds it.
-
-    Args:
-        scores: normalised images (N, C, H, W) -> the mission's scores (N, K).
-
-    Raises:
-        InputError: the scores are of another shape, NaN or infinite.
-    """
-    position = {index: i for i, index in enumerate(opened.mission.indices)}
-    parts, labels = [], []
-    with torch.inference_mode():
-        for batch in batches:
-            y, shape = scores(batch.x_nchw), (len(batch.x_nchw), len(position))
-            if y.shape != shape or not bool(torch.isfinite(y).all()):
-                found = f"the shape {tuple(y.shape)}" if y.shape != shape else "NaN or infinity"
-                raise InputError(
-                    f"{path} gives {found} as scores; expected finite ones of shape {shape}. "
-                    "Distill or export again"
-                )
-            parts.append(y)
-            labels += [position[int(label)] for label in batch.labels_n]
-    return evaluation(Scores(torch.cat(parts), torch.tensor(labels)), opened.mission)

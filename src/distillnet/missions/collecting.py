@@ -5,9 +5,7 @@ by one of them and kept in ``OUT/unfinished`` at once. What was kept is not done
 it, so whatever ends a pass, the same command with ``--resume`` goes on, and no image counts twice.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -16,12 +14,13 @@ from typing import Any
 
 import torch
 
-from distillnet.atlas import Atlas, image_key, key_digest
+from distillnet.atlas import Atlas
 from distillnet.errors import InputError
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture_model
 from distillnet.graph.channels import Channels, analyse
 from distillnet.images import ImageSet, OpenFiles, image_digest
+from distillnet.images.keys import files_digest, key_digest
 from distillnet.job.distill import Progress, pick_device
 from distillnet.job.layout import UNFINISHED
 from distillnet.job.options import Options
@@ -115,9 +114,16 @@ def collect_atlas(
     finished = {}
     for label in classes:
         done = worker.class_of(label)
-        if done is not None:
+        if done is not None and done.moments.n < how.min_images:  # some could not be read
+            few[model.classes.names[label]] = done.moments.n
+        elif done is not None:
             write_class(done, label, directory)
             finished[label] = (done.moments.n, len(done.keys), done.seen)
+    if how.ranks.first and not finished:
+        raise InputError(
+            f"no class has {how.min_images} images that can be read; add images, or ask for fewer "
+            "with --min-images"
+        )
     unreadable = tuple(worker.unreadable)
     if not how.ranks.first:
         return Collection(None, unreadable, few)
@@ -217,21 +223,13 @@ class _Worker:
 
     def _settings(self) -> dict[str, Any]:
         """All that parts depend on."""
-        digest = hashlib.sha256()
-        for ref in self.images.refs:
-            try:
-                found = ref.path.stat()
-                seen = f"{found.st_size} {found.st_mtime_ns}"
-            except OSError:  # it is counted among the unreadable ones, if it stays so
-                seen = "-"
-            digest.update(os.fsencode(f"{image_key(ref)} {seen}\n"))
         known: dict[str, Any] = json.loads(
             json.dumps(
                 {
                     "network": Path(self.model.name).name,
                     "weights": self.model.weights_sha256,
                     "preprocessing": asdict(self.model.preprocessing),
-                    "images": digest.hexdigest(),
+                    "images": files_digest(self.images),
                     "samples": self.how.samples,
                     "version": version("distillnet"),
                 }

@@ -49,7 +49,6 @@ EVIDENCE = "evidence.json"
 FORMAT = 1
 _REMEDY = "collect it again"
 _MOST = 8000  # samples of a mission; more take time and change little
-# Of any number: its square, summed over samples and columns, is still a float32.
 
 _Index = Annotated[int, Meta(ge=0, lt=100_000)]
 _ClassKey = Annotated[str, Meta(pattern="^(0|[1-9][0-9]{0,5})$")]

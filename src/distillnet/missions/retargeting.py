@@ -219,6 +219,9 @@ class _Tried:
     def made(self) -> Made:
         return self.found, self.evaluations
 
+    def stopped_by(self, why: str) -> "_Tried":
+        return replace(self, found=replace(self.found, stopped_by=why))
+
 
 class _Workshop:
     """Makes networks of a mission at ratios, and judges them by the samples.
@@ -254,24 +257,19 @@ class _Workshop:
             )
             tried = self._try(budget, ratio, of)
             reached = of(self.own.design.uncut) / of(_cost(tried.found))
-            found = replace(
-                tried.found,
-                met=reached >= ratio,
-                stopped_by="the ratio that was to be reached",
-            )
-            return replace(tried, found=found)
+            tried = replace(tried, found=replace(tried.found, met=reached >= ratio))
+            return tried.stopped_by("the ratio that was to be reached")
         ratio, best = _FIRST, self._try(budget, _FIRST)
         step = _STEP if best.found.met else 1 / _STEP
         while ratio * step > _LEAST and self.tried < _MOST_TRIALS:
-            ratio *= step
+            before, ratio = ratio, ratio * step
             tried = self._try(budget, ratio)
             if step < 1 and tried.found.met:
-                return tried
+                return tried.stopped_by(f"the next smaller network ({before:.2f}x)")
             if step > 1 and not tried.found.met:
-                why = f"the next smaller network ({ratio:.2f}x)"
-                return replace(best, found=replace(best.found, stopped_by=why))
+                return best.stopped_by(f"the next smaller network ({ratio:.2f}x)")
             best = tried
-        return best
+        return best.stopped_by("the number of networks that are tried")
 
     def _try(
         self, budget: Budget, ratio: float, of: Callable[[Cost], int] = lambda c: c.macs

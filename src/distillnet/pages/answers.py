@@ -8,7 +8,7 @@ from torch import Tensor
 
 from distillnet.evaluate import Evaluation, Scores, closed_set, evaluation, graph_scores
 from distillnet.images import Batch, ImageRef, ImageSet, load_batches
-from distillnet.job.runs import evaluate_scores, network_scores
+from distillnet.job.evaluating import evaluate_scores, network_scores
 from distillnet.pages.subject import Original, Subject
 
 __all__ = ["Answers", "ask", "confusion", "label_of"]

@@ -240,7 +240,7 @@ def _cheapest(x_m: Tensor, bits: Tensor | None) -> Tensor:
     if bits is None:
         return x_m.round().clamp(-_MOST, _MOST) + 0.0  # without it -0 would be another number
     size = x_m.abs()
-    low = size.floor().clamp_max(len(bits) - 2)
+    low = size.floor().clamp_max(min(len(bits) - 2, _MOST - 1))
     choices = torch.stack([torch.zeros_like(low), low, low + 1])
     cost = (choices - size).square() + _BIT * bits[choices.long()]
     return choices.gather(0, cost.argmin(0, keepdim=True))[0] * x_m.sign() + 0.0

@@ -97,6 +97,11 @@ def baselines_command(
     """
     if search.tune:
         raise InputError("found --tune, which is one of the rows here; pass --only tune instead")
+    if Way.tune in asked.ways and search.method.value != "best":
+        raise InputError(
+            f"found --method {search.method.value}, with which nothing is tuned; leave that row "
+            "out with --only, or pass --method best"
+        )
     options = job_options(budget, search, network, compute)
     if out is not None:
         check_writable(out)

@@ -13,7 +13,7 @@ from distillnet.cli.checks import check_run
 from distillnet.cli.common import run_folder
 from distillnet.cli.groups import NETWORK, OUTPUT, SELDOM, grouped
 from distillnet.cli.options import JsonOpt, OriginalOpt, RunArg
-from distillnet.cli.output import print_json, print_line, print_table, progress, warn
+from distillnet.cli.output import for_results, print_json, print_line, print_table, progress, warn
 from distillnet.cli.process.terminal import printable
 from distillnet.files import check_writable, new_file
 from distillnet.models.names import check_model
@@ -126,7 +126,7 @@ def bench_command(
     The original runs twice: as a plain export, which the ratios refer to, and as distillnet
     writes it.
     """
-    check_run(run)
+    check_run(run, packed=True)
     if model is not None:
         check_model(model)
     if run.is_file() and how.out is None:
@@ -141,7 +141,7 @@ def bench_command(
     with new_file(path) as work:
         work.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     picture = path.with_suffix(".png")
-    drawn = draw_bars(values, picture)
+    drawn = how.out is None and draw_bars(values, picture)  # elsewhere nobody asked for one
     if as_json:
         print_json(values)
         return
@@ -171,20 +171,23 @@ def _measure(run: "Run", model: str | None, how: _BenchOptions, name: str) -> di
     for runtime in runtimes:
         file_format(runtime, threads)  # says what is missing before anything is measured
     settings = Settings(threads, how.batch, how.seconds, memory=how.memory)
-    plain, original, own_weights = original_networks(run, model)
+    with for_results():
+        plain, original, own_weights = original_networks(run, model)
     if not own_weights:
         warn("The original's weights are not available; random ones, which take as long, are used.")
     networks = (plain, original, distilled_network(run))
     mac_ratio = float(run.result["mac_ratio"])
     with progress() as on_progress, tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        timing = time_networks(networks, runtimes, folder, settings, on_progress)
+        timing = time_networks(
+            networks, runtimes, folder, settings, on_progress, go_on=not how.runtime
+        )
         _warn_of(timing)
         values = bench_json(timing, mac_ratio, settings, name)
         macs = {"original": "baseline", "distilled": "distilled"}
         macs_of = {network: int(run.result[part]["macs"]) for network, part in macs.items()}
         add_metrics(values, macs_of, peak_macs_per_s(threads), how.hit_rate)
-        if how.profile and "onnx" in runtimes:
+        if how.profile and "onnx" in timing.time_ratio:
             before, after = (
                 profile_onnx(written_for(network, "onnx", folder), folder, threads)
                 for network in networks[1:]
@@ -195,6 +198,9 @@ def _measure(run: "Run", model: str | None, how: _BenchOptions, name: str) -> di
 
 def _warn_of(timing: "Timing") -> None:
     for runtime, why in timing.left_out.items():
+        if runtime not in timing.time_ratio:
+            warn(f"{runtime} cannot run these networks here, and is left out ({why}).")
+            continue
         warn(
             f"{runtime} cannot run a plain export of the original ({why}); its ratio refers to "
             "the original as distillnet writes it."

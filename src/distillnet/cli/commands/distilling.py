@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from distillnet.cli.asked import asked_for
-from distillnet.cli.checks import check_run
+from distillnet.cli.checks import check_run, refuse_beside
 from distillnet.cli.common import print_run
 from distillnet.cli.groups import MISSION, OUTPUT, grouped
 from distillnet.cli.missions.noise import warn_noise
@@ -83,7 +83,7 @@ def distill_command(
 ) -> None:
     """Cut a network down to a few classes within an accuracy budget; the main job."""
     if from_run is not None:
-        _refuse_beside_from(context)
+        refuse_beside(context, "--from, which takes an existing network", _WITH_FROM)
         _take_from(from_run, budget.budget(), out, as_json, overwrite)
         return
     if model is None or images.data is None:
@@ -155,20 +155,6 @@ def _warn_of_neighbours(device: str) -> None:
 
 _BUDGET = ("max_loss", "max_class_loss", "confidence", "target_macs", "target_params")
 _WITH_FROM = ("from_run", "out", "overwrite", "as_json", *_BUDGET)
-
-
-def _refuse_beside_from(context: typer.Context) -> None:
-    """BadParameter where an option was given that --from would silently leave aside."""
-    given = []
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if source and source.name == "COMMANDLINE" and parameter.name not in _WITH_FROM:
-            given.append("MODEL" if parameter.name == "model" else parameter.opts[0])
-    if given:
-        raise typer.BadParameter(
-            f"found {', '.join(given)} with --from, which takes an existing network; "
-            "expected no more than --max-loss, --max-class-loss, --target-macs or --target-params"
-        )
 
 
 def _take_from(run: Path, budget: Budget, out: Path, as_json: bool, overwrite: bool) -> None:

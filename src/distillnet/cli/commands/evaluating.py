@@ -30,9 +30,10 @@ def evaluate_command(
     takes other images for a class, and refuses those of the mission.
     """
     asked.check()
-    check_run(run)
+    check_run(run, packed=True)
     from distillnet.deploy import evaluate_c, evaluate_onnx, open_onnx
-    from distillnet.job.runs import evaluate_run, open_run
+    from distillnet.job.evaluating import evaluate_run
+    from distillnet.job.runs import open_run
 
     folder = run_folder(run)
     opened = open_run(folder)

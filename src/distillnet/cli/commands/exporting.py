@@ -40,7 +40,7 @@ def export_command(run: RunArg, form: FormOptions, c: COptions, as_json: JsonOpt
 
 def _export_file(run: Path, asked: FormOptions, as_json: bool) -> None:
     precision = "int8" if asked.int8 else "float16" if asked.fp16 else "float32"
-    check_run(run)
+    check_run(run, packed=True)
     check_folder(asked.data, "--data", "the folder of images that the run was distilled on")
     name = _FILE_NAMES[precision] if asked.format_ is Format.onnx else "export.pt2"
     path = asked.out or run / name
@@ -66,7 +66,7 @@ def _export_file(run: Path, asked: FormOptions, as_json: bool) -> None:
 
 def _export_int8_c(run: Path, form: FormOptions, c: COptions, as_json: bool) -> None:
     for folder in (run, *c.others):
-        check_run(folder)
+        check_run(folder, packed=True)
     if c.model is not None:
         check_model(c.model)
     check_folder(form.data, "--data", "the folder of images that the run was distilled on")

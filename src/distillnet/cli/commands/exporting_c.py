@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from distillnet.cli.checks import check_run
 from distillnet.cli.commands.export_options import COptions, FormOptions, Target
 from distillnet.cli.common import run_folder
-from distillnet.cli.output import print_json, print_table, warn
+from distillnet.cli.output import for_results, print_json, print_table, warn
 from distillnet.cli.process.terminal import printable
 from distillnet.files import new_folder
 from distillnet.files.results import C_FOLDER
@@ -29,7 +29,7 @@ _FORMS = {True: "switchable, all weights", False: "compact, one mission"}
 def write_c_folder(run: Path, form: FormOptions, c: COptions, as_json: bool) -> None:
     """Write a run, and others as its missions, as C in float32, and say what it became."""
     for folder in (run, *c.others):
-        check_run(folder)
+        check_run(folder, packed=True)
     if c.model is not None:
         check_model(c.model)
     from distillnet.deploy import TOLERANCE, export_c
@@ -45,7 +45,7 @@ def write_c_folder(run: Path, form: FormOptions, c: COptions, as_json: bool) -> 
 
         shared = read_packed(run).shared.values()
     out = form.folder(run)
-    with new_folder(out, C_FOLDER) as work:
+    with for_results(), new_folder(out, C_FOLDER) as work:
         done = export_c(
             opened, work, c.prefix, runs,
             as_missions=c.as_missions, loadable=c.loadable, model=c.model,
@@ -95,7 +95,7 @@ def write_int8_folder(
 
     (opened, images), *others = runs
     out = form.folder(run)
-    with new_folder(out, C_FOLDER) as work:
+    with for_results(), new_folder(out, C_FOLDER) as work:
         done = export_int8_c(
             opened, work, c.prefix, images, others,
             as_missions=c.as_missions, model=c.model, target=c.target.value,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from distillnet.cli.checks import refuse_beside
 from distillnet.cli.groups import grouped
 from distillnet.cli.missions.keeping import FilterOpt, InspectedAtlasOpt, ShareOpt, inspect_atlas
 from distillnet.cli.options import MODEL_HELP, JsonOpt, NetworkOptions
@@ -14,8 +15,12 @@ from distillnet.errors import InputError
 __all__ = ["inspect_command"]
 
 
+_WITH_ATLAS = ("atlas", "model", "weights", "filter_", "share", "as_json")
+
+
 @grouped
 def inspect_command(
+    context: typer.Context,
     network: NetworkOptions,
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)
@@ -30,6 +35,7 @@ def inspect_command(
     With --atlas: which classes keep which filters alive.
     """
     if atlas is not None:
+        refuse_beside(context, "--atlas", _WITH_ATLAS)
         inspect_atlas(atlas, model, network.weights, filter_, share, as_json)
         return
     if model is None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distillnet.cli.checks import check_apart, check_run
+from distillnet.cli.checks import check_apart, check_run, refuse_beside
 from distillnet.cli.commands.exporting import images_of_run
 from distillnet.cli.groups import BUDGET, OUTPUT, SEARCH, SELDOM, grouped
-from distillnet.cli.options import ImageOptions, JsonOpt, NetworkOptions, SeedOpt
+from distillnet.cli.options import ImageOptions, JsonOpt, NetworkOptions, OverwriteOpt, SeedOpt
 from distillnet.cli.output import print_json, print_line, print_table, progress
 from distillnet.errors import InputError
 from distillnet.files import check_writable, new_file, new_folder
@@ -31,8 +31,13 @@ class PackMethod(StrEnum):
     paper = "paper"
 
 
+# Of a run all else is known.
+_WITH_RUN = ("network", "data", "out", "max_loss", "method", "coarseness", "as_json")
+
+
 @grouped
 def pack_command(
+    context: typer.Context,
     network: Annotated[
         str,
         typer.Argument(
@@ -83,6 +88,7 @@ def pack_command(
     """
     is_run = Path(network).is_dir()
     if is_run:
+        refuse_beside(context, f"the run {network}", _WITH_RUN)
         check_run(Path(network))
     elif images.data is None:
         raise InputError("there is no folder of images to fit weights on; pass one with --data")
@@ -92,13 +98,13 @@ def pack_command(
     table = None if is_run else options.check(network)
     from distillnet.deploy.packing import of_model, pack
 
-    if is_run:
-        source, split = _run_and_images(Path(network), images)
-    else:
-        model = options.load(network)
-        found = images.find(None, table or model.classes)
-        source, split = of_model(model, found.mission), images.split(found, seed)
     with new_file(out) as work, progress() as on_progress:
+        if is_run:
+            source, split = _run_and_images(Path(network), images)
+        else:
+            model = options.load(network)
+            found = images.find(None, table or model.classes)
+            source, split = of_model(model, found.mission), images.split(found, seed)
         done = pack(
             source, split, work, method=method.value, max_loss_pp=max_loss, setting=coarseness,
             on_progress=on_progress,
@@ -135,6 +141,7 @@ def unpack_command(
             rich_help_panel=OUTPUT,
         ),
     ],
+    overwrite: OverwriteOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Turn a packed file back into weights, a MODEL or a run, with exactly the packed values."""
@@ -146,8 +153,8 @@ def unpack_command(
 
     found_ = read_packed(packed)
     if found_.kind == "run":
-        check_writable(out, RUN)
-        with new_folder(out, RUN) as work:
+        check_writable(out, RUN, overwrite=overwrite)
+        with new_folder(out, RUN, overwrite=overwrite) as work:
             unpack(found_, work)
     else:
         check_writable(out)

@@ -104,7 +104,7 @@ def studio_command(
 
 def _check_run(opened: Path, data: Path | None, timings: Path | None) -> None:
     try:
-        check_run(opened)
+        check_run(opened, packed=True)
     except InputError as error:
         raise InputError(f"{error}, or an atlas that `distillnet collect` wrote") from None
     for option, value in (("--data", data), ("--timings", timings)):

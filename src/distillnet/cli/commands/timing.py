@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from distillnet.cli.checks import refuse_beside
 from distillnet.cli.groups import NETWORK, OUTPUT
 from distillnet.cli.options import JsonOpt
 from distillnet.cli.output import print_json, print_line, progress
@@ -17,6 +18,7 @@ __all__ = ["timings_command"]
 
 
 def timings_command(
+    context: typer.Context,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -46,6 +48,7 @@ def timings_command(
 ) -> None:
     """Measure how long layers take on this machine, so that distill makes networks fast here."""
     if kit is not None:
+        refuse_beside(context, "--kit", ("kit", "as_json"))
         check_writable(kit, KIT)
         from distillnet.deploy.timings import write_kit
 
@@ -56,17 +59,19 @@ def timings_command(
         else:
             print_line(f"Written to {kit}. Copy it to the device; its README.md says what to run.")
         return
-    if out is not None:
-        check_writable(out)
+    for path in (out, times_cache()):
+        if path is not None:
+            check_writable(path)
     from distillnet.deploy.timings import measure_times
 
     with progress() as on_progress:
         table = measure_times(threads, lambda done, of: on_progress("timings", done, of))
     cache = times_cache()
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    for path in (cache, *([out] if out else [])):
-        with new_file(path) as work:
-            work.write_text(table.dumps(), encoding="utf-8")
+    for path in (out, cache):  # what was asked for first
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with new_file(path) as work:
+                work.write_text(table.dumps(), encoding="utf-8")
     if as_json:
         print_json(json.loads(table.dumps()))
         return

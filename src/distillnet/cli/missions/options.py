@@ -9,6 +9,7 @@ import typer
 from distillnet.classes import Mission, parse_mission, read_lines
 from distillnet.cli.checks import check_file
 from distillnet.cli.groups import MISSION, NETWORK
+from distillnet.cli.options import ComputeOptions
 from distillnet.cli.search_options import Aim, TimingsOpt, times_of
 from distillnet.errors import InputError
 from distillnet.files.results import ATLAS
@@ -107,15 +108,17 @@ class AtlasOptions:
         """Raise InputError where a file is not there."""
         check_file(self.weights, "--weights", "a safetensors file or a PyTorch state dict")
 
-    def job(self, budget: Budget, *, device: str = "auto", batch_size: int = 32) -> Options:
+    def job(self, budget: Budget, compute: ComputeOptions) -> Options:
         """As the library takes them."""
         return Options(
             budget=budget,
             keep_input_size=True,
             optimise=self.optimise.value,
             times=times_of(self.optimise, self.timings),
-            device=device,
-            batch_size=batch_size,
+            device=compute.device.value,
+            batch_size=compute.batch_size,
+            workers=compute.workers,
+            max_unreadable_percent=compute.max_unreadable,
         )
 
     def load(self, atlas: "MissionAtlas") -> "Model":

@@ -10,7 +10,7 @@ from distillnet.cli.checks import check_file, check_folder, check_run
 from distillnet.cli.groups import MISSION, NETWORK, OUTPUT, GroupedCommand, grouped
 from distillnet.cli.missions.options import WeightsOpt, with_weights
 from distillnet.cli.options import JsonOpt, OriginalOpt, RunArg
-from distillnet.cli.output import print_json, print_line, print_table
+from distillnet.cli.output import for_results, print_json, print_line, print_table
 from distillnet.errors import InputError
 from distillnet.files import check_writable, new_file
 from distillnet.models.names import check_model
@@ -150,15 +150,18 @@ def pack_command(run: RunArg, asked: PackageOptions, as_json: JsonOpt = False) -
     from distillnet.deploy.networks import original_model
     from distillnet.graph.capture import capture, capture_model
     from distillnet.job.runs import open_run
-    from distillnet.missions.packages import pack_mission, shared_weights
+    from distillnet.missions.packages import check_name, pack_mission, shared_weights
     from distillnet.missions.packages.graphs import named_as
     from distillnet.missions.unknown import read_rule
     from distillnet.missions.unknown import with_unknown as with_rule
     from distillnet.models.programs import load_program
 
+    check_name(name)
     opened = open_run(run)
     height, width = opened.result["distilled"]["input_size"]
-    original = original_model(with_weights(opened, asked.weights), (height, width), asked.model)
+    with for_results():
+        named = with_weights(opened, asked.weights)
+        original = original_model(named, (height, width), asked.model)
     if original.weights_sha256 != opened.weights_sha256:
         raise InputError(
             f"the weights of {original.name} are not those that {run} was made from; restore those"

@@ -14,7 +14,7 @@ from distillnet.cli.missions.options import (
     check_atlas_folder,
     mission_of,
 )
-from distillnet.cli.options import JsonOpt
+from distillnet.cli.options import ComputeOptions, JsonOpt
 from distillnet.cli.output import print_json, print_table, progress
 from distillnet.cli.search_options import BudgetOptions
 from distillnet.errors import InputError
@@ -56,7 +56,7 @@ def plan_command(
     """Quote a mission: its size and time, what each class adds, and which classes share most."""
     check_atlas_folder(atlas)
     network.check()
-    options = network.job(budget.budget())
+    options = network.job(budget.budget(), ComputeOptions())
     from distillnet.missions.files import open_mission_atlas
     from distillnet.missions.quoting import quote
 

@@ -85,9 +85,7 @@ def retarget_command(
     check_writable(out, RUN, overwrite=overwrite)
     check_apart(out, [data])
     network.check()
-    options = network.job(
-        budget.budget(), device=compute.device.value, batch_size=compute.batch_size
-    )
+    options = network.job(budget.budget(), compute)
     from distillnet.images import open_images
     from distillnet.job.runs import write_run
     from distillnet.missions.files import open_mission_atlas

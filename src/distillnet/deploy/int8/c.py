@@ -207,8 +207,13 @@ def export_int8_c(
     of_runs = (images, *(more for _, more in others))
     calibration, ranges = calibrate(
         whole,
-        [some_images(i.search, n) for i, n in zip(of_runs, whole.networks, strict=True)],
-        [some_images(i.statistics, n) for i, n in zip(of_runs, whole.networks, strict=True)],
+        *(
+            [
+                some_images(getattr(parts, part), network, of)
+                for parts, network, of in zip(of_runs, whole.networks, runs, strict=True)
+            ]
+            for part in ("search", "statistics")
+        ),
     )
     quantised, missions = whole.quantised(ranges, BLOCKS[target])
     program = write_network(quantised, missions, deployable, folder, prefix, banner)

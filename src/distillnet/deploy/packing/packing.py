@@ -16,8 +16,15 @@ from distillnet.errors import InputError
 from distillnet.evaluate import Evaluation, Scores, closed_set, evaluation, graph_scores
 from distillnet.graph import Graph
 from distillnet.graph.capture import capture, capture_model
-from distillnet.images import ImageSet, limit, load_all, load_batches
+from distillnet.images import (
+    MAX_UNREADABLE_PERCENT,
+    ImageSet,
+    limit,
+    load_all,
+    load_batches,
+)
 from distillnet.images.preprocessing import Preprocessing
+from distillnet.job.options import allowed_unreadable
 from distillnet.job.partition import Images
 from distillnet.job.runs import RUN_MARKER, Run
 from distillnet.models import Model
@@ -57,6 +64,7 @@ class Source:
     about: Mapping[str, Any]
     original_bytes: int
     original_accuracy: float | None = None
+    unreadable_percent: float = MAX_UNREADABLE_PERCENT  # of the images, at most
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ def of_run(run: Run) -> Source:
     return Source(
         str(run.result["model"]), "run", graph, how, run.mission,
         tuple(range(len(run.mission))), beside, {"weights_sha256": run.weights_sha256},
-        4 * int(baseline["params"]), float(baseline["accuracy"]),
+        4 * int(baseline["params"]), float(baseline["accuracy"]), allowed_unreadable(run.options),
     )  # fmt: skip
 
 
@@ -166,7 +174,13 @@ def pack(
             "convolutions of one group or linear layers that share no parameters"
         )
     packed = _packed(source, rounded, method)
-    write_packed(packed, path)
+    try:
+        write_packed(packed, path)
+    except ValueError as error:
+        raise InputError(
+            f"{source.name} cannot be packed as coarsely as {rounded.setting:g} ({error}); choose "
+            "another --coarseness"
+        ) from error
     before, pruned, after = (
         _evaluate(graph, source, images.val)
         for graph in (source.graph, rounded.pruned, rounded.graph)
@@ -217,7 +231,11 @@ def _halved(tensor: torch.Tensor) -> torch.Tensor:
 
 def _load(images: ImageSet, most: int, source: Source) -> tuple[torch.Tensor, torch.Tensor]:
     per_class = math.ceil(most / len(images.counts()))
-    loaded = load_all(limit(images, per_class, 0), source.preprocessing)
+    loaded = load_all(
+        limit(images, per_class, 0),
+        source.preprocessing,
+        max_unreadable_percent=source.unreadable_percent,
+    )
     return loaded.x_nchw, torch.tensor([_position(source, int(i)) for i in loaded.labels_n])
 
 
@@ -227,7 +245,9 @@ def _position(source: Source, index: int) -> int:
 
 
 def _evaluate(graph: Graph, source: Source, images: ImageSet) -> Evaluation:
-    scores = graph_scores(graph, load_batches(images, source.preprocessing))
+    most = source.unreadable_percent
+    batches = load_batches(images, source.preprocessing, max_unreadable_percent=most)
+    scores = graph_scores(graph, batches)
     if source.kind == "run":
         labels = torch.tensor([_position(source, int(i)) for i in scores.labels_n])
         return evaluation(Scores(scores.scores_nk, labels), source.mission)

@@ -15,6 +15,7 @@ from distillnet.missions.packages.device import (
     shared_weights,
 )
 from distillnet.missions.packages.graphs import Base, read_base
+from distillnet.missions.packages.package import check_name
 from distillnet.missions.packages.runtime import Missions
 from distillnet.missions.packages.signing import new_keys, read_public
 
@@ -25,6 +26,7 @@ __all__ = [
     "Opened",
     "apply_package",
     "block_of_package",
+    "check_name",
     "diff_packages",
     "new_keys",
     "open_package",

@@ -5,7 +5,7 @@ What is refused leaves it as it was; what is taken replaces the earlier package 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,10 @@ _AT_MOST = 2**30  # bytes of a package
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A package whose signature holds."""
+    """A package whose signature holds, ``whole`` as it was read."""
 
     path: Path
-    bytes: int
+    whole: bytes = field(repr=False)
     contents: Contents
 
     @property
@@ -64,7 +64,7 @@ class Opened:
             "thresholds": len(c.thresholds),
             "tensors": len(c.tensors),
             "tensors_that_differ": changed,
-            "bytes": self.bytes,
+            "bytes": len(self.whole),
             "base_sha256": c.base_sha256,
         }
 
@@ -79,7 +79,7 @@ def shared_weights(model: str, graph: Graph, weights_sha256: str, path: Path) ->
     if not path.exists():
         with new_file(path) as work:
             work.write_bytes(content)
-    elif read_regular(path, 2 * len(content)) != content:
+    elif path.stat().st_size != len(content) or read_regular(path, len(content)) != content:
         raise InputError(
             f"{path} holds other weights than those of {Path(model).name}; expected the same for "
             "all missions of a device. Name another file with --base"
@@ -111,7 +111,7 @@ def pack_mission(
         if not torch.allclose(found, want, rtol=0, atol=1e-4 * float(want.abs().max())):
             raise DistillnetError("the package says something else than the run; report this")
     path.write_bytes(whole)
-    return Opened(path, len(whole), decoded)
+    return Opened(path, whole, decoded)
 
 
 def open_package(path: Path, keys: Sequence[Path]) -> Opened:
@@ -121,7 +121,7 @@ def open_package(path: Path, keys: Sequence[Path]) -> Opened:
         whole = read_regular(path, _AT_MOST)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); name a package") from error
-    return Opened(path, len(whole), decode(opened(whole, trusted, str(path)), str(path)))
+    return Opened(path, whole, decode(opened(whole, trusted, str(path)), str(path)))
 
 
 def apply_package(path: Path, device: Path, keys: Sequence[Path]) -> tuple[Opened, Opened | None]:
@@ -144,7 +144,7 @@ def apply_package(path: Path, device: Path, keys: Sequence[Path]) -> tuple[Opene
         )
     place.parent.mkdir(exist_ok=True)
     with new_file(place) as work:
-        work.write_bytes(read_regular(path, _AT_MOST))
+        work.write_bytes(package.whole)
     return package, before
 
 

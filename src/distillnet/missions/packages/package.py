@@ -32,13 +32,14 @@ from distillnet.images.preprocessing import Preprocessing
 from distillnet.job.runs import Run
 from distillnet.missions.packages.graphs import Base, NodeDocument, node_documents, nodes_of
 
-__all__ = ["Contents", "contents_of", "decode", "encode", "graph_of", "keep_of"]
+__all__ = ["Contents", "check_name", "contents_of", "decode", "encode", "graph_of", "keep_of"]
 
 FORMAT = 1
 _LONGEST = 2**31  # bytes of a tensor
 _DTYPES = {"float32": torch.float32, "bool": torch.bool, "int64": torch.int64}
 
-_Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_Name = Annotated[str, Meta(pattern=_NAME)]
 _Sha = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 _Shape = Annotated[list[Annotated[int, Meta(ge=1, le=2**24)]], Meta(max_length=4)]
 
@@ -121,6 +122,15 @@ def contents_of(
         {n: _stored(tensor, slices.get(n)) for n, tensor in graph.params.items()},
         _digest(graph.params),
     )
+
+
+def check_name(name: str) -> None:
+    """Raise InputError where a mission cannot be called so."""
+    if not re.fullmatch(_NAME, name):
+        raise InputError(
+            f"found the name {name!r} for a mission; expected letters, digits, dots and dashes, "
+            "64 at most, of which the first is a letter or digit. Pass one with --name"
+        )
 
 
 def encode(contents: Contents) -> bytes:

@@ -14,6 +14,7 @@ from distillnet.images.preprocessing import Preprocessing
 from distillnet.missions.packages.device import WEIGHTS, open_package
 from distillnet.missions.packages.graphs import Base, read_base
 from distillnet.missions.packages.package import Contents, graph_of, keep_of
+from distillnet.missions.unknown.rule import unknown_name
 
 __all__ = ["Missions"]
 
@@ -78,7 +79,7 @@ class Missions:
         """What a mission's scores are of, the unknown last where it has a score."""
         contents = self._of(name)[0]
         names = tuple(c.name for c in contents.classes)
-        return (*names, "unknown") if contents.unknown else names
+        return (*names, unknown_name(names)) if contents.unknown else names
 
     def preprocessing(self, name: str) -> Preprocessing:
         """How an image becomes a mission's input."""

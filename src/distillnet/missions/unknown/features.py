@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distillnet.errors import UnsupportedError
+from distillnet.errors import InputError, UnsupportedError
 from distillnet.graph import Graph, Node, fast_layout, run
 from distillnet.graph.operators import LAYERS
 from distillnet.images import Batch
@@ -88,6 +88,12 @@ def with_unknown(graph: Graph, rule: Rule) -> Graph:
         flat = Node(":unknown:features", "flatten", (pooled.name,), (feature.shape[0],))
         nodes += [pooled, flat]
         head = flat.name
+    if len(rule.weight) != feature.shape[0]:
+        raise InputError(
+            f"the rule for unknown images has {len(rule.weight)} weights; expected "
+            f"{feature.shape[0]}, as many as this network has features. Fit it again with "
+            "`distillnet unknown`"
+        )
     k = graph[graph.output].shape[0]
     values = {
         ":unknown.weight": torch.tensor([rule.weight], dtype=torch.float64),

@@ -116,8 +116,7 @@ def place_by_images(
     Raises:
         InputError: too few of them can be read.
     """
-    parts, total = [], len(apart.placing) + len(apart.report)
-    unreadable: tuple[str, ...] = ()
+    parts, unreadable, total = [], [], len(apart.placing) + len(apart.report)
     for images, before in ((apart.placing, 0), (apart.report, len(apart.placing))):
 
         def report(n: int, before: int = before) -> None:
@@ -125,8 +124,9 @@ def place_by_images(
 
         stream = done.options.batches(images, done.preprocessing, report)
         parts.append(measure(done.compact, stream))
-        unreadable = unreadable or stream.unreadable  # of those reported on the result tells
+        unreadable.append(stream.unreadable)
     moved, _ = placed(rule, parts[0])
     p = margins(parts[1], moved)
     point = OperatingPoint(0.0, float((p < 0).double().mean()), None)
-    return moved, rejection_of(p, None, point), unreadable
+    # Of those reported on the result tells.
+    return moved, rejection_of(p, None, point), unreadable[0]

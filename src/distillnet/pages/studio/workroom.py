@@ -10,9 +10,10 @@ from typing import Any
 from distillnet.deploy.networks import distilled_network
 from distillnet.errors import InputError
 from distillnet.files.manifest import check_sealed, read_manifest
+from distillnet.job.evaluating import network_scores
 from distillnet.job.front import fitting_point, front_folders, take_from_front
 from distillnet.job.results import finite_loss_pp
-from distillnet.job.runs import Run, network_scores
+from distillnet.job.runs import Run
 from distillnet.missions.unknown import RULE, read_rule
 from distillnet.pages.studio.asking import Network, Score
 from distillnet.pages.studio.shelf import Shelf
