@@ -6,6 +6,7 @@ What takes long in them is done once, and its files are copied from then on.
 import contextlib
 import importlib
 import io
+import json
 import os
 import shutil
 import sys
@@ -118,6 +119,7 @@ class _Copied:
         if command.layout is DEMO:  # takes long even once
             more = dict.fromkeys(("weights.safetensors", "data/train/3/0001.png"), b"")
             self.files = texts(demo) | more
+            self.files[DEMO.marker] = json.dumps({"files": sorted(self.files)}).encode()
         else:
             with pytest.MonkeyPatch.context() as recording:
                 for name in command.work:
@@ -152,7 +154,11 @@ class _Copied:
     def result(self, generation: bytes) -> dict[str, bytes]:
         """The files of a generation; a new one lacks some of what the old ones have."""
         names = [name for name in self.files if generation == b"old" or "2.s" not in name]
-        return {name: self.files[name] + generation for name in names}
+        files = {name: self.files[name] + generation for name in names}
+        layout = self.command.layout
+        if layout and layout.listed:  # its list has to stay one
+            files[layout.marker] = self.files[layout.marker] + b" " * (generation == b"new")
+        return files
 
     def make(self, generation: bytes) -> None:
         self.generation = generation

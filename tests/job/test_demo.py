@@ -56,7 +56,8 @@ def _json(path: Path) -> dict[str, object]:
 def test_the_folder_is_complete(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         *("atlas", "data", "bitmaps.safetensors", "mission.json", "model.pt2", "result.json"),
-        *("front", "images.safetensors", "manifest.json", "times.json", "weights.safetensors"),
+        *("demo.json", "front", "images.safetensors", "manifest.json", "times.json"),
+        "weights.safetensors",
     }
     assert [path.name for path in run.parent.iterdir()] == ["demo"]
     for path in run.rglob("*"):

@@ -30,7 +30,7 @@ class Layout:
         marker: the file that tells a result, which may be replaced, from any other folder.
         own: what the command writes. What of it lies in the earlier result goes with that.
         derived: what others make of the result, which does not fit the next one.
-        begun: a file that tells work on a result that was interrupted; the same is done with it.
+        also: other files that tell what may be replaced: work on a result that was interrupted.
         listed: what the command writes under names that files of the user's may have, too, such as
             ``src/*.c``: its own are those that the marker lists, under ``files``.
         inner: results of other commands in folders of this one, which are made of it: (folder,
@@ -46,7 +46,7 @@ class Layout:
     marker: str
     own: tuple[str, ...]
     derived: tuple[str, ...] = ()
-    begun: str | None = None
+    also: tuple[str, ...] = ()
     listed: tuple[str, ...] = ()
     inner: tuple[tuple[str, "Layout"], ...] = ()
 
@@ -60,10 +60,12 @@ class Layout:
         )
 
     def is_result(self, folder: Path) -> bool:
-        """Whether the marker is there, or that of work that was interrupted."""
+        """Whether a folder holds a result, or work on one, which may be replaced."""
+        if any((folder / name).is_file() for name in self.also):
+            return True
         if self.listed:
             return _listed(folder / self.marker) is not None
-        return any((folder / name).is_file() for name in (self.marker, self.begun) if name)
+        return (folder / self.marker).is_file()
 
     @property
     def markers(self) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def _in(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:
 ATLAS = Layout(
     "atlas.json",
     (*_STATISTICS, "unfinished/collect.json", f"unfinished/{_NUMBER}.safetensors"),
-    begun="unfinished/collect.json",
+    also=("unfinished/collect.json",),
 )
 # A firmware project has files of such names, too.
 C_FOLDER = Layout("about.json", ("about.json",), listed=_C)
@@ -51,13 +51,14 @@ RUN = Layout(
         *("model.onnx", "model-fp16.onnx", "model-int8.onnx"),
         *_in("c", _BUILT),
     ),
-    begun="unfinished/search.json",
+    also=("unfinished/search.json",),
     inner=(("c", C_FOLDER),),
 )
 DEMO = Layout(
     "demo.json",
     (*RUN.own, "demo.json"),
     RUN.derived,
+    also=(RUN.marker,),
     listed=("weights.safetensors", f"data/*/{_NUMBER}/{_NUMBER}.png"),
     inner=RUN.inner,
 )
