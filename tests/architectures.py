@@ -188,6 +188,10 @@ ARCHITECTURES: Mapping[str, Callable[[], nn.Module]] = {
         conv(3, 8), nn.ReLU(), conv(8, 7), nn.ReLU(), nn.LocalResponseNorm(3, 0.5),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(),
     ),
+    "padding that a pool reads": lambda: net(
+        lambda m, x: F.relu(m.b(F.avg_pool2d(F.pad(m.a(x), (0, 1, 0, 1)), 2, 2))), 6,
+        a=conv(3, 8), b=conv(8, 6),
+    ),
     "channels-last linear": convnext_net,
     "channels-last scale": lambda: convnext_net(scaled_last=True),
     "pools": pools_of(

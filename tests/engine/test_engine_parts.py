@@ -6,15 +6,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from architectures import SIDE, captured
 from compiling import compiled, export, names
-from distillnet.engine import compile_compact, write_folder
+from distillnet.engine import (
+    build_native,
+    compile_compact,
+    identifier,
+    noise_image,
+    write_folder,
+)
 from distillnet.engine.arena import alive_at_once, plan_arena
 from distillnet.engine.spans import active_strips, bit_words
 from distillnet.engine.steps import Buffer, Halo, Strip
 from distillnet.errors import InputError, UnsupportedError
-from distillnet.graph import Graph
+from distillnet.graph import Graph, run
+from distillnet.graph.capture import capture
 from distillnet.graph.operators import Node
 
 
@@ -111,3 +120,33 @@ def test_strips_compute_what_bitmaps_keep_and_nothing_far_from_it() -> None:
         assert active.places(54) == computed.sum()
         assert active.bits is not None
         assert np.array_equal(active.bits, np.concatenate(words))
+
+
+def test_more_features_than_16_bits_count_are_reordered(tmp_path: Path) -> None:
+    """As networks of TensorFlow flatten their maps: places first, channels last."""
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 64, 3, padding=1), nn.Linear(64 * 33 * 33, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(self.a(x).relu().permute(0, 2, 3, 1).flatten(1))
+
+    torch.manual_seed(0)
+    graph = capture(Flat().eval(), (33, 33))
+    program, mission = compile_compact(graph, "only", list("abcd"))
+    image = noise_image((3, 33, 33), 1.0)
+    want = run(graph, {graph.input.name: torch.from_numpy(image)[None]})[graph.output].numpy()
+    write_folder(program, [mission], {"only": want[0]}, tmp_path, "net", banner="b")
+    native = build_native(tmp_path, "net", (3, 33, 33), flags=("-O1",))
+    got = native.scores(native.mission("only"), image[None])
+    assert np.abs(got - want).max() < 1e-4 * np.ptp(want)
+
+
+def test_missions_of_alike_names_have_macros_of_their_own() -> None:
+    taken: list[str] = []
+    for name in ("day", "Day", "DAY", "day_n", "day 1", "day-1"):
+        taken.append(identifier(name, taken))
+    macros = {f"{name}{end}".upper() for name in taken for end in ("_N_CLASSES", "_CLASSES")}
+    assert len(macros) == 2 * len(taken)

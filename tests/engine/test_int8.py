@@ -1,14 +1,15 @@
 """In 8 bits the C says what the reference says, bit by bit, and both say nearly what torch says."""
 
 import ctypes
+import math
 from fractions import Fraction
 from itertools import cycle, product
-from math import floor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from architectures import ARCHITECTURES, SIDE, captured
@@ -26,6 +27,7 @@ from distillnet.engine.int8 import (
 from distillnet.engine.int8.fixed import Scale, byte_of, in_high_word, shifted
 from distillnet.errors import InputError, UnsupportedError
 from distillnet.graph import Graph
+from distillnet.graph.capture import capture
 from distillnet.images.preprocessing import Preprocessing, preprocess
 from plans import random_plan, scores
 from selection import exhaustive
@@ -162,7 +164,7 @@ def test_rounding_is_half_up_of_the_exact_product() -> None:
     for m in multipliers.tolist():
         for total in (*generator.integers(-(2**31), 2**31, 20).tolist(), 0, -1, 2**31 - 1):
             got = ((total * m >> 32) + (1 << shift >> 1)) >> shift
-            assert got == floor(Fraction(total * m, 2 ** (32 + shift)) + Fraction(1, 2))
+            assert got == math.floor(Fraction(total * m, 2 ** (32 + shift)) + Fraction(1, 2))
 
 
 def test_scales_hold_zero_and_both_ends() -> None:
@@ -197,6 +199,32 @@ def test_ranges_hold_what_was_seen() -> None:
     assert found["MinMax"][graph.input.name] == (float(x.min()), float(x.max()))
 
 
+def test_infinite_padding_is_no_number_of_a_range(tmp_path: Path) -> None:
+    """TensorFlow's maximum pools pad so."""
+
+    class Padded(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Linear(8 * 6 * 6, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = F.pad(self.a(x), (0, 1, 0, 1), value=-math.inf)
+            return self.b(F.max_pool2d(x, 3, 2).flatten(1))
+
+    torch.manual_seed(0)
+    graph = capture(Padded().eval(), (SIDE, SIDE))
+    x = torch.stack([torch.from_numpy(_other_noise()) for _ in range(4)])
+    found = find_ranges(graph, x)
+    assert all(math.isfinite(v) for name in CALIBRATIONS for r in found[name].values() for v in r)
+    prepared = prepare_compact(graph, "only", list("abcd"))
+    network, missions = quantise(
+        prepared.graph, prepared.missions, find_ranges(prepared.graph, x)["MinMax"]
+    )
+    want = scores(graph, x).numpy()
+    got = reference_scores(network, x.numpy(), missions[0])
+    assert float(np.abs(got - want).max()) < 0.05 * float(np.ptp(want))
+
+
 def test_sums_that_may_not_fit_are_refused() -> None:
     class Wide(torch.nn.Module):
         def __init__(self) -> None:
@@ -206,8 +234,6 @@ def test_sums_that_may_not_fit_are_refused() -> None:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.last(x.flatten(1))
-
-    from distillnet.graph.capture import capture
 
     graph = capture(Wide().eval(), (100, 100), channels=7)
     ranges = find_ranges(graph, torch.rand(1, 7, 100, 100))["MinMax"]

@@ -31,7 +31,7 @@ from distillnet.missions.noise import (
     read_noise,
     rho_for,
 )
-from distillnet.missions.noise.gaussian import discrete_gaussian, variance_for
+from distillnet.missions.noise.gaussian import check_epsilon, discrete_gaussian, variance_for
 from distillnet.missions.noise.vectors import UNIT
 
 
@@ -201,6 +201,19 @@ def test_classes_of_few_images_are_left_out_by_the_noisy_count(tmp_path: Path) -
     assert set(atlas.counts) == {0}
     with pytest.raises(InputError, match="no class has 1000 images"):
         noisy_atlas(network, graph, channels, sums, tmp_path, 500.0, 1e-6, 1000, below)
+
+
+def test_more_noise_than_there_are_numbers_for_is_refused_before_the_pass(tmp_path: Path) -> None:
+    data = pictures(tmp_path / "data", 1)
+    network = model()
+    images = open_images(data, network.classes).train
+    with pytest.raises(InputError, match=r"found --noise 1e-06; .* expected 0\.000"):
+        collect_noisy(network, images, tmp_path, 1e-6, 1e-6, Options(), on_progress=_never)
+    check_epsilon(0.01, 1e-6)
+
+
+def _never(stage: str, done: int, of: int) -> None:
+    raise AssertionError("an image was read")
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,7 @@ def _with_head(path: Path, old: bytes, new: bytes) -> bytes:
 
 HOSTILE = {
     "weights out of all proportion": (b'"shape":[20,30]', b'"shape":[20,300000000]'),
+    "no weights, much of it": (b'"shape":[20]', b'"shape":[2147483648,2147483648,0]'),
     "rows that do not fit": (b'"rows":20', b'"rows":7'),
     "no rows": (b'"rows":20', b'"rows":0'),
     "more records than there are": (b'"bytes":5', b'"bytes":500000000'),

@@ -182,6 +182,10 @@ _REASONS = {
     "no such value": "nothing",
     "no such argument": "is given 'other'",
     "the weights are changed": "changes the images or the weights",
+    "what shares memory with the weights is changed": "changes the images or the weights",
+    "a view of the images is changed": "changes the images or the weights",
+    "one part is no tensor": "another form declared",
+    "a tensor is no part": "another form declared",
     "a name is taken": "have the name 'x'",
     "shapes that do not fit": "must be 2D",
     "places that depend on the images": "not constant",
@@ -217,6 +221,17 @@ _BEYOND = {
     "no such value": [_call("relu.default", self="nothing")],
     "no such argument": [_call("relu.default", self="x", other="x")],
     "the weights are changed": [_call("relu_.default", self="p_a_weight")],
+    "what shares memory with the weights is changed": [
+        _call("detach.default", "d", self="p_a_weight"), _call("relu_.default", self="d"),
+    ],
+    "a view of the images is changed": [
+        _call("unsqueeze.default", "u", self="x", dim=0),
+        _call("squeeze.dim", "s", self="u", dim=0), _call("relu_.default", self="s"),
+    ],
+    "one part is no tensor": [_call("chunk.default", "part", self="x", chunks=1)],
+    "a tensor is no part": [
+        _call("relu.default", self="x") | {"outputs": [{"as_tensors": [{"name": "made"}]}]}
+    ],
     "a name is taken": [_call("relu.default", "x", self="x")],
     "shapes that do not fit": [_call("mm.default", self="x", mat2="b_order")],
     "places that depend on the images": [
@@ -331,3 +346,15 @@ def test_wide_use_is_within_the_limits() -> None:
     check_arguments("batch_norm", {"running_mean": None, "training": True})  # of weights
     with pytest.raises(Refused, match=r"model\.eval\(\)"):
         check_arguments("dropout", {"train": True})
+
+
+def test_what_is_advised_works(programme: Path, tmp_path: Path) -> None:
+    path = tmp_path / "net.pt2"
+    edit(programme, path, **_with(_call("relu.out", self="x", out="x")))
+    with pytest.raises(InputError) as refused:
+        load_program(path)
+    advice = re.search(r"(torch\.export\.export\(.*\)) and torch", str(refused.value))
+    assert advice is not None
+    names = {"torch": torch, "model": _Net(), "images": torch.rand(2, 3, SIDE, SIDE)}
+    torch.export.save(eval(advice[1], names), path)
+    load_program(path)

@@ -133,6 +133,18 @@ def test_without_being_asked_no_image_is_in_it(run_folder: Path) -> None:
     assert str(run_folder.parent) not in text
 
 
+def test_an_image_that_cannot_be_read_is_left_out(run_folder: Path, tmp_path: Path) -> None:
+    """The first, of which feature maps would be shown."""
+    data = Path(shutil.copytree(run_folder.parent / "data", tmp_path / "photos"))
+    min(path for path in (data / "val").rglob("*") if path.is_file()).write_bytes(b"damaged")
+    path, absent = write_report(
+        run_folder, data=data, model=f"{run_folder.parent / 'net.py'}:Net",
+        with_images=True,
+    )  # fmt: skip
+    assert 'class="maps"' in _page(path)
+    assert not any("--with-images" in one.command for one in absent)
+
+
 @pytest.mark.parametrize(
     ("gone", "section", "title", "command"),
     [

@@ -172,6 +172,14 @@ def test_kinds_are_those_of_the_slides(change: Change, kind: str) -> None:
     assert change.kind == kind
 
 
+def test_one_channel_is_not_depthwise() -> None:
+    def grey(channels: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(channels, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten())
+
+    found = apply_change(capture(grey(1), (9, 9), channels=1), Change("", input_channels=4))
+    assert quantities(found) == quantities(capture(grey(4), (9, 9), channels=4))
+
+
 def test_communication_is_that_of_the_parameters() -> None:
     graph = capture(tf_cifar(), (24, 24))
     rows = effects(graph, slides_changes(graph))

@@ -50,6 +50,8 @@ _FILES = {
 }
 
 
+# Tables of numbers that a step may have, and what they are in C.
+_NUMBERS = {"index": "channel_index", "rows": "uint16_t", "columns": "uint16_t"}
 # Of a layer in C: spans, bits, weights, biases, segments, their number and taps.
 NO_MISSION = "NULL, NULL, NULL, NULL, NULL, 0, 0"
 _WEIGHTED = {
@@ -68,12 +70,19 @@ def kernels_source(
 ) -> str:
     """The kernels that a programme needs, each of the first room whose ``kernels`` has the file."""
     used = {step.kernel for step in program.steps}
+    most = max((max(s.settings["index"], default=0) for s in _picking(program)), default=0)
+    index = f"typedef {'uint32_t' if most >= 2**16 else 'uint16_t'} channel_index;\n\n"
     folders = [files(room).joinpath("kernels") for room in rooms]
-    return "\n".join(
+    return index + "\n".join(
         next(file for f in folders if (file := f.joinpath(name)).is_file()).read_text("utf-8")
         for name, kernels in by_file.items()
         if kernels is None or kernels & used
     )
+
+
+def _picking(program: Program) -> list[Step]:
+    """Steps that take channels in another order than they lie in."""
+    return [step for step in program.steps if step.settings.get("index") is not None]
 
 
 class Tables:
@@ -261,9 +270,9 @@ def steps_source(program: Program, writer: Tables) -> dict[str, str]:
         if step.kernel == "border" and step.name in windows:
             continue  # a chain writes it
         kind, numbers = writer.struct(step, str(i))
-        for name in ("index", "rows", "columns"):
+        for name, number in _NUMBERS.items():
             if name in step.settings:
-                tables.append(c_array("uint16_t", f"{name}_{i}", step.settings[name]))
+                tables.append(c_array(number, f"{name}_{i}", step.settings[name]))
         tables += writer.more(step, str(i))
         tables.append(f"static const {kind} step_{i} = {numbers}; /* {c_comment(step.name)} */\n")
         if step.slot is None and step.strips:

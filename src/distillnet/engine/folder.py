@@ -46,18 +46,26 @@ def check_prefix(prefix: str) -> None:
 
 
 def identifier(name: str, taken: Sequence[str] = ()) -> str:
-    """A name that C takes, unlike those that are taken.
+    """A name that C takes, unlike those that are taken, also in capitals, as macros have it.
 
     >>> identifier("day 1"), identifier("day-1", ["day_1"]), identifier("1")
     ('day_1', 'day_1_2', 'm1')
+    >>> identifier("Day", ["day"]), identifier("day_n", ["day"])  # DAY_N_CLASSES is of day
+    ('Day_2', 'day_n_2')
     """
     base = re.sub(r"\W", "_", name, flags=re.ASCII)[:40] or "m"
     base = base if base[0].isalpha() else f"m{base}"
     result, n = base, 1
-    while result in taken:
+    macros = {macro for other in taken for macro in _macros(other)}
+    while macros & _macros(result):
         n += 1
         result = f"{base}_{n}"
     return result
+
+
+def _macros(mission: str) -> set[str]:
+    """What the macros of a mission are called after the prefix; see ``_class_names``."""
+    return {f"{mission}{ending}".upper() for ending in ("_N_CLASSES", "_CLASSES")}
 
 
 def _remark(text: str) -> str:

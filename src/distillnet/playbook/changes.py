@@ -231,7 +231,7 @@ class _Rebuilding:
         inputs = self.values[node.inputs[0]].shape[1]
         sides = tuple(weight.shape[2:])
         if node.op == "conv":
-            if node.attrs["groups"] == self.graph[self._before(node)].shape[0]:  # depthwise
+            if node.attrs["groups"] == self.graph[self._before(node)].shape[0] > 1:  # depthwise
                 node = _with_attrs(node, groups=inputs)
             if node.name in self.strides:
                 node = _with_attrs(node, stride=(self.strides[node.name],) * 2)

@@ -30,7 +30,7 @@ from distillnet.job.options import Options
 from distillnet.job.partition import Images
 from distillnet.models import Model
 from distillnet.models.train import Recipe, train_on_tensors
-from distillnet.reproduce.heads import head_of
+from distillnet.reproduce.heads import scoring_layer
 
 __all__ = [
     "HEAD_EPOCHS",
@@ -125,7 +125,7 @@ def replaced_head(
     start = time.perf_counter()
     whole = capture_model(model)
     graph = compact(whole, analyse(whole), Plan(outputs=mission.indices))
-    head = head_of(graph)
+    head = scoring_layer(graph)
     values, labels = [], []
     with torch.inference_mode():
         for batch in options.batches(training_images(images), model.preprocessing):

@@ -7,10 +7,10 @@ from distillnet.graph import Graph
 from distillnet.graph.channels import analyse
 from distillnet.graph.operators import LAYERS, Node
 
-__all__ = ["head_of"]
+__all__ = ["scoring_layer"]
 
 
-def head_of(graph: Graph) -> Node:
+def scoring_layer(graph: Graph) -> Node:
     """The layer that makes the scores; InputError where several do."""
     channels = analyse(graph)
     makers = [

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from distillnet.graph.capture import capture_model
 from distillnet.models import Model
-from distillnet.reproduce.heads import head_of
+from distillnet.reproduce.heads import scoring_layer
 
 __all__ = ["class_directions", "related_sets"]
 
@@ -15,7 +15,7 @@ __all__ = ["class_directions", "related_sets"]
 def class_directions(model: Model) -> Tensor:
     """What of its features a network looks at for each class, less what it does for all: (A, F)."""
     graph = capture_model(model)
-    weight = graph.params[head_of(graph).params["weight"]].detach().float().flatten(1)
+    weight = graph.params[scoring_layer(graph).params["weight"]].detach().float().flatten(1)
     return weight - weight.mean(0)
 
 

@@ -38,7 +38,9 @@ def find_ranges(graph: Graph, x_nchw: Tensor) -> dict[str, Ranges]:
     seen: dict[str, _Seen] = {}
 
     def bounds(name: str, y: Tensor) -> None:
-        low, high = (float(v) for v in y.aminmax())
+        # Padding of maximum pools may be infinite, and no byte stands for that.
+        finite = y[y.isfinite()]
+        low, high = (float(v) for v in finite.aminmax()) if finite.numel() else (0.0, 0.0)
         old = seen.setdefault(name, _Seen(low, high, np.zeros(_BINS)))
         old.least, old.most = min(old.least, low), max(old.most, high)
 
@@ -46,7 +48,7 @@ def find_ranges(graph: Graph, x_nchw: Tensor) -> dict[str, Ranges]:
         one = seen[name]
         if one.most > one.least:
             some = y.flatten()[:: max(1, y.numel() // _MOST_COUNTED)].double().numpy()
-            at = (some - one.least) * (_BINS / (one.most - one.least))
+            at = (some[np.isfinite(some)] - one.least) * (_BINS / (one.most - one.least))
             one.counts += np.bincount(at.astype(np.int64).clip(0, _BINS - 1), minlength=_BINS)
 
     for observe in (bounds, counts):

@@ -12,7 +12,7 @@ from distillnet.engine.int8.calibration import Ranges
 from distillnet.engine.int8.fixed import HIGHEST, Scale, byte_of, shifted
 from distillnet.engine.int8.kept import Kept
 from distillnet.engine.int8.layers import Filters, KeptLayer, kept_layer, whole_layer
-from distillnet.engine.int8.scales import scales_of
+from distillnet.engine.int8.scales import border_readers, scales_of
 from distillnet.engine.lower import Lowered, View, lower
 from distillnet.engine.placing import place_steps
 from distillnet.engine.steps import MissionBits, Program, Slot, Step
@@ -294,13 +294,8 @@ class _Quantiser:
         return {"x_zero": x.zero, "zero": y.zero, "places": places, "shift": shift}
 
     def _border(self, step: Step) -> int:
-        """What zero is to the layers that read it."""
-        zeros = {
-            self.scales[other.reads[0]].zero
-            for other in self.program.steps
-            if other.kernel in ("conv", "depthwise", "conv_scores")
-            and self.program.places[other.reads[0]].buffer == step.name
-        }
+        """What zero is to those that read it."""
+        zeros = {self.scales[name].zero for name in border_readers(self.program, step.name)}
         assert len(zeros) <= 1, "readers of one border share a scale"
         return zeros.pop() if zeros else 0
 

@@ -16,6 +16,7 @@ __all__ = ["filter_steps", "scales_of"]
 # Kernels whose output bytes are input bytes, or zero.
 _SAME = frozenset({"max_pool", "adaptive_max", "flatten", "sample", "mask"})
 _WINDOWS = frozenset({"conv", "depthwise", "conv_scores"})
+_POOLS = frozenset({"max_pool", "avg_pool"})
 _LARGEST = 127  # of a weight
 _LARGEST_BIAS = 2.0**28  # in units of a sum, so that sums stay within 32 bits
 _LARGEST_FACTOR = 0.2499  # of a sum on its way to a byte
@@ -73,6 +74,23 @@ def scales_of(
     return {name: scales[groups.of(name)] for name in program.places if groups.of(name) in scales}
 
 
+def border_readers(program: Program, buffer: str) -> list[str]:
+    """The values that are read with the zeros around a buffer.
+
+    Windows of layers reach into them; pools stay within the map, unless padding is part of that.
+    """
+    found = []
+    for step in program.steps:
+        if not step.reads or program.places[step.reads[0]].buffer != buffer:
+            continue
+        place, (_, height, width) = program.places[step.reads[0]], program.buffers[buffer].shape
+        rows, columns = (place.y, place.y + place.shape[1]), (place.x, place.x + place.shape[2])
+        outside = min(rows[0], columns[0]) < 0 or rows[1] > height or columns[1] > width
+        if step.kernel in _WINDOWS or (step.kernel in _POOLS and outside):
+            found.append(step.reads[0])
+    return found
+
+
 def _groups(low: Lowered, program: Program) -> _Groups:
     groups = _Groups()
     places = program.places
@@ -88,11 +106,7 @@ def _groups(low: Lowered, program: Program) -> _Groups:
         if step.kernel in _SAME or (step.kernel == "copy" and ":" not in step.name):
             groups.join(step.reads[0], step.writes)
     for name in program.buffers:  # zeros around a buffer are the same for all who read them
-        readers = [
-            step.reads[0]
-            for step in program.steps
-            if step.kernel in _WINDOWS and places[step.reads[0]].buffer == name
-        ]
+        readers = border_readers(program, name)
         if not program.buffers[name].halo.empty:
             for other in readers[1:]:
                 groups.join(readers[0], other)

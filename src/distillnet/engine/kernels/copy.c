@@ -6,7 +6,7 @@ typedef struct {
     tensor x, y;
     float value; /* of padding */
     int32_t top, left; /* where x begins in y; negative: what is cut off */
-    const uint16_t *index; /* channels to pick; NULL: all in their order */
+    const channel_index *index; /* channels to pick; NULL: all in their order */
 } copying;
 
 static void run_copy(const copying *s, float *arena)

@@ -8,7 +8,7 @@ typedef struct {
     int32_t before, after; /* how far the window goes to either side */
     int32_t bands;         /* (before + 1 + after, C): whether the neighbour is in the window */
     float k, share, beta;  /* share: alpha over the window's size */
-    const uint16_t *index; /* where each channel lies in x; NULL: in their order */
+    const channel_index *index; /* where each channel lies in x; NULL: in their order */
 } lrn;
 
 /* v ** -beta. Of 0.75, which all networks with this layer have, by square roots; AVX-512 has their

@@ -288,7 +288,8 @@ int @NAME@_load_mission(@NAME@_mission *mission, uint64_t *serial, void *room, s
     if (bytes < HEADER || memcmp(block, "DNMB", 4) != 0)
         return @UPPER@_ERROR_BLOCK;
     get(&r, 4);
-    if (get(&r, 4) != @FORMAT@u || get(&r, 4) != bytes || get(&r, 4) != crc_of(r.at, r.left))
+    const uint32_t format = get(&r, 4), length = get(&r, 4), sum = get(&r, 4);
+    if (format != @FORMAT@u || length != bytes || sum != crc_of(r.at, r.left))
         return @UPPER@_ERROR_BLOCK;
     const uint32_t layout = get(&r, 4), weights = get(&r, 4);
     if (!r.whole || layout != @LAYOUT_ID@u || weights != @UPPER@_WEIGHTS_ID ||

@@ -52,15 +52,37 @@ def _match_module(node: fx.Node) -> Lrn | None:
         inner = inner.args[0]
     if not (pooled := _args(inner, "avg_pool3d")):
         return None
-    inner = pooled[0]
+    size, inner, pads = pooled[1][0], pooled[0], []
     while _name(inner) in moved | {"constant_pad_nd", "pad"}:
+        if _name(inner) not in moved:
+            pads.append(inner.args)
         inner = inner.args[0]
+    if not _averages_channels(pooled, size) or [list(pad[1]) for pad in pads] != [
+        [0, 0, 0, 0, size // 2, (size - 1) // 2]
+    ]:
+        return None  # another window, of which the noise that captures are compared on tells little
+    if any(value not in (0, "constant", None) for value in pads[0][2:]):
+        return None
     square = _args(inner, "mul")
     if not square or square[0] is not top[0] or square[1] is not top[0]:
         return None
     channels = top[0].meta["val"].shape[1]
-    attrs = {"size": pooled[1][0], "alpha": times[1], "beta": power[1], "k": plus[1]}
+    attrs = {"size": size, "alpha": times[1], "beta": power[1], "k": plus[1]}
     return Lrn(top[0], attrs | {"channels": channels})
+
+
+def _averages_channels(pooled: tuple[Any, ...], size: int) -> bool:
+    """Whether avg_pool3d of these arguments takes the mean of ``size`` channels at each place."""
+    defaults: tuple[Any, ...] = (None, None, (), (0, 0, 0), False, True, None)
+    _, kernel, stride, padding, up, counts, divisor = (*pooled, *defaults[len(pooled) :])
+    return (
+        tuple(kernel) == (size, 1, 1)
+        and tuple(stride) in ((1,), (1, 1, 1))
+        and set(padding) == {0}
+        and not up
+        and bool(counts)
+        and divisor is None
+    )
 
 
 def _match_band(node: fx.Node) -> Lrn | None:

@@ -21,7 +21,13 @@ from distillnet.graph.channels import Channels, analyse
 from distillnet.images import ImageSet
 from distillnet.job.distill import Progress, pick_device
 from distillnet.job.options import Options
-from distillnet.missions.noise.gaussian import Below, discrete_gaussian, rho_for, variance_for
+from distillnet.missions.noise.gaussian import (
+    Below,
+    check_epsilon,
+    discrete_gaussian,
+    rho_for,
+    variance_for,
+)
 from distillnet.missions.noise.notes import NOISE, Noise, write_heat, write_noise
 from distillnet.missions.noise.vectors import UNIT, Layout, SumVectors
 from distillnet.models import Model
@@ -59,6 +65,7 @@ def collect_noisy(
     Raises:
         InputError: no class has so many images, by the noisy count.
     """
+    check_epsilon(epsilon, delta)
     graph = capture_model(model).to(pick_device(options.device))
     channels = analyse(graph)
     vectors, sums, done = SumVectors(graph, channels), {}, 0

@@ -21,12 +21,15 @@ import math
 import secrets
 from collections.abc import Callable
 
-__all__ = ["discrete_gaussian", "epsilon_of", "rho_for", "variance_for"]
+from distillnet.errors import InputError
+
+__all__ = ["check_epsilon", "discrete_gaussian", "epsilon_of", "rho_for", "variance_for"]
 
 Below = Callable[[int], int]  # an integer from 0 to one less than what is given, each as likely
 
 _ORDERS = tuple(1 + math.exp(0.05 * i) for i in range(-160, 241))  # a: 1.0003 to 160,000
 _HALVINGS = 100
+_LEAST_RHO = 1e-9  # noise of 20,000 times what an image adds
 
 
 def epsilon_of(rho: float, delta: float) -> float:
@@ -55,6 +58,15 @@ def rho_for(epsilon: float, delta: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if epsilon_of(middle, delta) <= epsilon else (low, middle)
     return low
+
+
+def check_epsilon(epsilon: float, delta: float) -> None:
+    """Raise InputError where so small an epsilon takes more noise than there are numbers for."""
+    if rho_for(epsilon, delta) < _LEAST_RHO:
+        raise InputError(
+            f"found --noise {epsilon:g}; with --delta {delta:g} expected "
+            f"{epsilon_of(2 * _LEAST_RHO, delta):.2g} or more: with more noise nothing is left"
+        )
 
 
 def variance_for(squared_sensitivity: int, rho: float) -> int:

@@ -38,6 +38,7 @@ __all__ = ["KINDS", "Packed", "Unpacked", "read_packed", "write_packed"]
 KINDS = ("weights", "programme", "run")
 _FORMAT = 1
 _AT_MOST = 2**32
+_MOST_NUMBERS = 2**40  # of a tensor, were none of its sides 0
 _FREE = 2**20  # bytes of a head, and weights, that the smallest file may have
 _HEAD_PER_BYTE, _WEIGHTS_PER_BYTE = 200, 256
 _MEMORY = 2**26  # bytes that xz may take for its dictionary
@@ -302,6 +303,8 @@ class _Arrays:
 
     def tensor(self, t: _Tensor) -> Tensor:
         dtype = _TYPES[t.dtype]
+        if math.prod(max(1, side) for side in t.shape) > _MOST_NUMBERS:
+            raise ValueError(f"it holds a tensor of shape {list(t.shape)}")
         raw = self.bytes(t.count * dtype.itemsize)
         if not raw:
             return torch.zeros(t.shape, dtype=dtype)

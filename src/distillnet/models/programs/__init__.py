@@ -56,8 +56,8 @@ def load_program(path: Path) -> Program:
         raise InputError(
             f"{path} is refused: {refused}. Expected a programme with one image tensor in and one"
             " score tensor out, made of tensors and operators that distillnet follows; export it"
-            " again with torch.export.export(model.eval(), (images,), dynamic_shapes=({0: 'batch'}"
-            ",)) and torch.export.save of PyTorch 2.9 or later."
+            " again with torch.export.export(model.eval(), (images,), dynamic_shapes=({0:"
+            " torch.export.Dim('batch')},)) and torch.export.save of PyTorch 2.9 or later."
         ) from None
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from distillnet.models.programs.archive import Refused
-from distillnet.models.programs.operators import FACTORIES, INDEXED, MAX_PARTS, SPLITS
+from distillnet.models.programs.operators import FACTORIES, INDEXED, MAX_PARTS, SCALAR, SPLITS
 from distillnet.models.programs.schema import Call, Recipe, Ref
 
 __all__ = ["check_sizes", "resolve"]
@@ -82,6 +82,7 @@ class _Check:
         self.last_use = {name: i for i, call in enumerate(recipe.calls) for name in _inputs(call)}
         self.last_use[recipe.output] = len(recipe.calls)
         self.kept = {*self.values}
+        self.fixed = {_memory(value) for value in self.values.values()}
         self.alive = self.in_all = self.macs = 0
 
     def make(self, i: int, call: Call) -> None:
@@ -95,10 +96,17 @@ class _Check:
             raise Refused(f"its operator {call.target!r} makes more than {MAX_PARTS} parts")
         if name in FACTORIES:
             kwargs["device"] = "meta"
+        if call.target in SCALAR and not all(isinstance(arg, int | float) for arg in args):
+            raise Refused(f"its operator {call.target!r} is given what is no number")
+        schema = getattr(call.function, "_schema", None)
+        if schema is not None and schema.is_mutable and _memory(args[0]) in self.fixed:
+            raise Refused(f"its operator {call.target!r} changes the images or the weights")
         value = call.function(*args, **kwargs)
         members = list(value) if isinstance(value, list | tuple) else [value]
         if len(members) != len(call.results):
             raise Refused(f"its operator {call.target!r} has {len(call.results)} results declared")
+        if isinstance(value, list | tuple) != call.many:
+            raise Refused(f"its operator {call.target!r} has results of another form declared")
         for result, member in zip(call.results, members, strict=True):
             self.values[result] = member
             self._count(call, result, member)
@@ -166,6 +174,11 @@ class _Check:
         made = call.function(*resolve(list(call.args), look_up), **kwargs)
         made = list(made) if isinstance(made, list | tuple) else [made]
         self.known |= dict(zip(call.results, made, strict=True))
+
+
+def _memory(value: Tensor) -> int:
+    """What tells a tensor's memory from any other's: views of one tensor share it."""
+    return value.untyped_storage()._cdata
 
 
 def _is_index(value: Tensor) -> bool:

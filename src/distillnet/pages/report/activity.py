@@ -5,6 +5,7 @@ images may be shown: the first layers' maps are the image once more.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from distillnet.graph import fast_layout, run
-from distillnet.images import ImageRef, ImageSet, load_all, read_image
+from distillnet.images import ImageRef, ImageSet, UnreadableImage, load_all, read_image
 from distillnet.pages.answers import label_of
 from distillnet.pages.pictures import bitmap_tiles, colour, png, thumbnail, tiles
 from distillnet.pages.report.figures import histogram
@@ -157,7 +158,7 @@ def _place(
 def _counted(original: Original, images: ImageSet) -> dict[str, Tensor]:
     """Some values of each site's feature maps, on a few images of all classes."""
     some = _spread(images, _IMAGES)
-    x = load_all(some, _how(original)).x_nchw
+    x = load_all(some, _how(original), max_unreadable_percent=100).x_nchw
     values: dict[str, Tensor] = {}
 
     def keep(name: str, y: Tensor) -> None:
@@ -192,6 +193,15 @@ class _Sample:
     channels: Mapping[str, int]
 
 
+def _first_readable(images: ImageSet) -> ImageRef:
+    """ImageError where none of them is; what cannot be read is counted elsewhere."""
+    for ref in images.refs[:-1]:
+        with suppress(UnreadableImage):
+            read_image(ref, max_pixels=images.max_pixels)
+            return ref
+    return images.refs[-1]
+
+
 def _sampled(
     original: Original,
     images: ImageSet,
@@ -199,7 +209,7 @@ def _sampled(
     on_progress: Progress,
     absent: list[Absent],
 ) -> _Sample:
-    ref: ImageRef = images.refs[0]
+    ref = _first_readable(images)
     x = load_all(ImageSet((ref,), images.max_pixels), _how(original)).x_nchw
     maps: dict[str, str] = {}
     strongest: dict[str, int] = {}

@@ -1,13 +1,14 @@
 """The section of classes: confusion before and after, images that changed, what classes share."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from distillnet.images import ImageRef, ImageSet, read_image
+from distillnet.images import ImageRef, ImageSet, UnreadableImage, read_image
 from distillnet.job.provenance import read_provenance
 from distillnet.pages.answers import Answers, ask, confusion, label_of
 from distillnet.pages.pictures import thumbnail
@@ -141,8 +142,11 @@ def _samples(images: ImageSet, subject: Subject) -> tuple[tuple[str, list[tuple[
     made = []
     for index, name in zip(subject.run.mission.indices, subject.run.mission.names, strict=True):
         refs = images.select([index]).refs
-        some = refs[:: max(1, len(refs) // _SAMPLES)][:_SAMPLES]
-        made.append((name, [(label_of(ref), _picture(ref, images)) for ref in some]))
+        pictures = []
+        for ref in refs[:: max(1, len(refs) // _SAMPLES)][:_SAMPLES]:
+            with suppress(UnreadableImage):  # it is counted elsewhere
+                pictures.append((label_of(ref), _picture(ref, images)))
+        made.append((name, pictures))
     return tuple(made[:_MOST])
 
 

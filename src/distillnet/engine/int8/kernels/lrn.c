@@ -10,7 +10,7 @@ typedef struct {
     int32_t places;        /* bits of a sum between two entries of the table */
     int32_t x_zero, zero, shift;
     const int32_t *table;
-    const uint16_t *index; /* where each channel lies in x; NULL: in their order */
+    const channel_index *index; /* where each channel lies in x; NULL: in their order */
 } lrn;
 
 static void run_lrn(const lrn *s, rows r, uint8_t *arena, const uint8_t *weights)

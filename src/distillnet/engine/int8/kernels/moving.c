@@ -6,7 +6,7 @@ typedef struct {
     tensor x, y;
     int32_t value;         /* of padding */
     int32_t top, left;     /* where x begins in y; negative: what is cut off */
-    const uint16_t *index; /* channels to pick; NULL: all in their order */
+    const channel_index *index; /* channels to pick; NULL: all in their order */
     int32_t table;         /* of 256 bytes, in the weights, what each becomes; negative: itself */
 } copying;
 
