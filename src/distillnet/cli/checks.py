@@ -88,7 +88,7 @@ def refuse_beside(context: typer.Context, what: str, allowed: Collection[str]) -
             given.append(shown if shown.startswith("--") else shown.upper())
     if given:
         raise typer.BadParameter(
-            f"found {', '.join(given)} with {what}; expected no more than {', '.join(expected)}"
+            f"found {', '.join(given)} with {what}; only {', '.join(expected)} may stand there"
         )
 
 

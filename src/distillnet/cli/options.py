@@ -34,6 +34,7 @@ __all__ = [
     "NetworkOptions",
     "OriginalOpt",
     "OverwriteOpt",
+    "PackedRunArg",
     "PixelsOpt",
     "RunArg",
     "Runtime",
@@ -82,6 +83,7 @@ OriginalOpt = Annotated[
     ),
 ]
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, written by `distill`.")]
+PackedRunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a packed run.")]
 DataOpt = Annotated[
     Path,
     typer.Option(metavar="DIR", help=f"Folder of images: {_LAYOUT}.", rich_help_panel=IMAGES),
@@ -254,7 +256,7 @@ class ImageOptions:
         typer.Option(
             metavar="DIR",
             help=f"Folder of images: {_LAYOUT}.",
-            show_default="none; required without --from",
+            show_default="none; required unless a run is given",
             rich_help_panel=MISSION,
         ),
     ] = None
@@ -272,7 +274,8 @@ class ImageOptions:
         typer.Option(
             metavar="DIR",
             help="Images that the search judges networks by.",
-            show_default="half of the images in --data that are not used for the final figures",
+            show_default="those in --data that are not used for the final figures; with --method "
+            "paper half of them",
             rich_help_panel=IMAGES,
         ),
     ] = None

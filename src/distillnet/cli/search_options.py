@@ -47,7 +47,7 @@ TimingsOpt = Annotated[
     typer.Option(
         metavar="FILE",
         help="How long layers take on the target device, as measured there with the kit that "
-        "`distillnet timings --kit` writes (best).",
+        "`distillnet timings --kit` writes.",
         show_default="this machine's if `distillnet timings` has measured it, else a built-in "
         "table",
         rich_help_panel=SEARCH,
@@ -99,7 +99,7 @@ class BudgetOptions:
         typer.Option(
             metavar="P",
             help="How sure the search must be that the loss stays within the budget on new images: "
-            "0.5 to just under 1 (method best).",
+            "0.5 to just under 1.",
             rich_help_panel=SELDOM,
         ),
     ] = 0.7
@@ -129,7 +129,8 @@ class SearchOptions:
     optimise: Annotated[
         Aim,
         typer.Option(
-            help="What to minimise: the time that the network takes, or its multiply-adds (best).",
+            help="What to minimise: the time that the network takes, or its multiply-adds "
+            "(--method best).",
             rich_help_panel=SEARCH,
         ),
     ] = Aim.time
@@ -138,7 +139,7 @@ class SearchOptions:
         bool,
         typer.Option(
             "--keep-input-size",
-            help="Never shrink the input image; implied by --input-size (paper never does).",
+            help="Never shrink the input image; implied by --input-size and by --method paper.",
             show_default="off",
             rich_help_panel=SEARCH,
         ),
@@ -148,7 +149,7 @@ class SearchOptions:
         typer.Option(
             "--labels/--no-labels",
             help="Fit the last layer to your folders' names, or leave all layers answering as the "
-            "original does (best).",
+            "original does (--method best).",
             show_default="labels",
             rich_help_panel=SEARCH,
         ),
@@ -158,7 +159,7 @@ class SearchOptions:
         typer.Option(
             "--views/--no-views",
             help="Where images are few, use several views of each: mirrored, nearer or turned a "
-            "little, unless the network takes them for something else (best).",
+            "little, unless the network takes them for something else (--method best).",
             show_default="views",
             rich_help_panel=SEARCH,
         ),
@@ -168,7 +169,7 @@ class SearchOptions:
         typer.Option(
             "--tune",
             help="Experimental: train the smaller network for a few minutes to answer as the "
-            "original does. Needs no labels, and lets the search remove more (best).",
+            "original does. Needs no labels, and lets the search remove more (--method best).",
             show_default="off",
             rich_help_panel=SEARCH,
         ),
@@ -178,7 +179,7 @@ class SearchOptions:
         typer.Option(
             "--seen/--unseen",
             help="Whether the network was trained on these images. Networks are overconfident on "
-            "those, and the search can allow for that (best).",
+            "those, and the search can allow for that (--method best).",
             show_default="guessed from how confident the network is",
             rich_help_panel=IMAGES,
         ),
@@ -195,7 +196,7 @@ class SearchOptions:
         bool,
         typer.Option(
             "--split/--no-split",
-            help="Replace a layer by two thinner ones where that saves more (best).",
+            help="Replace a layer by two thinner ones where that saves more (--method best).",
             show_default="split",
             rich_help_panel=SELDOM,
         ),
@@ -205,7 +206,7 @@ class SearchOptions:
         typer.Option(
             metavar="N|auto",
             help="Round the channels and the rank of each layer up to a multiple of N; auto takes "
-            "the fastest by the timings, or 1 with --optimise macs (best).",
+            "the fastest by the timings, or 1 with --optimise macs (--method best).",
             rich_help_panel=SELDOM,
         ),
     ] = "auto"
@@ -214,7 +215,7 @@ class SearchOptions:
         typer.Option(
             min=0,
             metavar="WEIGHT",
-            help="How much removing parameters counts beside removing MACs (best).",
+            help="How much removing parameters counts beside removing MACs (--method best).",
             rich_help_panel=SELDOM,
         ),
     ] = 0.1

@@ -12,7 +12,7 @@ import typer
 from distillnet.cli.checks import check_run
 from distillnet.cli.common import run_folder
 from distillnet.cli.groups import NETWORK, OUTPUT, SELDOM, grouped
-from distillnet.cli.options import JsonOpt, OriginalOpt, RunArg
+from distillnet.cli.options import JsonOpt, OriginalOpt, PackedRunArg
 from distillnet.cli.output import for_results, print_json, print_line, print_table, progress, warn
 from distillnet.cli.process.terminal import printable
 from distillnet.files import check_writable, new_file
@@ -119,7 +119,7 @@ class _BenchOptions:
 
 @grouped
 def bench_command(
-    run: RunArg, model: OriginalOpt = None, *, how: _BenchOptions, as_json: JsonOpt = False
+    run: PackedRunArg, model: OriginalOpt = None, *, how: _BenchOptions, as_json: JsonOpt = False
 ) -> None:
     """Measure the latency of the original and the distilled network, in alternation.
 

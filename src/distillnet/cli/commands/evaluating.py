@@ -8,7 +8,7 @@ from distillnet.cli.commands.evaluating_options import EvaluateOptions
 from distillnet.cli.commands.evaluating_unknown import measure_unknown, print_unknown
 from distillnet.cli.common import kept_apart, print_accuracies, run_folder
 from distillnet.cli.groups import grouped
-from distillnet.cli.options import JsonOpt, RunArg, Runtime
+from distillnet.cli.options import JsonOpt, PackedRunArg, Runtime
 from distillnet.cli.output import print_json, progress, warn, warn_left_out, warn_unreadable
 from distillnet.cli.reading import ReadingOptions
 
@@ -21,7 +21,7 @@ __all__ = ["evaluate_command"]
 
 @grouped
 def evaluate_command(
-    run: RunArg, asked: EvaluateOptions, reading: ReadingOptions, as_json: JsonOpt = False
+    run: PackedRunArg, asked: EvaluateOptions, reading: ReadingOptions, as_json: JsonOpt = False
 ) -> None:
     """Measure a distilled network's accuracy, overall and per class.
 

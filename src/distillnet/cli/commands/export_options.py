@@ -141,20 +141,21 @@ class FormOptions:
             )
 
     def _check_c(self, c: "COptions") -> None:
+        of_int8 = "needs --int8: in float32 the C is compared on noise"
         others = {
-            "--fp16": self.fp16,
-            "--batch": self.batch is not None,
-            "--with-preprocessing": self.with_preprocessing,
-            "--data": self.data is not None and not self.int8,
-            "--max-loss": self.max_loss is not None and not self.int8,
-            "--loadable": self.int8 and c.loadable,
+            "--fp16": (self.fp16, "is for ONNX; weights of C are float32, or 8 bits with --int8"),
+            "--batch": (self.batch is not None, "is for ONNX and pt2; C takes one image at a time"),
+            "--with-preprocessing": (
+                self.with_preprocessing,
+                "is for ONNX and pt2; C always has it beside the network, in preprocess.c",
+            ),
+            "--data": (self.data is not None and not self.int8, of_int8),
+            "--max-loss": (self.max_loss is not None and not self.int8, of_int8),
+            "--loadable": (self.int8 and c.loadable, "needs float32; leave out --int8"),
         }
-        if found := [name for name, given in others.items() if given]:
-            raise typer.BadParameter(
-                f"--format c{' --int8' * self.int8} with {', '.join(found)}; the C engine takes "
-                "one normalised float32 image, is compared on noise in float32, and loads missions "
-                "later in float32 alone. Leave them out, or choose --format onnx"
-            )
+        for name, (given, why) in others.items():
+            if given:
+                raise typer.BadParameter(f"found {name} with --format c; it {why}")
         if c.model is not None and not c.as_missions:
             raise typer.BadParameter("--model needs --switchable; nothing else needs the original")
 

@@ -8,7 +8,7 @@ from distillnet.cli.commands.export_options import COptions, Format, FormOptions
 from distillnet.cli.commands.exporting_c import write_c_folder, write_int8_folder
 from distillnet.cli.common import run_folder
 from distillnet.cli.groups import grouped
-from distillnet.cli.options import ImageOptions, JsonOpt, RunArg
+from distillnet.cli.options import ImageOptions, JsonOpt, PackedRunArg
 from distillnet.cli.output import print_json, print_table, warn
 from distillnet.errors import InputError
 from distillnet.files import check_writable, new_file
@@ -27,7 +27,9 @@ _APART = ("val", "search", "atlas")  # from the images of --data
 
 
 @grouped
-def export_command(run: RunArg, form: FormOptions, c: COptions, as_json: JsonOpt = False) -> None:
+def export_command(
+    run: PackedRunArg, form: FormOptions, c: COptions, as_json: JsonOpt = False
+) -> None:
     """Write the distilled network for another runtime, and check that it agrees."""
     form.check(run, c)
     if form.format_ is not Format.c:
@@ -54,7 +56,10 @@ def _export_file(run: Path, asked: FormOptions, as_json: bool) -> None:
     opened = open_run(run_folder(run))
     images = images_of_run(opened, asked.data)
     if images is None:
-        warn("The run's images are not where they were; comparing on noise. --data tells where.")
+        warn(
+            "The run's images are not where they were; comparing on noise. Pass their folder with "
+            "--data."
+        )
     with new_file(path) as work:
         done = export(opened, work, form, images, asked.max_loss)
     values = _exported_json(done, path, opened)

@@ -171,7 +171,7 @@ class TableOptions:
         typer.Option(
             min=0,
             metavar="WEIGHT",
-            help="How much removing parameters counts beside removing MACs (best).",
+            help="How much removing parameters counts beside removing MACs (--method best).",
             show_default="3 for table3, which compares parameters, else 0.1",
             rich_help_panel=SELDOM,
         ),

@@ -7,8 +7,8 @@ import typer
 
 from distillnet.classes import ClassTable, numbered_table
 from distillnet.cli.checks import check_apart, check_folder
-from distillnet.cli.groups import OUTPUT, SELDOM
-from distillnet.cli.options import DataOpt, JsonOpt, SeedOpt, WorkersOpt
+from distillnet.cli.groups import IMAGES, OUTPUT, SELDOM
+from distillnet.cli.options import JsonOpt, SeedOpt, WorkersOpt
 from distillnet.cli.output import print_json, print_line, progress, warn_unreadable
 from distillnet.errors import InputError
 from distillnet.files import check_writable, new_file
@@ -22,7 +22,15 @@ __all__ = ["train_command"]
 
 def train_command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="zoo:tf_mnist or zoo:tf_cifar.")],
-    data: DataOpt,
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="DIR/train and DIR/val or DIR/test with a folder for each class, or MNIST's "
+            "files.",
+            rich_help_panel=IMAGES,
+        ),
+    ],
     out: Annotated[
         Path,
         typer.Option(
