@@ -30,7 +30,7 @@ class _Workshop:
         self.fitted, self.crossed = fitted, crossed
         self.work, self.original_size, self.store = _WORK, _SIZE, NOWHERE
         self.seen, self.labels = False, None
-        self.n_fitted, self.few = 200, few
+        self.n_fitted, self.few, self.flattering = 200, few, True
         self.here = SimpleNamespace(channels=SimpleNamespace(count=1))
 
     def go_to(self, size: object) -> None:

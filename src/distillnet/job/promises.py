@@ -60,13 +60,13 @@ def promised(point: Found, school: School, budget: Budget) -> tuple[Found, Verdi
 
     The network is returned as it was where tuning makes it no better: where it is within the budget
     and probably would not be afterwards, or loses as much, which alone counts for a ratio. No more
-    fifths are tried once the chance of success falls below 1 - ``budget.confidence``.
+    fifths are tried once the chance to be within the budget falls below 1 - ``budget.confidence``.
     """
     for change, alone in school.cross_validate(point):
         verdict = _changed(point.verdict, _drawn(change, point.verdict.estimate_pp))
         if not point.seen:
             verdict = _together(verdict, alone)
-        if likelihood(budget, verdict) < 1 - budget.confidence:
+        if not budget.has_target and likelihood(budget, verdict) < 1 - budget.confidence:
             break
     met = is_within(budget, verdict)
     less = verdict.estimate_pp < point.verdict.estimate_pp

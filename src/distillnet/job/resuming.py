@@ -61,6 +61,7 @@ def search_store(
         "classes": list(mission.indices),
         "statistics images": files_digest(images.statistics),
         "search images": files_digest(images.search),
+        "largest image": images.search.max_pixels,
         "options": fixed,
         "versions": {name: version(name) for name in _VERSIONS},
     }

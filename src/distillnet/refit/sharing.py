@@ -144,7 +144,7 @@ def prune_to(
 
     def pruned(layer: Node, weight: Tensor, covariance: Tensor) -> Tensor:
         kept = keep[layer.params["weight"]]
-        return _sweep(weight, covariance, lambda column, j: column * kept[:, j])
+        return _sweep(weight, _system(covariance)[1], lambda column, j: column * kept[:, j])
 
     return _layer_by_layer(graph, teacher, x_nchw, max_bytes, pruned, lambda done, of: None)
 
@@ -192,7 +192,7 @@ def round_columns(
     >>> bool((fine.weight - torch.eye(3)).abs().max() < 1e-2)
     True
     """
-    spread, _ = _system(covariance_dd)
+    spread, share_dd = _system(covariance_dd)
     felt = felt_m.clamp_min(max(float(felt_m.max()) * _LEAST_FELT, 1e-30))
     rows, columns = _half_octaves(coarseness / felt.sqrt()), _half_octaves(spread)
     row_steps, column_steps = _step(rows).to(weight_md.device), _step(columns)
@@ -206,7 +206,7 @@ def round_columns(
             levels[:, j] = level
             return level * step
 
-        _sweep(weight_md, covariance_dd, nearest)
+        _sweep(weight_md, share_dd, nearest)
         bits = _bits_of(levels)
     return Levels(levels, rows, columns)
 
@@ -223,11 +223,8 @@ def _system(covariance_dd: Tensor) -> tuple[Tensor, Tensor]:
     return spread.float(), (upper / spread[:, None]).float()
 
 
-def _sweep(
-    weight_md: Tensor, covariance_dd: Tensor, change: Callable[[Tensor, int], Tensor]
-) -> Tensor:
+def _sweep(weight_md: Tensor, share_dd: Tensor, change: Callable[[Tensor, int], Tensor]) -> Tensor:
     """Change a weight column by column, the columns that follow making up for each change."""
-    _, share_dd = _system(covariance_dd)
     left, done = weight_md.clone(), torch.empty_like(weight_md)
     for j in range(left.shape[1]):
         done[:, j] = change(left[:, j], j)

@@ -49,6 +49,7 @@ _TRAINED_OPS = LAYERS | {"affine", "layer_norm", "group_norm"}  # batch norm is 
 _TRAINED_ROLES = frozenset({"weight", "bias", "scale", "shift"})
 _LEAST_SIZE = 1e-3  # of a tensor that begins at zero, for its steps
 _KEPT_BYTES = 10**9  # of crops of the student's images
+_Cut = Callable[[int, int, Sequence[int]], Tensor]  # crop, image, size -> a part of the image
 _CHUNK = 32  # images computed at once on a CPU where nothing is trained
 
 
@@ -202,13 +203,13 @@ class _Views:
 
     def of_student(self, views: Tensor, images: Tensor) -> Tensor:
         """(B, C, H, W) at the student's input size, of images by position."""
-        return self._of(self.x_student, views, images)
+        return self._of(self.x_student, views, images, self._kept_crop)
 
     def of_teacher(self, views: Tensor, images: Tensor) -> Tensor:
         """The same at the teacher's."""
-        return self._of(self.x_teacher, views, images)
+        return self._of(self.x_teacher, views, images, self._crop)
 
-    def _of(self, whole: Tensor, views: Tensor, images: Tensor) -> Tensor:
+    def _of(self, whole: Tensor, views: Tensor, images: Tensor, cut: _Cut) -> Tensor:
         size = whole.shape[2:]
         made = []
         for view, i in zip(views.tolist(), images.tolist(), strict=True):
@@ -217,13 +218,12 @@ class _Views:
                 continue
             crop = view - 2
             other = int(self.partner[crop, i])
-            one, two = (self._part(whole, size, crop, image) for image in (i, other))
+            one, two = (self._part(cut, size, crop, image) for image in (i, other))
             made.append(two.lerp(one, float(self.share[crop, i])))
         return fast_layout(torch.stack(made))
 
-    def _part(self, whole: Tensor, size: Sequence[int], crop: int, i: int) -> Tensor:
+    def _part(self, cut: _Cut, size: Sequence[int], crop: int, i: int) -> Tensor:
         """A part of one image (C, H, W), perhaps mirrored."""
-        cut = self._crop if whole is self.x_teacher else self._kept_crop
         x = cut(crop, i, size)
         return x.flip(-1) if bool(self.mirrored[crop, i]) else x
 

@@ -229,8 +229,10 @@ class Workshop:
         share = float(torch.isin(judge, crossed).double().mean())
         if not share:
             return None
+        # Only those that were fitted flatter, and only a part of them was judged otherwise.
+        flattered = float(torch.isin(judge, self.roles.fit).double().mean())
         partly = self.judge.verdict(self.cross_scores(candidate))
-        return candidate.verdict.towards(partly, 1 / share)
+        return candidate.verdict.towards(partly, flattered / share)
 
     def cross_scores(self, candidate: Candidate) -> Tensor:
         """A candidate's scores (N, classes), those of crossed folds by networks without them."""
@@ -259,20 +261,37 @@ class Workshop:
         return folds_of(self.original.image_n[self.roles.fit])
 
     def refit_without(self, candidate: Candidate, held_out_n: Tensor) -> Graph:
-        """The candidate's network fitted on all images but some, bool (N,)."""
+        """What ``refit_on_all`` gives without some of the images, bool (N,)."""
         self.go_to(candidate.size)
-        held_out = held_out_n[self.original.image_n[self.roles.fit]]
-        return self._refit(candidate.plan, self.roles.fit[~held_out])[0]
+        fit = self._taught_on_all()
+        held_out = held_out_n[self.original.image_n[fit]]
+        return self._refit(candidate.plan, fit[~held_out])[0]
 
     def refit_on_all(self, candidate: Candidate) -> Graph:
         """The candidate's network fitted on statistics and search images together."""
         self.go_to(candidate.size)
-        everyone = torch.arange(len(self.here.x_nchw))
-        if candidate.graph is not None and bool(torch.isin(self.roles.fit, self.roles.judge).any()):
-            return candidate.graph
-        self.teachers.forget()  # of other images
-        both = mixed(evenly(everyone, 2 * self.here.n_statistics))
-        return self._refit(candidate.plan, both)[0]
+        if self.flattering:
+            return candidate.graph or self._answer(candidate.plan)[0]
+        return self._refit(candidate.plan, self._taught_on_all())[0]
+
+    @property
+    def flattering(self) -> bool:
+        """Whether images judge that networks were fitted on, which flatter them."""
+        return bool(torch.isin(self.roles.fit, self.roles.judge).any())
+
+    def _taught_on_all(self) -> Tensor:
+        """The images that what is returned is fitted on; the original has answered for all.
+
+        Parts of them are then taught alike, however the search came here.
+        """
+        fit = self.roles.fit
+        if not self.flattering:
+            everyone = torch.arange(len(self.here.x_nchw))
+            fit = mixed(evenly(everyone, 2 * self.here.n_statistics))
+        if not bool(torch.isin(fit, self.teachers.images).all()):
+            self.teachers.forget()  # answers for other images, which would stay beside these
+        self.teachers.of(fit, self.here)
+        return fit
 
     def _cut(self, enough: Callable[[Cut], bool]) -> Cut:
         graph, channels = self.here.graph, self.here.channels

@@ -34,6 +34,7 @@ from distillnet.cut.thin import Split
 from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
 from distillnet.graph.operators import Node
+from distillnet.refit.basis import factor
 from distillnet.refit.regression import Thin
 from distillnet.refit.samples import evenly
 from distillnet.search.evidence import BATCH, Evidence, columns_of, forward_backward
@@ -187,7 +188,10 @@ def _of_spectrum(graph: Graph, evidence: Evidence, spectrum: Spectrum) -> list[_
             held = filters @ view.covariance
             gram = held @ filters.T
             gram.diagonal().add_(1e-9 * gram.diagonal().mean())
-            back = torch.linalg.solve(gram, held @ weight_md.T).T
+            back_t, failed = torch.linalg.solve_ex(gram, held @ weight_md.T)
+            if failed:  # of inputs that never vary
+                back_t = torch.cholesky_solve(held @ weight_md.T, factor(gram, 0.0))
+            back = back_t.T
         trials.append(_Trial(rank, damage, {layer.name: (back @ filters - weight_md).to(weight)}))
     return trials
 

@@ -49,7 +49,10 @@ def _part(workshop: Workshop) -> float:
     What the original knows by heart of images it was trained on, a network that is cut and fitted
     without them has lost; of other images there was nothing to lose. So of known images half as
     much counts, and none where they are many, for then those that were fitted hardly flatter.
+    Nor does any count where other images judge than those that are fitted on.
     """
+    if not workshop.flattering:
+        return 0.0
     if workshop.seen:
         return 0.5 if workshop.few else 0.0
     return 1.0 if workshop.few else 0.5

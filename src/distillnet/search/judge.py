@@ -163,7 +163,9 @@ class Judge:
         wrong = [by_image(100.0 * (p.argmax(1) != self.labels_n), self.image_n) for p in both]
         hopes = [by_image(100 * _certainty(p, self.labels_n), self.image_n) for p in both]
         more, expected_more = wrong[1] - wrong[0], hopes[0] - hopes[1]
-        by_class = [float(more[labels_n == c].mean()) for c in labels_n.unique()]
+        k = len(self.mission)
+        of_each = [more[labels_n == c] for c in range(k)]  # none of some classes in a small part
+        by_class = [float((some if len(some) else more).mean()) for some in of_each]
         share, misled_pp = _mixture(weight_n * more, weight_n * expected_more)
         mixed = share * more + (1 - share) * expected_more
         chance = float((weight_n * mixed).var(correction=0) / n) ** 0.5
@@ -176,10 +178,10 @@ class Judge:
             max(100 / n, float(more.square().mean() / n) ** 0.5),
             float(expected_more.square().mean() / n) ** 0.5,
             n,
-            min(torch.bincount(labels_n).tolist()),
+            min(torch.bincount(labels_n, minlength=k).tolist()),
             float((weight_n * mixed).mean()),
             uncertain,
-            pooled(mixed, labels_n),
+            pooled(mixed, labels_n, k),
             float((weight_n * wrong[0]).mean()),
         )
 

@@ -15,7 +15,9 @@ from torch import Tensor
 
 __all__ = ["knows", "misled_pp"]
 
-_TRAINED = 1.05  # temperature up to which images are taken for those of the training
+# Temperatures between which images are taken for those of the training. Below them is who was
+# taught to be less sure than it might be (label smoothing), on all images, and who never errs.
+_LEAST_TRAINED, _TRAINED = 0.9, 1.05
 _STEP = 0.025
 _LEAST_KNOWN = 100  # images that a temperature is told from
 _KNOWN_PP = 0.8  # by what known images mislead, by the share of pixels saved
@@ -27,8 +29,8 @@ def knows(scores_nk: Tensor, labels_n: Tensor) -> bool:
     The temperature T of  softmax(scores / T)  with the least cross-entropy is 1 where training has
     minimised that very thing, and larger on images that the network was not trained on. The
     cross-entropy is convex in 1 / T, so it has one valley: the least lies at ``_TRAINED`` or below
-    where the next temperature is no better. Of few images it tells too little: then they are taken
-    for new.
+    where the next temperature is no better, and at ``_LEAST_TRAINED`` or above where the one before
+    is no better. Of few images it tells too little: then they are taken for new.
 
     Args:
         scores_nk: of all classes.
@@ -37,8 +39,13 @@ def knows(scores_nk: Tensor, labels_n: Tensor) -> bool:
     if len(labels_n) < _LEAST_KNOWN:
         return False
     scores, labels = scores_nk.double().cpu(), labels_n.cpu()
-    at, above = (float(F.cross_entropy(scores / t, labels)) for t in (_TRAINED, _TRAINED + _STEP))
-    return at <= above
+
+    def surprise(temperature: float) -> float:
+        return float(F.cross_entropy(scores / temperature, labels))
+
+    return surprise(_TRAINED) <= surprise(_TRAINED + _STEP) and surprise(
+        _LEAST_TRAINED
+    ) <= surprise(_LEAST_TRAINED - _STEP)
 
 
 def misled_pp(pixels: float) -> float:

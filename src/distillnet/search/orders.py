@@ -25,6 +25,7 @@ from torch import Tensor
 from distillnet.cut.cost import class_savings
 from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
+from distillnet.refit.basis import factor
 from distillnet.search.evidence import Evidence, View, columns_of
 
 __all__ = ["RIDGE", "Order", "elimination_orders"]
@@ -128,12 +129,8 @@ class _Patient:
         view: View,
         classes: NDArray[np.int64],
     ) -> None:
-        covariance = view.covariance.clone()
-        ridge = RIDGE * float(covariance.diagonal().mean().clamp_min(1e-30))
-        covariance.diagonal().add_(ridge)
-        lower, failed = torch.linalg.cholesky_ex(covariance)  # half the time of the inverse alone
-        # Where nothing varies, rounding is all that there is of it.
-        self.p = torch.linalg.inv(covariance) if failed else torch.cholesky_inverse(lower)
+        covariance = view.covariance
+        self.p = torch.cholesky_inverse(factor(covariance, RIDGE))
         self.a = torch.zeros_like(covariance)
         for name in view.layers:
             weight = graph.params[graph[name].params["weight"]].flatten(1).double()

@@ -174,7 +174,7 @@ def search_paper(
         {site: cut.threshold for site, cut in cuts.items()},
         {site: _explained(cut, plan.keep[site]) for site, cut in cuts.items()},
         result,
-        any(chosen),
+        1 / (1 - saved(chosen)) >= target if target else any(chosen),
         graph,
         seen=trials.judge.seen,
         stopped_by="higher thresholds, which lose more than the budget",

@@ -20,16 +20,29 @@ __all__ = ["pooled"]
 _CERTAIN = 2  # standard errors
 
 
-def pooled(losses_n: Tensor, labels_n: Tensor) -> tuple[float, ...]:
+def pooled(losses_n: Tensor, labels_n: Tensor, n_classes: int | None = None) -> tuple[float, ...]:
     """The mean loss of each class, drawn to the mean of all by as much as chance explains.
 
     Of a class that gains for certain it is the mean itself, and the others are pooled without it.
+    Of a class without an image it is the mean of all.
+
+    Args:
+        n_classes: of which ``labels_n`` are positions; by default those that it holds.
 
     >>> losses, labels = torch.tensor([0.0, 2.0, 0.0, 4.0]), torch.tensor([0, 0, 1, 1])
     >>> [round(loss, 6) for loss in pooled(losses, labels)]
     [1.5, 1.5]
+    >>> [round(loss, 6) for loss in pooled(losses, labels, 3)]
+    [1.5, 1.5, 1.5]
     """
-    parts = [losses_n[labels_n == c].double() for c in labels_n.unique()]
+    here = labels_n.unique().tolist()
+    means = dict(zip(here, _of_those(losses_n, labels_n, here), strict=True))
+    everyone = here if n_classes is None else range(n_classes)
+    return tuple(means.get(c, float(losses_n.double().mean())) for c in everyone)
+
+
+def _of_those(losses_n: Tensor, labels_n: Tensor, classes: Sequence[int]) -> tuple[float, ...]:
+    parts = [losses_n[labels_n == c].double() for c in classes]
     gain = [_gains_for_certain(part) for part in parts]
     drawn = iter(_drawn([part for part, gains in zip(parts, gain, strict=True) if not gains]))
     return tuple(
