@@ -17,7 +17,7 @@ __all__ = ["knows", "misled_pp"]
 
 # Temperatures between which images are taken for those of the training. Below them is who was
 # taught to be less sure than it might be (label smoothing), on all images, and who never errs.
-_LEAST_TRAINED, _TRAINED = 0.9, 1.05
+_LEAST_TRAINED, _TRAINED = 0.8, 1.05
 _STEP = 0.025
 _LEAST_KNOWN = 100  # images that a temperature is told from
 _KNOWN_PP = 0.8  # by what known images mislead, by the share of pixels saved
