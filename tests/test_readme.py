@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def photos(folder: Path, request: pytest.FixtureRequest) -> None:
     """The photos and weights that some examples name, links to real data."""
     data: Path = request.getfixturevalue("data_dir")  # skips where there is none
-    for part, n in (("train", 5), ("val", 3)):
+    for part, n in (("train", 7), ("val", 3)):
         for source in sorted((data / "imagenette" / part).iterdir()):
             target = folder / "photos" / part / source.name
             target.mkdir(parents=True, exist_ok=True)

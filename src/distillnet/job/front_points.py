@@ -11,7 +11,14 @@ from distillnet.search import Verdict, estimate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["FrontPoint", "plot_front", "plot_layers", "plot_run", "points_of"]
+__all__ = [
+    "FrontPoint",
+    "plot_front",
+    "plot_layers",
+    "plot_run",
+    "points_of",
+    "verdict_of",
+]
 
 _COLOURS = ("#8896a5", "#2066a8", "#b3261e")
 

@@ -16,6 +16,7 @@ from distillnet.search import Budget
 __all__ = [
     "allowed_loss_pp",
     "budget_json",
+    "class_warning",
     "finite_json",
     "finite_loss_pp",
     "model_name",

@@ -93,16 +93,15 @@ def column_filters(
 def factor(matrix: Tensor, ridge: float) -> Tensor:
     """Cholesky's factor L L^T of a covariance, float64, with a share of its mean diagonal added.
 
-    Ten times the share, and again, where rounding has left a covariance that has none; of what
-    never varies rounding is all that there is, and more than all of that is added.
+    Ten times the share, and again, where rounding has left a covariance that has none.
 
     Raises:
-        torch.linalg.LinAlgError: the values are not finite.
+        torch.linalg.LinAlgError: there is none at any share; the values are not finite.
 
     >>> factor(torch.tensor([[4.0]]), 0.0)
     tensor([[2.]], dtype=torch.float64)
     """
-    matrix = matrix.to(torch.float64, copy=True)
+    matrix = matrix.double()
     unit = matrix.diagonal().mean().clamp_min(1e-30)
     while ridge < _MOST_RIDGE:
         system = matrix.clone()
@@ -111,8 +110,4 @@ def factor(matrix: Tensor, ridge: float) -> Tensor:
         if not failed:
             return lower
         ridge = max(10 * ridge, 1e-15)
-    if not bool(matrix.isfinite().all()):
-        raise torch.linalg.LinAlgError("found a covariance that is not finite")
-    # By Gershgorin's circles this is positive definite.
-    matrix.diagonal().add_(2 * len(matrix) * matrix.abs().max().clamp_min(1e-30))
-    return torch.linalg.cholesky(matrix)
+    raise torch.linalg.LinAlgError("no ridge makes the covariance positive definite")

@@ -224,15 +224,13 @@ class Workshop:
 
         Where images are many, a part of them is judged so, and the rest is taken to be alike.
         """
-        judge = self.roles.judge
-        crossed = self.roles.fit[self._folds() < folds_crossed(self.n_fitted)]
-        share = float(torch.isin(judge, crossed).double().mean())
-        if not share:
+        fit, judge = self.roles.fit, self.roles.judge
+        crossed = int(torch.isin(judge, fit[self._folds() < folds_crossed(self.n_fitted)]).sum())
+        if not crossed:
             return None
-        # Only those that were fitted flatter, and only a part of them was judged otherwise.
-        flattered = float(torch.isin(judge, self.roles.fit).double().mean())
         partly = self.judge.verdict(self.cross_scores(candidate))
-        return candidate.verdict.towards(partly, flattered / share)
+        # Only images that were fitted flatter, and a part of them was judged otherwise.
+        return candidate.verdict.towards(partly, int(torch.isin(judge, fit).sum()) / crossed)
 
     def cross_scores(self, candidate: Candidate) -> Tensor:
         """A candidate's scores (N, classes), those of crossed folds by networks without them."""

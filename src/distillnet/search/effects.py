@@ -34,7 +34,6 @@ from distillnet.cut.thin import Split
 from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
 from distillnet.graph.operators import Node
-from distillnet.refit.basis import factor
 from distillnet.refit.regression import Thin
 from distillnet.refit.samples import evenly
 from distillnet.search.evidence import BATCH, Evidence, columns_of, forward_backward
@@ -190,7 +189,7 @@ def _of_spectrum(graph: Graph, evidence: Evidence, spectrum: Spectrum) -> list[_
             gram.diagonal().add_(1e-9 * gram.diagonal().mean())
             back_t, failed = torch.linalg.solve_ex(gram, held @ weight_md.T)
             if failed:  # of inputs that never vary
-                back_t = torch.cholesky_solve(held @ weight_md.T, factor(gram, 0.0))
+                back_t = torch.linalg.pinv(gram, hermitian=True) @ held @ weight_md.T
             back = back_t.T
         trials.append(_Trial(rank, damage, {layer.name: (back @ filters - weight_md).to(weight)}))
     return trials

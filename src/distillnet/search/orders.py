@@ -25,7 +25,6 @@ from torch import Tensor
 from distillnet.cut.cost import class_savings
 from distillnet.graph import Graph
 from distillnet.graph.channels import Channels
-from distillnet.refit.basis import factor
 from distillnet.search.evidence import Evidence, View, columns_of
 
 __all__ = ["RIDGE", "Order", "elimination_orders"]
@@ -129,8 +128,16 @@ class _Patient:
         view: View,
         classes: NDArray[np.int64],
     ) -> None:
-        covariance = view.covariance
-        self.p = torch.cholesky_inverse(factor(covariance, RIDGE))
+        covariance = view.covariance.clone()
+        ridge = RIDGE * float(covariance.diagonal().mean().clamp_min(1e-30))
+        covariance.diagonal().add_(ridge)
+        lower, failed = torch.linalg.cholesky_ex(covariance)  # half the time of the inverse alone
+        if failed:
+            # Where nothing varies, rounding is all that there is of it, and this, by Gershgorin's
+            # circles, is more than that.
+            covariance.diagonal().add_(2 * len(covariance) * covariance.abs().max())
+            lower = torch.linalg.cholesky(covariance)
+        self.p = torch.cholesky_inverse(lower)
         self.a = torch.zeros_like(covariance)
         for name in view.layers:
             weight = graph.params[graph[name].params["weight"]].flatten(1).double()

@@ -11,7 +11,11 @@ from distillnet.engine.int8.kept import KeptFilters
 from distillnet.engine.lower import Lowered
 from distillnet.engine.steps import Program, Step
 
-__all__ = ["filter_steps", "scales_of"]
+__all__ = [
+    "border_readers",
+    "filter_steps",
+    "scales_of",
+]
 
 # Kernels whose output bytes are input bytes, or zero.
 _SAME = frozenset({"max_pool", "adaptive_max", "flatten", "sample", "mask"})
