@@ -1,5 +1,6 @@
 """An atlas does not depend on how the images were portioned out; parts of it add up."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from distillnet.atlas import open_atlas
 from distillnet.errors import InputError
 from distillnet.images import open_images
 from distillnet.job.options import Options
-from distillnet.missions.collecting import Pass, collect_model
+from distillnet.missions.collecting import Collection, Pass, collect_model
 from distillnet.missions.files import MissionAtlas, evidence_file, open_mission_atlas
 from distillnet.missions.merging import merge
 
@@ -126,16 +127,19 @@ def test_what_was_interrupted_goes_on_and_counts_nothing_twice(
     assert_alike(resumed.atlas, whole)
 
 
+def _of_three_images(folder: Path, out: Path, classes: Sequence[int] = range(4)) -> Collection:
+    """An atlas of the classes that have three images and more."""
+    network = model()
+    images = open_images(folder, network.classes).train.select(classes)
+    out.mkdir()
+    return collect_model(network, images, out, out / "w", Pass(min_images=3), Options())
+
+
 def test_classes_of_few_images_are_left_out(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "photos", 5)
     for path in sorted((folder / "2").iterdir())[2:]:
         path.unlink()
-    network = model()
-    images = open_images(folder, network.classes).train
-    (tmp_path / "out").mkdir()
-    done = collect_model(
-        network, images, tmp_path / "out", tmp_path / "w", Pass(min_images=3), Options()
-    )
+    done = _of_three_images(folder, tmp_path / "out")
     assert done.atlas is not None
     assert set(done.atlas.samples) == {0, 1, 3}
     assert set(done.left_out.values()) == {2}
@@ -145,21 +149,12 @@ def test_classes_of_few_images_are_left_out(tmp_path: Path) -> None:
 def test_images_that_cannot_be_read_do_not_count_for_a_class(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "photos", 3)
     (folder / "2" / "000.png").write_bytes(b"damaged")
-    network = model()
-    images = open_images(folder, network.classes).train
-    (tmp_path / "out").mkdir()
-    done = collect_model(
-        network, images, tmp_path / "out", tmp_path / "w", Pass(min_images=3), Options()
-    )
+    done = _of_three_images(folder, tmp_path / "out")
     assert done.atlas is not None
     assert set(done.atlas.samples) == {0, 1, 3}
-    assert done.left_out == {network.classes.names[2]: 2}
-    (tmp_path / "none").mkdir()
+    assert done.left_out == {model().classes.names[2]: 2}
     with pytest.raises(InputError, match="no class has 3 images that can be read"):
-        collect_model(
-            network, images.select([2]), tmp_path / "none", tmp_path / "v", Pass(min_images=3),
-            Options(),
-        )  # fmt: skip
+        _of_three_images(folder, tmp_path / "none", [2])
 
 
 def test_damage_is_told(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from distillnet.cli.options import BatchOpt, PixelsOpt, UnreadableOpt, WorkersOpt
 from distillnet.images.left_out import MAX_PIXELS, MAX_UNREADABLE_PERCENT
+from distillnet.job.options import Options
 
 if TYPE_CHECKING:
     from distillnet.images import BatchStream, ImageSet
@@ -31,13 +32,9 @@ class ReadingOptions:
         stage: str,
     ) -> "BatchStream":
         """A stream of images that tells how far it is."""
-        from distillnet.images import load_batches
-
-        return load_batches(
-            images,
-            how,
+        options = Options(
             batch_size=self.batch_size,
             workers=self.workers,
-            on_image=lambda n: on_progress(stage, n, len(images)),
             max_unreadable_percent=self.max_unreadable,
         )
+        return options.batches(images, how, lambda n: on_progress(stage, n, len(images)))
