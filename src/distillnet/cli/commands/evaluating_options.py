@@ -8,7 +8,7 @@ import typer
 
 from distillnet.cli.checks import check_file, check_folder
 from distillnet.cli.groups import IMAGES, NETWORK
-from distillnet.cli.missions.options import STRANGERS, UnknownOpt, WeightsOpt
+from distillnet.cli.missions.run_options import STRANGERS, UnknownOpt, WeightsOpt
 from distillnet.cli.options import OriginalOpt, Runtime
 
 __all__ = ["EvaluateOptions"]

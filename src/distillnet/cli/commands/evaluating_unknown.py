@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillnet.cli.commands.evaluating_options import EvaluateOptions
 from distillnet.cli.common import print_accuracies
-from distillnet.cli.missions.options import with_weights
+from distillnet.cli.missions.run_options import with_weights
 from distillnet.cli.output import percent, print_json, print_table, progress, warn_unreadable
 from distillnet.cli.reading import ReadingOptions
 

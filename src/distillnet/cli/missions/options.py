@@ -1,6 +1,6 @@
-"""Options of the commands that read an atlas, or that a run and other images come with."""
+"""Options of the commands that read an atlas."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,23 +17,17 @@ from distillnet.job.options import Options
 from distillnet.search.budget import Budget
 
 if TYPE_CHECKING:
-    from distillnet.job.runs import Run
     from distillnet.missions.files import MissionAtlas
     from distillnet.models import Model
 
 __all__ = [
-    "STRANGERS",
     "AtlasArg",
     "AtlasOptions",
     "ClassesOpt",
-    "UnknownOpt",
-    "WeightsOpt",
     "check_atlas_folder",
     "mission_of",
-    "with_weights",
 ]
 
-STRANGERS = "a folder with folders of images of anything but the mission's classes"
 _SHOWN = 12  # classes of an atlas, in an error
 
 AtlasArg = Annotated[
@@ -45,28 +39,6 @@ ClassesOpt = Annotated[
         metavar="A,B,C",
         help="The classes to keep, of those in ATLAS, as `distill` takes them.",
         rich_help_panel=MISSION,
-    ),
-]
-
-UnknownOpt = Annotated[
-    Path | None,
-    typer.Option(
-        "--unknown",
-        metavar="DIR",
-        help="Images of what is none of the mission's classes, in folders of any names: DIR/empty "
-        "scene/1.jpg. Folders of the mission's classes are left alone.",
-        show_default="none",
-        rich_help_panel=MISSION,
-    ),
-]
-WeightsOpt = Annotated[
-    Path | None,
-    typer.Option(
-        "--weights",
-        metavar="FILE",
-        help="The original's weights, if the run does not say where they are.",
-        show_default="where they were when RUN was made",
-        rich_help_panel=NETWORK,
     ),
 ]
 
@@ -155,10 +127,3 @@ def mission_of(classes: str, atlas: "MissionAtlas", *, least: int = 2) -> Missio
         raise InputError(
             f"{error}\n{atlas.directory} is of {len(names)} classes: {shown}"
         ) from None
-
-
-def with_weights(opened: "Run", weights: Path | None) -> "Run":
-    """A run whose original has its weights in this file."""
-    if weights is None:
-        return opened
-    return replace(opened, sources={**opened.sources, "weights": str(weights)})

@@ -8,7 +8,7 @@ import typer
 
 from distillnet.cli.checks import check_file, check_folder, check_run
 from distillnet.cli.groups import MISSION, NETWORK, OUTPUT, GroupedCommand, grouped
-from distillnet.cli.missions.options import WeightsOpt, with_weights
+from distillnet.cli.missions.run_options import WeightsOpt, with_weights
 from distillnet.cli.options import JsonOpt, OriginalOpt, RunArg
 from distillnet.cli.output import for_results, print_json, print_line, print_table
 from distillnet.errors import InputError

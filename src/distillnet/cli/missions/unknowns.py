@@ -8,7 +8,7 @@ import typer
 
 from distillnet.cli.checks import check_folder, check_run
 from distillnet.cli.groups import BUDGET, IMAGES, MISSION, grouped
-from distillnet.cli.missions.options import STRANGERS, UnknownOpt
+from distillnet.cli.missions.run_options import STRANGERS, UnknownOpt
 from distillnet.cli.options import JsonOpt, RunArg
 from distillnet.cli.output import (
     percent,
