@@ -13,7 +13,7 @@ from distillnet.cut.plan import Plan
 from distillnet.cut.surgery import split
 from distillnet.cut.thin import Split, join, matrix
 from distillnet.graph.channels import analyse
-from distillnet.refit.basis import column_filters, output_basis, output_values
+from distillnet.refit.basis import column_filters, factor, output_basis, output_values
 from plans import deviation, scores
 
 
@@ -96,3 +96,16 @@ def test_column_filters_leave_out_least_and_together_nothing() -> None:
                 side = torch.linalg.solve_triangular(root.T, side, upper=True)
             found = (other.unflatten(1, (3, 5)) @ torch.linalg.inv(tall)).flatten(1)
             assert least <= 1.01 * felt(side @ found)
+
+
+def test_a_covariance_is_factored_as_it_is_where_it_can_be() -> None:
+    rows = random(100, 8)
+    covariance = rows.T @ rows
+    kept = covariance.clone()
+    lower = factor(covariance, 0.0)
+    assert torch.allclose(lower @ lower.T, covariance)
+    assert torch.equal(covariance, kept)
+    with pytest.raises(torch.linalg.LinAlgError, match="no ridge"):
+        factor(torch.full((3, 3), torch.nan), 0.0)
+    with pytest.raises(torch.linalg.LinAlgError, match="no ridge"):
+        factor(-torch.eye(3), 0.0)

@@ -131,6 +131,22 @@ def test_of_known_images_fitted_ones_count_more(few: bool, least: float, most: f
     assert least <= _WORK / search.done[chosen].work <= most
 
 
+@pytest.mark.parametrize("few", [True, False])
+def test_images_that_fit_nothing_flatter_nobody(few: bool) -> None:
+    """Where other images judge than those that are fitted on, what they say is what is expected."""
+
+    class ByOthers(_Workshop):
+        def cross_validate(self, candidate: Candidate) -> None:
+            return None
+
+    workshop = ByOthers(lambda r: r / 10, lambda r: math.nan, few=few)
+    workshop.flattering = False
+    search = Explorer(workshop, Budget(1.0), lambda done, of: None)  # type: ignore[arg-type]
+    chosen = search.choose([_SIZE])
+    assert chosen is not None
+    assert 7.0 <= _WORK / search.done[chosen].work <= 10.0
+
+
 def test_another_budget_goes_on_from_what_was_made() -> None:
     """A point is lost at 5x, two at 10x; nothing is made twice, also on the way back."""
     made: list[float] = []

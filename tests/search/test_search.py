@@ -279,6 +279,14 @@ def test_what_was_tried_is_what_is_returned(network, options: dict[str, bool]) -
     assert 100 * (before - after) == pytest.approx(found.verdict.loss_pp)
 
 
+@pytest.mark.parametrize(("target", "met"), [(1.5, True), (1000.0, False)])
+def test_whether_a_target_is_reached_is_said(network, target: float, met: bool) -> None:
+    graph, channels, *_ = network
+    found = search(network, Budget(target_macs=target))
+    reached = cost(graph, channels).macs / cost(graph, channels, found.plan).macs >= target
+    assert found.met == reached == met
+
+
 def test_a_target_that_is_met_already_removes_nothing(network) -> None:
     found = search(network, Budget(target_macs=1.0))
     assert not found.plan.keep
