@@ -88,6 +88,35 @@ def test_examples(
         assert capsys.readouterr().out, f"{source} prints nothing"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("cc") is None, reason="found no C compiler")
+def test_the_c_of_the_readme_names_a_digit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled with warnings as errors, beside the folder that the examples exported."""
+    if not (folder / "run" / "c").exists():
+        pytest.skip("the examples before it did not run")
+    monkeypatch.chdir(folder)
+    (block,) = re.findall(r"^```c\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
+    main_c = """
+#include <stdio.h>
+int main(void)
+{
+    static float image[MODEL_CHANNELS * MODEL_HEIGHT * MODEL_WIDTH];
+    puts(class_of(image));
+    return 0;
+}
+"""
+    Path("run/c/main.c").write_text(block + main_c)
+    sources = ["main.c", "model.c", "weights.c", *_in("run/c", "missions/*.c")]
+    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-I.", "-o", "main"]
+    subprocess.run(["cc", *flags, *sources, "-lm"], cwd="run/c", check=True)
+    done = subprocess.run(["./main"], cwd="run/c", check=True, capture_output=True, text=True)
+    assert done.stdout.strip() in {"3", "5", "8"}
+
+
+def _in(folder: str, pattern: str) -> list[str]:
+    return [str(path.relative_to(folder)) for path in sorted(Path(folder).glob(pattern))]
+
+
 def _needs_photos(source: str) -> bool:
     """Whether an example works on the user's own photos, which are linked to real data."""
     return any(word in source for word in ("photos", "squeezenet1_0.safetensors"))

@@ -31,10 +31,11 @@ def test_each_channel_is_fitted_as_a_layer_of_its_own(
     change = random(6, 4, seed=3) * torch.tensor([1.0, 1.0, 0.3, 0.1, 0.01, 0.0])[:, None]
     aims = torch.einsum("rcd,cd->rc", x, weight + change) + bias + 0.5
     aims += noise * random(300, 6, seed=4)
-    fitted, offset = fit_each(x, aims, weight, bias, flat, per_image)
+    image_r = torch.arange(300) // per_image
+    fitted, offset = fit_each(x, aims, weight, bias, flat, image_r)
     for c in range(6):
         one = slice(c, c + 1)
-        want = fit_affine(x[:, c], aims[:, one], weight[one], bias[one], flat, per_image)
+        want = fit_affine(x[:, c], aims[:, one], weight[one], bias[one], flat, image_r)
         assert torch.allclose(fitted[one], want[0], rtol=1e-6, atol=1e-9)
         assert torch.allclose(offset[one], want[1], rtol=1e-6, atol=1e-9)
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Ridge
-from torch import nn
+from torch import Tensor, nn
 
 from cases import GEOMETRIES, layer_of, random
 from distillnet.cut.thin import Split
 from distillnet.graph import run
+from distillnet.refit.depthwise import fit_each
 from distillnet.refit.regression import Thin, fit_affine, fit_thin
 from distillnet.refit.samples import choose_places, outputs_at, patches_at, same_places
 
@@ -47,6 +48,34 @@ def test_the_fit_is_ridge_regression(rows: int) -> None:
         mine = np.concatenate([fitted.numpy(), offset[:, None].numpy()], 1)
         deviations.append(np.abs(now - mine).max() / np.abs(now).max())
     assert min(deviations) < 1e-8
+
+
+@pytest.mark.parametrize("fit", ["affine", "thin", "each"])
+@pytest.mark.parametrize("rows", [22, 62, 402])
+def test_views_of_an_image_are_no_more_images(fit: str, rows: int) -> None:
+    """Seen three times over, rows tell what they told once, the ridge included.
+
+    Were a view fitted on while another of the same image chooses the ridge, the least would do.
+    """
+    x, weight, bias = random(rows, 30), random(4, 30, seed=1), random(4, seed=2)
+    aims = x @ random(30, 4, seed=3) + 8 * random(rows, 4, seed=4)
+
+    def fitted(x: Tensor, aims: Tensor, image_r: Tensor | None = None) -> Tensor:
+        match fit:
+            case "affine":
+                return fit_affine(x, aims, weight, bias, (), image_r)[0]
+            case "thin":
+                thin = Thin(torch.eye(4).double(), Split(2), (4, 30))
+                return fit_thin(x, aims, weight, bias, thin, (), image_r)[0]
+            case _:
+                x_rcd = x[:, None].expand(-1, 4, -1)
+                return fit_each(x_rcd, aims, weight, bias, (), image_r)[0]
+
+    once = fitted(x, aims, torch.arange(rows))
+    thrice = fitted(x.repeat(3, 1), aims.repeat(3, 1), torch.arange(rows).repeat(3))
+    assert torch.allclose(once, thrice, rtol=1e-6, atol=1e-8)
+    fooled = fitted(x.repeat(3, 1), aims.repeat(3, 1))
+    assert not torch.allclose(once, fooled, rtol=0.01, atol=0.01)
 
 
 def test_below_zero_anything_is_as_good_behind_a_relu() -> None:

@@ -11,9 +11,9 @@ from distillnet.classes import Mission
 from distillnet.graph.capture import capture
 from distillnet.graph.channels import analyse
 from distillnet.graph.replay import masked_scores
+from distillnet.refit.samples import folds_of
 from distillnet.search import Budget, Judge, Sized
 from distillnet.search.candidates import Workshop
-from distillnet.search.roles import folds_of
 from distillnet.search.views import draw_moves, look, moved
 from small_network import MISSION, Small, find, random
 

@@ -78,6 +78,7 @@ def refit(
     teacher: Teacher,
     x_nchw: Tensor,
     *,
+    image_n: Tensor | None = None,
     needs: Mapping[str, Tensor] | None = None,
     max_bytes: int = 2 * 10**9,
     answer: bool = True,
@@ -89,6 +90,10 @@ def refit(
     network's, cost next to nothing; they are empty without ``answer``. With ``labels`` the last
     layer is fitted to those afterwards, and each image's scores of the mission's classes are those
     of a layer that was fitted without it; see ``head``.
+
+    Args:
+        image_n: (N,) which image each of ``x_nchw`` is a view of: what is chosen by images that
+            were held out is chosen by all views of those; None: each shows another.
     """
     splits = plan.splits
     plan = Plan(plan.keep)  # all scores, so that the open set can be measured
@@ -98,23 +103,24 @@ def refit(
     small = with_biases(compact(graph, channels, plan), [layer.name for layer in layers])
     params = dict(small.params)
     students = Rolling(small, params, x_nchw, max_bytes)
+    image_n = torch.arange(len(x_nchw)) if image_n is None else image_n
     layers = tuple(small[layer.name] for layer in layers)
     readers = consumers(small)
     for layer in layers:
-        x_rd, aims, per_image = _rows_for(layer, teacher, students)
+        x_rd, aims, image_r = _rows_for(layer, teacher, students, image_n)
         weight, bias = params[layer.params["weight"]], params[layer.params["bias"]]
         aims = aims[:, left[layer.name].to(x_rd.device)]
         flat = flat_parts(readers[layer.name])
         if layer.attrs.get("groups", 1) > 1:
             x_rcd = x_rd.unflatten(1, (len(weight), -1))
-            fitted, bias = fit_each(x_rcd, aims, weight.flatten(1), bias, flat, per_image)
+            fitted, bias = fit_each(x_rcd, aims, weight.flatten(1), bias, flat, image_r)
         elif layer.name in splits:
             kept = left[layer.name].to(x_rd.device)
             need = torch.eye(len(kept)) if needs is None else needs[layer.name][kept][:, kept]
             thin = Thin(need.to(x_rd.device), splits[layer.name], tuple(weight.shape))
-            fitted, bias = fit_thin(x_rd, aims, weight.flatten(1), bias, thin, flat, per_image)
+            fitted, bias = fit_thin(x_rd, aims, weight.flatten(1), bias, thin, flat, image_r)
         else:
-            fitted, bias = fit_affine(x_rd, aims, weight.flatten(1), bias, flat, per_image)
+            fitted, bias = fit_affine(x_rd, aims, weight.flatten(1), bias, flat, image_r)
         params[layer.params["bias"]] = bias
         params[layer.params["weight"]] = fast_layout(fitted.reshape(weight.shape))
     head = labels and head_of(replace(small, params=params), labels.classes)
@@ -140,17 +146,16 @@ def _fit_head(
     """
     layer, params = head.layer, students.params
     names = layer.params["weight"], layer.params["bias"]
-    x_rd, aims, per_image = _rows_for(layer, teacher, students)
+    x_rd, aims, image_r = _rows_for(layer, teacher, students, labels.image_n)
     rows = torch.tensor(head.classes, device=x_rd.device)
     before, bias = original[names[0]][rows], original[names[1]][rows]
     flat = flat_parts(consumers(students.graph)[layer.name])
 
     def without(held_n: Tensor) -> Rows:
-        on = torch.ones(len(x_rd), dtype=torch.bool, device=x_rd.device)
-        rows_of_held = held_n.repeat_interleave(per_image)[: len(x_rd)]
-        on[: len(rows_of_held)] = ~rows_of_held
+        on = ~torch.isin(image_r, labels.image_n[: len(held_n)][held_n.cpu()])
+        some = on.to(x_rd.device)
         weight, offset = fit_affine(
-            x_rd[on], aims[on][:, rows], before.flatten(1), bias, flat, per_image
+            x_rd[some], aims[some][:, rows], before.flatten(1), bias, flat, image_r[on]
         )
         return weight.reshape(before.shape), offset
 
@@ -168,8 +173,10 @@ def _fit_head(
     return scores if labels.known else torch.cat([scores, students.outputs(start=stop)])
 
 
-def _rows_for(layer: Node, teacher: Teacher, students: "Rolling") -> tuple[Tensor, Tensor, int]:
-    """What a layer reads (N R, D), what the original says there (N R, M), and R, for each image.
+def _rows_for(
+    layer: Node, teacher: Teacher, students: "Rolling", image_n: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a layer reads (R, D), what the original says there (R, M), and of which image (R,).
 
     Of as many images as fit into memory.
     """
@@ -178,7 +185,7 @@ def _rows_for(layer: Node, teacher: Teacher, students: "Rolling") -> tuple[Tenso
     per_image = min(places_nr.shape[1], rows_per_image(columns, len(places_nr)))
     x_rd = students.patches(layer, places_nr[:, :per_image])
     aims_rm = _rows_of(teacher, layer.name, per_image)[: len(x_rd)]
-    return x_rd, aims_rm.to(x_rd.dtype), per_image
+    return x_rd, aims_rm.to(x_rd.dtype), image_n.repeat_interleave(per_image)[: len(x_rd)]
 
 
 def _rows_of(teacher: Teacher, layer: str, per_image: int) -> Tensor:

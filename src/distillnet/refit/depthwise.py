@@ -24,7 +24,7 @@ def fit_each(
     weight_cd: Tensor,
     bias_c: Tensor,
     flat: Sequence[tuple[float, float]] = (),
-    rows_per_image: int = 1,
+    image_r: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The filters (C, D) and biases (C,) that give ``aims_rc`` from ``x_rcd``, by ridge regression.
 
@@ -33,7 +33,7 @@ def fit_each(
 
     Args:
         flat: intervals in which the activation behind is constant.
-        rows_per_image: rows that come from one image, which are held out together.
+        image_r: (R,) which image each row comes from, whose rows are held out together.
 
     >>> x = torch.tensor([[[0.0]], [[1.0]], [[2.0]], [[3.0]]])
     >>> weight, bias = fit_each(x, 2 * x[..., 0] + 1, torch.zeros(1, 1), torch.zeros(1))
@@ -47,7 +47,7 @@ def fit_each(
     mean_cd, offset_c = x_rcd.mean(0), missing_rc.mean(0)
     centred = (x_rcd - mean_cd).permute(1, 0, 2).double()  # C, R, D
     unit_c = centred.square().sum((1, 2)).clamp_min(1e-30) / centred.shape[2]
-    hold = held_out(len(x_rcd), rows_per_image).to(x_rcd.device)
+    hold = held_out(len(x_rcd), image_r).to(x_rcd.device)
     ridge_c = _best_ridges(centred, (missing_rc - offset_c).T.double(), hold) * unit_c
     values, vectors = torch.linalg.eigh(centred.mT @ centred)
     shrunk = 1 / (values.clamp_min(0) + ridge_c[:, None])  # nothing where the ridge is infinite

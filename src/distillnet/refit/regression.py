@@ -26,6 +26,7 @@ from torch import Tensor
 
 from distillnet.cut.thin import Split, matrix
 from distillnet.refit.basis import column_covariance, column_filters, output_basis
+from distillnet.refit.samples import folds_of
 
 __all__ = [
     "RIDGES",
@@ -55,7 +56,7 @@ def fit_affine(
     weight_md: Tensor,
     bias_m: Tensor,
     flat: Sequence[tuple[float, float]] = (),
-    rows_per_image: int = 1,
+    image_r: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The weight (M, D) and bias (M,) that give ``aims_rm`` from ``x_rd``, by ridge regression.
 
@@ -65,7 +66,8 @@ def fit_affine(
     Args:
         flat: intervals in which the activation behind is constant, so that an aim within is met by
             any value within.
-        rows_per_image: rows that come from one image, which are held out together.
+        image_r: (R,) which image each row comes from, whose rows are held out together, in whatever
+            view of it they are; None: each from another.
 
     >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
     >>> weight, bias = fit_affine(x, 2 * x + 1, torch.zeros(1, 1), torch.zeros(1))
@@ -76,7 +78,7 @@ def fit_affine(
     if is_met(aims_rm, before_rm, flat):
         return weight_md, bias_m
     mean_d, missing_rm = x_rd.mean(0), aims_rm - before_rm
-    system, offset_m, solve = _towards(x_rd - mean_d, missing_rm, rows_per_image)
+    system, offset_m, solve = _towards(x_rd - mean_d, missing_rm, image_r)
     if solve is None:
         return weight_md, bias_m + offset_m
     change_dm = solve(missing_rm - offset_m, 1)
@@ -151,7 +153,7 @@ def fit_thin(
     bias_m: Tensor,
     thin: Thin,
     flat: Sequence[tuple[float, float]] = (),
-    rows_per_image: int = 1,
+    image_r: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As ``fit_affine``, for a weight of low rank, whose matrix is ``thin.matrix``.
 
@@ -160,7 +162,7 @@ def fit_thin(
     """
     before_rm = torch.addmm(bias_m, x_rd, weight_md.T)
     mean_m, mean_d, missing_rm = before_rm.mean(0), x_rd.mean(0), aims_rm - before_rm
-    system, offset_m, solve = _towards(x_rd - mean_d, missing_rm, rows_per_image)
+    system, offset_m, solve = _towards(x_rd - mean_d, missing_rm, image_r)
     filters_fd, back_mf = thin.nearest(weight_md, system)
     if solve is not None:
         # All rounds but the last look at every other row: they only tell the next aims.
@@ -178,16 +180,16 @@ def fit_thin(
                 offset_m = missing_rm.mean(0)
     held_rf = x_rd @ filters_fd.T
     start_m = mean_m + offset_m - back_mf @ (filters_fd @ mean_d)
-    back_mf, bias_m = fit_affine(held_rf, aims_rm, back_mf, start_m, flat, rows_per_image)
+    back_mf, bias_m = fit_affine(held_rf, aims_rm, back_mf, start_m, flat, image_r)
     return back_mf @ filters_fd, bias_m
 
 
 def _towards(
-    centred_rd: Tensor, missing_rm: Tensor, rows_per_image: int
+    centred_rd: Tensor, missing_rm: Tensor, image_r: Tensor | None
 ) -> tuple["_Ridge", Tensor, "Solve | None"]:
     """The regression of what is missing, its mean (M,), and a function that solves for others."""
     offset_m = missing_rm.mean(0)
-    system = _Ridge(centred_rd, held_out(len(centred_rd), rows_per_image))
+    system = _Ridge(centred_rd, held_out(len(centred_rd), image_r))
     return system, offset_m, system.solver(missing_rm - offset_m)
 
 
@@ -340,9 +342,15 @@ def _factor(gram: Tensor, ridge: Tensor | float) -> Tensor | None:
     return None if failed else factor
 
 
-def held_out(n_rows: int, rows_per_image: int) -> Tensor:
-    """Which rows choose the ridge: those of every fifth image, or every other row of few images."""
+def held_out(n_rows: int, image_r: Tensor | None = None) -> Tensor:
+    """Which rows choose the ridge: those of every fifth image, or every other row of few images.
+
+    >>> held_out(6).tolist()
+    [False, True, False, True, False, True]
+    >>> held_out(12, torch.arange(12)).nonzero()[:, 0].tolist()
+    [0, 5, 10]
+    """
     row = torch.arange(n_rows)
-    if n_rows < 2 * _HOLD * rows_per_image:
-        return row % 2 == 1
-    return row // rows_per_image % _HOLD == 0
+    of_five = row % _HOLD if image_r is None else folds_of(image_r, _HOLD)
+    n_images = n_rows if image_r is None else len(image_r.unique())
+    return row % 2 == 1 if n_images < 2 * _HOLD else of_five == 0

@@ -6,6 +6,7 @@ k kernel side.
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +17,7 @@ __all__ = [
     "by_image",
     "choose_places",
     "evenly",
+    "folds_of",
     "outputs_at",
     "patches_at",
     "rows_per_image",
@@ -124,3 +126,13 @@ def by_image(values_n: Tensor, image_n: Tensor) -> Tensor:
     counts = torch.bincount(image_n)
     images = values_n.new_zeros(len(counts), dtype=torch.float64)
     return images.index_add(0, image_n, values_n.double()) / counts
+
+
+def folds_of(image_n: Tensor, count: int) -> Tensor:
+    """Of each of ``image_n`` which fold it belongs to, all views of one to the same.
+
+    >>> folds_of(torch.tensor([7, 3, 7, 5, 3]), 2).tolist()
+    [0, 1, 0, 0, 1]
+    """
+    _, first, which = np.unique(image_n.cpu().numpy(), return_index=True, return_inverse=True)
+    return torch.from_numpy(first.argsort().argsort()[which] % count)

@@ -171,7 +171,8 @@ def _layer_by_layer(
         aims = teacher.rows[layer.name].unflatten(0, places_nr.shape)[:, :per_image]
         aims = aims.flatten(0, 1)[: len(x_rd)].to(x_rd.dtype)
         flat = flat_parts(readers[layer.name])
-        fitted, bias = fit_affine(x_rd, aims, weight.flatten(1), bias, flat, per_image)
+        image_r = torch.arange(len(places_nr)).repeat_interleave(per_image)[: len(x_rd)]
+        fitted, bias = fit_affine(x_rd, aims, weight.flatten(1), bias, flat, image_r)
         mean = x_rd.mean(0)
         centred = x_rd - mean
         new = change(layer, fitted, centred.T @ centred / len(x_rd))

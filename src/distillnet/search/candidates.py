@@ -28,13 +28,13 @@ from distillnet.graph.replay import masked_scores
 from distillnet.images.preprocessing import Size
 from distillnet.refit.compensation import refit, with_biases
 from distillnet.refit.head import Labels
-from distillnet.refit.samples import evenly
+from distillnet.refit.samples import evenly, folds_of
 from distillnet.search.allocation import Cut, channel_plan, cut_to_size, open_ledger
 from distillnet.search.effects import put_right
 from distillnet.search.evidence import measure_evidence
 from distillnet.search.judge import Judge, Verdict, certainty
 from distillnet.search.orders import Order, elimination_orders
-from distillnet.search.roles import assign_roles, folds_crossed, folds_of, mixed
+from distillnet.search.roles import FOLDS, assign_roles, folds_crossed, mixed
 from distillnet.search.settings import SearchSettings
 from distillnet.search.sized import Sized
 from distillnet.search.splits import Spectrum, spectra
@@ -191,8 +191,9 @@ class Workshop:
         plan, fit, judge = Plan(outputs=self.mission.indices), self.roles.fit, self.roles.judge
         learn, ask = fit, torch.arange(len(judge))
         if len(fit) >= 2 * _CHECKED:  # so many tell, and others than those that are fitted on
-            learn = fit[:_CHECKED]
-            ask = evenly(ask[~torch.isin(judge, learn)], _CHECKED)
+            images = self.original.image_n
+            learn = fit[folds_of(images[fit], len(fit)) < _CHECKED // self.original.views]
+            ask = evenly(ask[~torch.isin(images[judge], images[learn])], _CHECKED)
 
         def sure(scores_nk: Tensor) -> float:
             return float(certainty(scores_nk, self.judge.labels_n[ask], self.mission).mean())
@@ -256,7 +257,7 @@ class Workshop:
 
     def _folds(self) -> Tensor:
         """Of each image that fits, which fold it belongs to."""
-        return folds_of(self.original.image_n[self.roles.fit])
+        return folds_of(self.original.image_n[self.roles.fit], FOLDS)
 
     def refit_without(self, candidate: Candidate, held_out_n: Tensor) -> Graph:
         """What ``refit_on_all`` gives without some of the images, bool (N,)."""
@@ -284,8 +285,7 @@ class Workshop:
         """
         fit = self.roles.fit
         if not self.flattering:
-            everyone = torch.arange(len(self.here.x_nchw))
-            fit = mixed(evenly(everyone, 2 * self.here.n_statistics))
+            fit = mixed(evenly(torch.arange(len(self.here.x_nchw)), 2 * self.here.n_statistics))
         if not bool(torch.isin(fit, self.teachers.images).all()):
             self.teachers.forget()  # answers for other images, which would stay beside these
         self.teachers.of(fit, self.here)
@@ -318,8 +318,7 @@ class Workshop:
     def _answer_anew(self, plan: Plan) -> tuple[Graph, Tensor]:
         fit, judge = self.roles.fit, self.roles.judge
         known = torch.isin(judge, fit)
-        answer = bool(known.any())
-        graph, fitted = self._refit(plan, fit, answer=answer)
+        graph, fitted = self._refit(plan, fit, answer=bool(known.any()))
         if not bool(known.any()):
             return graph, self._scores(graph, plan, judge)
         scores = fitted.new_zeros(len(self.here.x_nchw), fitted.shape[1], device="cpu")
@@ -338,6 +337,7 @@ class Workshop:
             plan,
             self.teachers.of(images, self.here),
             self.here.x_nchw[images],
+            image_n=self.original.image_n[images],
             needs=self.needs,
             max_bytes=_BYTES,
             answer=answer,

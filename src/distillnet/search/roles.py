@@ -3,15 +3,14 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from distillnet.refit.samples import evenly
 
-__all__ = ["Roles", "assign_roles", "folds_crossed", "folds_of", "mixed"]
+__all__ = ["FOLDS", "Roles", "assign_roles", "folds_crossed", "mixed"]
 
-_FOLDS = 5  # of a cross-validation
+FOLDS = 5  # of a cross-validation
 _CROSSED_IMAGES = 240  # that are enough to tell by how much the others are flattered
 
 
@@ -55,14 +54,4 @@ def folds_crossed(n_fitted: int) -> int:
     >>> folds_crossed(200), folds_crossed(400), folds_crossed(1000)
     (5, 3, 2)
     """
-    return min(_FOLDS, math.ceil(_FOLDS * _CROSSED_IMAGES / n_fitted))
-
-
-def folds_of(image_n: Tensor, count: int = _FOLDS) -> Tensor:
-    """Of each of ``image_n`` which fold it belongs to, all views of one to the same.
-
-    >>> folds_of(torch.tensor([7, 3, 7, 5, 3]), 2).tolist()
-    [0, 1, 0, 0, 1]
-    """
-    _, first, which = np.unique(image_n.numpy(), return_index=True, return_inverse=True)
-    return torch.from_numpy(first.argsort().argsort()[which] % count)
+    return min(FOLDS, math.ceil(FOLDS * _CROSSED_IMAGES / n_fitted))
