@@ -16,7 +16,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from distillnet.errors import InputError
@@ -79,13 +78,12 @@ def open_source(spec: str, *, run_code: bool = True) -> Source:
 # --- torchvision
 
 
-def _torchvision_names() -> list[str]:
-    return torchvision.models.list_models(module=torchvision.models)
-
-
 def _torchvision(name: str) -> Source:
-    if name not in _torchvision_names():
-        raise unknown(f"torchvision:{name}", name, _torchvision_names())
+    # It loads torch's compiler, which takes as long as torch, and which few commands need.
+    import torchvision
+
+    if name not in (known := torchvision.models.list_models(module=torchvision.models)):
+        raise unknown(f"torchvision:{name}", name, known)
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
         # The default weights are TensorFlow's, which want its input range; the auxiliary heads
