@@ -172,13 +172,12 @@ class Opened:
         self, kind: Callable[..., _W], settings: SearchSettings = AS_FOR_TIME, **options: Any
     ) -> _W:
         """Where candidates are made and judged: a ``Workshop`` or more, with options of it."""
-        pictures, statistics_n = self.pictures, self.pictures.labels_statistics()
-        assert statistics_n is not None  # they are drawn alike
+        pictures = self.pictures
         return kind(
             pictures.sized,
             pictures.own_size,
             self.mission,
-            torch.cat([statistics_n, pictures.labels()]),
+            torch.cat([pictures.labels_statistics(), pictures.labels()]),  # they are drawn alike
             settings,
             shares=pictures.shares(),
             **options,

@@ -71,6 +71,34 @@ def test_a_part_is_fitted_alike_however_the_search_came_there(
     assert _same(*graphs)
 
 
+@pytest.mark.parametrize("views", [False, True])
+def test_the_last_layer_is_fitted_to_labels_of_images_that_do_not_judge(
+    module, labels: Tensor, monkeypatch, views: bool
+) -> None:
+    """Two classes change their names: the search images tell that what learns them is wrong."""
+    if views:
+        monkeypatch.setattr(module_under_test, "look", _four_views(module_under_test.look))
+    with torch.inference_mode():
+        others = module(random(80, 3, 16, 16, seed=2))[:, list(MISSION.indices)].argmax(1)
+    swapped = torch.tensor([1, 0, 2])[others]
+    found = {}
+    for name, fitted in (("none", None), ("true", others), ("swapped", swapped)):
+        settings = SearchSettings(more_views=views, seen=False)
+        workshop = Workshop(
+            sized(module), (16, 16), MISSION, labels, settings, labels_fitted_n=fitted
+        )
+        assert torch.equal(workshop.judge.labels_n, labels)
+        found[name] = _half(workshop)
+        assert workshop.cross_validate(found[name]) is None, "others judge already"
+    graphs = {name: candidate.graph for name, candidate in found.items()}
+    for name in graphs["none"].params:
+        same = torch.equal(graphs["none"].params[name], graphs["true"].params[name])
+        assert same == (not name.startswith("fc"))
+    losses = {name: candidate.verdict.loss_pp for name, candidate in found.items()}
+    assert losses["true"] <= losses["none"] + 2
+    assert losses["swapped"] > losses["none"] + 20
+
+
 class _Flattered(Workshop):
     """Of 600 images 300 were fitted, and never err; a tenth of all others does."""
 

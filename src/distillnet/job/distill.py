@@ -307,6 +307,7 @@ def _open_search(
         pictures.labels(),
         settings,
         labels_statistics_n=pictures.labels_statistics(),
+        alike=pictures.images.alike,
         shares=pictures.shares(),
         # Where parameters count, the image stays as large as it is.
         graphs=None if options.budget.target_params else pictures.graphs,

@@ -126,9 +126,9 @@ class Pictures:
         """Of the search images, positions in the mission."""
         return self._at(self.own_size)[1]
 
-    def labels_statistics(self) -> Tensor | None:
-        """Of the statistics images, where they may judge as well as the search images."""
-        return self._at(self.own_size)[2] if self.images.alike else None
+    def labels_statistics(self) -> Tensor:
+        """Of the statistics images, positions in the mission."""
+        return self._at(self.own_size)[2]
 
     def shares(self) -> list[int] | None:
         """How many report images the mission's classes have; None where there is no report."""

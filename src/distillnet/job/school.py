@@ -40,9 +40,9 @@ class School:
         self.n = len(self.own.x_nchw)
         self.lessons: Lessons | None = None  # which take the longest, and are the same for all
         self.said: dict[int, Tensor] = {}  # by the original, of each fold
-        labels_n, statistics = pictures.labels(), pictures.labels_statistics()
-        self.first = self.own.n_statistics if statistics is None else 0  # that has a say
-        self.labels_n = labels_n if statistics is None else torch.cat([statistics, labels_n])
+        labels_n, alike = pictures.labels(), pictures.images.alike
+        self.first = 0 if alike else self.own.n_statistics  # that has a say
+        self.labels_n = torch.cat([pictures.labels_statistics(), labels_n]) if alike else labels_n
         wanted = math.ceil(_FOLDS * _CROSSED_IMAGES / len(self.labels_n))
         self.crossed = min(wanted, _MOST_CROSSED, len(self.labels_n))
         self.trained, self.trainings = 0, networks * self.crossed + 1  # at most

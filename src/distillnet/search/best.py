@@ -102,6 +102,7 @@ def open_search(
     settings: SearchSettings | None = None,
     *,
     labels_statistics_n: Tensor | None = None,
+    alike: bool = True,
     shares: Sequence[float] | None = None,
     graphs: Mapping[Size, Graph] | None = None,
     store: Store = NOWHERE,
@@ -113,17 +114,21 @@ def open_search(
         sized: the network and its images at an input size; called for one size at a time.
         sizes: (H, W), the original network's own first, falling.
         labels_n: of the search images, positions in the mission.
-        labels_statistics_n: of the statistics images, where they are drawn from the same place, so
-            that they may judge, too; None leaves all judgement to the search images.
+        labels_statistics_n: of the statistics images; the last layer is fitted to them, too. None
+            fits it to none, and leaves all judgement to the search images.
+        alike: whether the statistics images are drawn from the same place as the search images, so
+            that they may judge, too.
         shares: of the mission's classes, among the images that the loss is to be reported on: the
             loss is estimated for those; None takes them to be those of the images that judge.
         graphs: the network captured at the sizes; with them the original is asked once for all.
         store: where what takes long is looked up, and kept for a search that goes on. Where it is
             to be enough, the best of what it knows is returned.
     """
-    if labels_statistics_n is not None:
-        labels_n = torch.cat([labels_statistics_n, labels_n])
+    fitted_n = labels_statistics_n
+    if fitted_n is not None and alike:
+        labels_n, fitted_n = torch.cat([fitted_n, labels_n]), None
     workshop = Workshop(
-        sized, sizes[0], mission, labels_n, settings, shares=shares, graphs=graphs, store=store
-    )
+        sized, sizes[0], mission, labels_n, settings,
+        labels_fitted_n=fitted_n, shares=shares, graphs=graphs, store=store,
+    )  # fmt: skip
     return Search(workshop, sizes, on_progress)

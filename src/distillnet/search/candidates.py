@@ -73,6 +73,7 @@ class Workshop:
         sized: the network and its images at an input size.
         original_size: of the network as it came.
         labels_n: of the search images, or of all images where the statistics images may judge, too.
+        labels_fitted_n: else of the statistics images, to fit the last layer to; None fits none.
         shares: of the classes, among the images that the loss is reported on; see ``Judge``.
         graphs: the network at sizes that may be tried; see ``Teachers``.
         store: where what takes long is looked up, and kept.
@@ -92,6 +93,7 @@ class Workshop:
         labels_n: Tensor,
         settings: SearchSettings | None = None,
         *,
+        labels_fitted_n: Tensor | None = None,
         shares: Sequence[float] | None = None,
         graphs: Mapping[Size, Graph] | None = None,
         store: Store = NOWHERE,
@@ -116,6 +118,8 @@ class Workshop:
         self.n_fitted = len(images[self.roles.fit].unique())
         self.seen = self.judge.seen if how.seen is None else how.seen
         self.labels: Labels | None = None
+        if labels_fitted_n is not None:
+            labels_n = torch.cat([labels_fitted_n.repeat(self.original.views), labels_n])
         if how.fit_labels and len(labels_n) == n:
             self.labels = Labels(labels_n, mission.indices, images, known=self.seen)
         nothing = np.zeros(self.original.channels.count, dtype=bool)
@@ -295,14 +299,9 @@ class Workshop:
         graph, channels = self.here.graph, self.here.channels
         assert self.orders is not None
         ledger = open_ledger(
-            graph,
-            channels,
-            self.orders,
-            self.mission.indices,
-            self.how.param_weight,
-            self.spectra,
-            self.how.element,
-        )
+            graph, channels, self.orders, self.mission.indices, self.how.param_weight,
+            self.spectra, self.how.element,
+        )  # fmt: skip
         return cut_to_size(graph, channels, ledger, enough, self.how.round_to)
 
     def _answer(self, plan: Plan) -> tuple[Graph, Tensor]:
