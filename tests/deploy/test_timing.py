@@ -287,11 +287,14 @@ def test_a_kit_measures_a_device_and_goes_on_where_it_stopped(
         read_times(out)
     subprocess.run(command, check=True, capture_output=True)
     assert read_times(out).seconds[next(iter(CHAINS))] == 123.0
-    found["machine"] = "another"
-    out.write_text(json.dumps(found))
-    refused = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert refused.returncode
-    assert "another machine" in refused.stderr
+    others = [json.dumps(found | {key: "another"}) for key in ("machine", "side", "format")]
+    for text, words in [*((other, "another kit, machine") for other in others), ("[", "delete it")]:
+        out.write_text(text)
+        refused = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert refused.returncode == 1
+        assert words in refused.stderr
+        assert "Traceback" not in refused.stderr
+        assert out.read_text() == text
 
 
 @pytest.fixture(scope="module")

@@ -233,7 +233,10 @@ def test_what_the_front_gives_is_warned_of_by_its_own_budget(made_up: Path, tmp_
     result = _json(point / "result.json")
     name, share = next(iter(result["baseline"]["per_class"].items()))
     result["distilled"]["per_class"][name] = share - 0.05
-    old = f"The class {name} loses 5.0 points, more than the 3 that a class may lose."
+    old = (
+        f"The class {name} loses 5.0 points on the report images, more than the 3 that a class "
+        "may be expected to lose."
+    )
     result["warnings"] = [old, "another"]
     (point / "result.json").write_text(json.dumps(result))
     seal_run(made_up, 3)

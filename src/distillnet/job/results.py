@@ -111,9 +111,8 @@ def warnings_of(done: Distillation) -> tuple[str, ...]:
     if done.found.seen and done.options.seen is None and done.options.method == "best":
         said.append(
             "The network seems to have been trained on these images. It makes fewer errors there "
-            "than elsewhere, so smaller networks seem to lose more than they do, and the search "
-            "stays on the safe side. With photos that are new to it, it can remove more. If these "
-            "are new, say --unseen."
+            "than elsewhere, so what a smaller network loses on them says less of what it loses on "
+            "others. Photos that are new to it say more. If these are new, say --unseen."
         )
     return tuple(said)
 
@@ -129,8 +128,8 @@ def class_warning(
     if losses[worst] <= limit:
         return None
     return (
-        f"The class {worst} loses {losses[worst]:.1f} points, more than the {limit:g} that a class "
-        "may lose."
+        f"The class {worst} loses {losses[worst]:.1f} points on the report images, more than the "
+        f"{limit:g} that a class may be expected to lose."
     )
 
 

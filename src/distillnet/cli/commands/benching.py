@@ -147,7 +147,7 @@ def bench_command(
         return
     _print_bench(values)
     _print_metrics(values)
-    for_time = opened.options.get("element_cost", 0) > 0 and opened.options.get("round_to", 1) > 1
+    for_time = opened.options.get("element_cost", 0) > 0
     if min(values["realised"].values()) < _REALISED and not for_time:
         print_line(
             "This network was distilled for few multiplications. `distill --optimise time` also "

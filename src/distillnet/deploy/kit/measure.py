@@ -86,6 +86,21 @@ def in_c(name, flags):
     return float(done.stdout)
 
 
+def known_seconds(out, about):
+    """What an earlier start has measured: seconds of a network, by its name."""
+    if not out.exists():
+        return {}
+    try:
+        known = json.loads(out.read_text())
+        seconds = {name: float(known["seconds"][name]) for name in known["seconds"]}
+        same = all(known.get(key) == about[key] for key in about)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        sys.exit(f"measure.py: {out} is no table of times; delete it, or choose another --out")
+    if not same:
+        sys.exit(f"measure.py: {out} is of another kit, machine or runtime; choose another --out")
+    return seconds
+
+
 def main():
     """Measure what is not measured yet, network by network."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -104,13 +119,9 @@ def main():
     else:
         runtime, threads = f"c {args.cflags}", 1
     out = args.out or HERE / ("times.json" if args.runtime == "onnx" else "times-c.json")
-    about = {"machine": processor(), "runtime": runtime, "threads": threads}
-    table = {"format": KIT["format"], "side": KIT["side"], **about, "seconds": {}}
-    if out.exists():
-        known = json.loads(out.read_text())
-        if {key: known.get(key) for key in about} != about:
-            sys.exit(f"measure.py: {out} is of another machine or runtime; choose another --out")
-        table["seconds"] = known["seconds"]
+    about = {"format": KIT["format"], "side": KIT["side"], "machine": processor()}
+    about |= {"runtime": runtime, "threads": threads}
+    table = {**about, "seconds": known_seconds(out, about)}
     for done, name in enumerate(KIT["networks"], 1):
         if name not in table["seconds"]:
             table["seconds"][name] = (
