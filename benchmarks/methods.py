@@ -11,11 +11,11 @@ A part takes best apart: without splits, and with other scores for channels. The
 networks of as many MACs beside each other, without and with a short training: distillnet's --tune,
 which Torch-Pruning gets, too, and the latter's own loop, with labels (methods_training).
 
-What is equal for all: the loss allowed, the statistics and search images (which best lets change
-roles, and on which it goes by the expected loss, less what a light cut loses), the val images that
-only the final figures read, and the counting of MACs and parameters (``distillnet.cut.cost``, with
-the scores of other classes gone). distillnet runs as its command does. Torch-Pruning runs as its
-documentation shows it: global pruning of the network without its last layer, no fine-tuning.
+What is equal for all: the loss allowed, the statistics and search images (all of which fit and
+judge in best, which goes by the loss that it expects), the val images that only the final figures
+read, and the counting of MACs and parameters (``distillnet.cut.cost``, with the scores of other
+classes gone). distillnet runs as its command does. Torch-Pruning runs as its documentation shows
+it: global pruning of the network without its last layer; no fine-tuning, but in the last part.
 Taylor's gradients are those of the cross-entropy among the mission's classes on the statistics
 images. A binary search over the pruning ratio plays the part of distillnet's search.
 """

@@ -159,6 +159,9 @@ def print_table(cache: Path, cases: Sequence[Case], against: str) -> None:
         ),
         "found less expected, mean": lambda mine, base: _bias(mine),
         "interval of the expected loss holds what is found": lambda mine, base: _count(
+            mine, _holds_alone
+        ),
+        "the same, together with the interval of what is found": lambda mine, base: _count(
             mine, _holds
         ),
         "beyond the budget by more than chance": lambda mine, base: _count(mine, _beyond),
@@ -210,6 +213,13 @@ def _holds(result: dict[str, Any]) -> bool | None:
         return None
     wide = math.hypot(_half_width(result["expected_ci95_pp"]), _half_width(result["loss_ci95_pp"]))
     return bool(abs(result["loss_pp"] - result["expected_loss_pp"]) <= wide)
+
+
+def _holds_alone(result: dict[str, Any]) -> bool | None:
+    """Whether what is found, as far as so many images tell, lies in the interval expected."""
+    if not (interval := result.get("expected_ci95_pp")):
+        return None
+    return bool(interval[0] <= result["loss_pp"] <= interval[1])
 
 
 def _beyond(result: dict[str, Any]) -> bool | None:
