@@ -25,6 +25,14 @@ def test_patches_times_weights_are_the_output_at_the_places(geometry: str) -> No
         assert torch.allclose(rows @ weight.flatten(1).T, want)
 
 
+@pytest.mark.parametrize("per_image", [5, 40, 48])
+def test_no_place_of_a_small_map_is_drawn_twice(per_image: int) -> None:
+    places = choose_places((8, 7, 7), 200, per_image)
+    assert places.shape == (200, per_image)
+    assert all(len(of_one.unique()) == per_image for of_one in places)
+    assert len(places.unique()) == 49
+
+
 def test_places_show_the_same_part_of_the_image_at_another_size() -> None:
     places = choose_places((1, 8, 8), 1, 1000)
     assert torch.equal(same_places(places, (1, 8, 8), (1, 8, 8)), places)

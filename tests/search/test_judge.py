@@ -14,13 +14,15 @@ from distillnet.search.roles import assign_roles
 from small_network import MISSION
 
 
-@pytest.mark.parametrize(("n", "n_statistics"), [(1000, 500), (230, 80), (90, 80), (4, 2), (3, 1)])
+@pytest.mark.parametrize(
+    ("n", "n_statistics"), [(1000, 500), (2000, 700), (3000, 80), (230, 80), (4, 2), (3, 1)]
+)
 def test_all_images_judge_and_no_more_fit_than_twice_the_statistics(
     n: int, n_statistics: int
 ) -> None:
     roles = assign_roles(n, n_statistics, alike=True)
     assert roles.judge.tolist() == list(range(n))
-    assert len(roles.fit) == len(roles.fit.unique()) == min(n, 2 * n_statistics)
+    assert len(roles.fit) == len(roles.fit.unique()) == min(n, max(1000, 2 * n_statistics))
     roles = assign_roles(n, n_statistics, alike=False)
     assert roles.fit.sort().values.tolist() == list(range(n_statistics))
     assert roles.judge.tolist() == list(range(n_statistics, n))
@@ -127,6 +129,15 @@ def test_the_interval_holds_what_is_found() -> None:
     assert held >= 180
 
 
+def test_classes_that_gain_a_little_do_not_leave_one_error_alone() -> None:
+    """Labels make four classes half a point surer; of the fifth one image of twenty goes wrong."""
+    rng = np.random.default_rng(2)
+    labels = torch.arange(5).repeat_interleave(20)
+    losses = torch.from_numpy(rng.normal(-0.5, 0.5, 100))
+    losses[80] = 90.0
+    assert max(pooled(losses, labels)) < 1.0
+
+
 @pytest.mark.parametrize(("apart", "drawn"), [(0.0, True), (40.0, False)])
 def test_classes_are_drawn_together_as_far_as_chance_explains(apart: float, drawn: bool) -> None:
     rng = np.random.default_rng(1)
@@ -211,7 +222,40 @@ def test_what_a_part_of_the_images_tells_counts_for_all() -> None:
     before, after = _verdict(0.6, 0.2, 1.0), _verdict(1.0, 0.4, 1.4)
     whole = estimate(before.towards(after, 1 / 0.4))
     assert (whole.loss_pp, whole.worst_class_pp) == (pytest.approx(1.6), pytest.approx(2.0))
-    assert whole.uncertain_pp == 0.4
+    # The difference errs by as much as the two verdicts' errors leave, and is drawn out 2.5 times.
+    assert whole.uncertain_pp == pytest.approx((0.2**2 + 2.5**2 * (0.4**2 - 0.2**2)) ** 0.5)
+
+
+def test_what_is_told_from_a_part_is_as_uncertain_as_it_is() -> None:
+    """Of 400 images three fifths are crossed, 300 times: the spread is no more than is claimed."""
+    rng = np.random.default_rng(0)
+    found, claimed = [], []
+    for _ in range(300):
+        fitted, new = (rng.random(400) < share for share in (0.01, 0.03))
+        crossed = np.where(np.arange(400) < 240, new, fitted)
+        verdicts = []
+        for wrong in (fitted, crossed):
+            labels = torch.zeros(400, dtype=torch.int64)
+            before = torch.tensor([[12.0, 0.0]]).expand(400, 2)
+            after = torch.where(torch.from_numpy(wrong)[:, None], before.flip(1), before)
+            mission = type(MISSION)((0, 1), ("a", "b"))
+            verdicts.append(Judge(before, labels, mission).verdict(after))
+        estimated = estimate(verdicts[0].towards(verdicts[1], 400 / 240))
+        found.append(estimated.loss_pp)
+        claimed.append(estimated.uncertain_pp)
+    assert np.mean(found) == pytest.approx(3.0, abs=0.2)
+    assert np.std(found) < 1.25 * np.mean(claimed)
+
+
+@pytest.mark.parametrize("shares", [None, (1, 1)])
+def test_a_class_of_two_images_that_counts_for_half_leaves_more_to_chance(shares) -> None:
+    labels = torch.tensor([0] * 100 + [1] * 2)
+    before = torch.zeros(102, 2)
+    before[torch.arange(102), labels] = 12.0
+    mission = type(MISSION)((0, 1), ("a", "b"))
+    verdict = Judge(before, labels, mission, shares=shares).verdict(before)
+    expected = 50 / 102 if shares is None else 50 * (0.25 / 100 + 0.25 / 2)
+    assert verdict.estimate_uncertain_pp == pytest.approx(expected, rel=0.05)
 
 
 def test_what_may_mislead_makes_less_certain() -> None:

@@ -14,6 +14,7 @@ from distillnet.graph.replay import masked_scores
 from distillnet.refit.samples import folds_of
 from distillnet.search import Budget, Judge, Sized
 from distillnet.search.candidates import Workshop
+from distillnet.search.roles import assign_roles
 from distillnet.search.views import draw_moves, look, moved
 from small_network import MISSION, Small, find, random
 
@@ -145,6 +146,22 @@ def test_views_of_an_image_are_judged_by_weights_that_saw_none_of_them() -> None
     assert all(len(folds[image_n == image].unique()) == 1 for image in range(60))
 
 
+@pytest.mark.parametrize("per_class", [15, 30, 31, 40, 62])
+@pytest.mark.parametrize("classes", [2, 5, 10])
+def test_folds_hold_as_many_of_each_class(classes: int, per_class: int) -> None:
+    """As a workshop numbers images: class by class, statistics images first, and mixes them."""
+    first = per_class // 2
+    of_n = torch.cat(
+        [torch.arange(classes).repeat_interleave(n) for n in (first, per_class - first)]
+    )
+    roles = assign_roles(len(of_n), classes * first, alike=True)
+    folds = folds_of(torch.arange(len(of_n)), 5)
+    assert sorted(roles.fit.tolist()) == list(range(len(of_n)))
+    for c in range(classes):
+        counts = torch.bincount(folds[of_n == c], minlength=5)
+        assert int(counts.max() - counts.min()) <= 2
+
+
 @pytest.mark.parametrize(("net", "judging"), [(_symmetric(), 2), (Sided(), 1)])
 def test_moved_views_teach_and_do_not_judge(net: nn.Module, judging: int) -> None:
     if judging == 2:
@@ -157,7 +174,7 @@ def test_moved_views_teach_and_do_not_judge(net: nn.Module, judging: int) -> Non
     views = workshop.original.views
     assert workshop.n_fitted == 60
     assert len(workshop.roles.judge) == judging * 60
-    assert len(workshop.roles.fit.unique()) == min(views * 60, 2 * views * 20)
+    assert len(workshop.roles.fit.unique()) == views * 60
     assert workshop.original.view_n[workshop.roles.judge].unique().tolist() == list(range(judging))
     assert torch.equal(workshop.judge.labels_n, of_n[workshop.judge.image_n])
 

@@ -6,7 +6,6 @@ k kernel side.
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,6 +25,7 @@ __all__ = [
 
 
 _ROWS_PER_COLUMN, _LEAST_ROWS = 16, 4000  # that a layer is fitted on, of those that there are
+_OFTEN = 20  # of so many places one may be drawn twice
 
 
 def rows_per_image(columns: int, n_images: int) -> int:
@@ -53,6 +53,9 @@ def choose_places(shape: tuple[int, ...], n_images: int, per_image: int, seed: i
     if per_image >= height * width:
         return torch.arange(height * width).expand(n_images, -1)
     generator = torch.Generator().manual_seed(seed + 100_003 * height + width)
+    if per_image > height * width // _OFTEN:  # places would be drawn twice
+        order = torch.rand(n_images, height * width, generator=generator).argsort(1)
+        return order[:, :per_image]
     return torch.randint(height * width, (n_images, per_image), generator=generator)
 
 
@@ -131,8 +134,9 @@ def by_image(values_n: Tensor, image_n: Tensor) -> Tensor:
 def folds_of(image_n: Tensor, count: int) -> Tensor:
     """Of each of ``image_n`` which fold it belongs to, all views of one to the same.
 
+    Images are numbered class by class, so that folds hold as many of each class.
+
     >>> folds_of(torch.tensor([7, 3, 7, 5, 3]), 2).tolist()
-    [0, 1, 0, 0, 1]
+    [0, 0, 0, 1, 0]
     """
-    _, first, which = np.unique(image_n.cpu().numpy(), return_index=True, return_inverse=True)
-    return torch.from_numpy(first.argsort().argsort()[which] % count)
+    return image_n.unique(return_inverse=True)[1].cpu() % count

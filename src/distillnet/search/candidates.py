@@ -4,8 +4,6 @@ Where statistics and search images are drawn alike, all of them fit the weights 
 they will those of the network that is returned, and all of them judge it: a closed-form fit of few
 weights to many rows learns little by heart. How much it does is measured by cross-validation, of
 the candidate that would be chosen: it is fitted anew without each fifth of the images, which judge.
-Candidates that were fitted on half of the images, as they were before, are others than those that
-are returned: with 40 images a class they lose twice as much (docs/results.md).
 
 Otherwise statistics images fit, and search images judge.
 """
@@ -34,18 +32,19 @@ from distillnet.search.effects import put_right
 from distillnet.search.evidence import measure_evidence
 from distillnet.search.judge import Judge, Verdict, certainty
 from distillnet.search.orders import Order, elimination_orders
-from distillnet.search.roles import FOLDS, assign_roles, folds_crossed, mixed
+from distillnet.search.roles import FOLDS, assign_roles, folds_crossed, mixed, most_fitted
 from distillnet.search.settings import SearchSettings
 from distillnet.search.sized import Sized
 from distillnet.search.splits import Spectrum, spectra
 from distillnet.search.store import NOWHERE, Store, key_of
 from distillnet.search.teachers import Teachers
-from distillnet.search.views import look
+from distillnet.search.views import MOST_OF_FEW, look
 
 __all__ = ["Candidate", "Workshop"]
 
 _BYTES = 2 * 10**9  # of values kept between layers
-_CHECKED = 250  # images that tell, at most, from whom to learn
+_CHECKED = 250  # images that tell from whom to learn, at most where there are many
+_MEASURED = 500  # views that orders are measured on, at most where images are few
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Workshop:
         original: the network as it came, at its own size.
         here: what is cut, at the present ``size``.
         work: of the original; see ``work_left``.
-        few: whether images are: several views of each are fitted.
+        few: whether images are, so few that several views of each are fitted where they may be.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class Workshop:
         judged = images[self.roles.judge] - images[self.roles.judge].min()
         said_nk, shown_n = views.scores_nk[judging], labels_n[judging]
         self.judge = Judge(said_nk, shown_n, mission, judged, shares)
-        self.few = self.original.views > 1
+        self.few = len(images.unique()) <= MOST_OF_FEW
         self.n_fitted = len(images[self.roles.fit].unique())
         self.seen = self.judge.seen if how.seen is None else how.seen
         self.labels: Labels | None = None
@@ -138,15 +137,16 @@ class Workshop:
             self.size = size
         if self.orders is None:
             here = self.here
-            evidence = measure_evidence(
-                here.graph, here.channels, self.mission, here.x_statistics, self.how.seed
-            )
+            graph, channels, x_nchw = here.graph, here.channels, here.x_statistics
+            if self.few and self.flattering:
+                x_nchw = here.x_nchw[evenly(self.roles.fit, _MEASURED)]
+            evidence = measure_evidence(graph, channels, self.mission, x_nchw, self.how.seed)
             score = self.how.importance
             importance = None if score is None else score(evidence)
-            orders = elimination_orders(here.graph, here.channels, evidence, importance)
-            known = spectra(here.graph, here.channels, evidence) if self.how.split else ()
+            orders = elimination_orders(graph, channels, evidence, importance)
+            known = spectra(graph, channels, evidence) if self.how.split else ()
             self.orders, self.spectra = put_right(
-                here.graph, here.channels, self.mission, here.x_statistics, evidence, orders, known
+                graph, channels, self.mission, x_nchw, evidence, orders, known
             )
             self.needs = evidence.needs
 
@@ -193,11 +193,11 @@ class Workshop:
             return True
         self.teacher_chosen = True
         plan, fit, judge = Plan(outputs=self.mission.indices), self.roles.fit, self.roles.judge
-        learn, ask = fit, torch.arange(len(judge))
-        if len(fit) >= 2 * _CHECKED:  # so many tell, and others than those that are fitted on
-            images = self.original.image_n
-            learn = fit[folds_of(images[fit], len(fit)) < _CHECKED // self.original.views]
-            ask = evenly(ask[~torch.isin(images[judge], images[learn])], _CHECKED)
+        learn, ask, fold = fit, torch.arange(len(judge)), self._fold_n()
+        if self.flattering:  # others tell than those that are fitted on
+            learn, ask = fit[fold[fit] != 0], ask[fold[judge] <= 0]
+        if not self.few:
+            learn, ask = learn[:_CHECKED], evenly(ask, _CHECKED)
 
         def sure(scores_nk: Tensor) -> float:
             return float(certainty(scores_nk, self.judge.labels_n[ask], self.mission).mean())
@@ -229,13 +229,14 @@ class Workshop:
 
         Where images are many, a part of them is judged so, and the rest is taken to be alike.
         """
-        fit, judge = self.roles.fit, self.roles.judge
-        crossed = int(torch.isin(judge, fit[self._folds() < folds_crossed(self.n_fitted)]).sum())
+        folds = self._fold_n()[self.roles.judge]
+        fitted = folds[folds >= 0]
+        crossed = int((fitted < folds_crossed(self.n_fitted)).sum())
         if not crossed:
             return None
         partly = self.judge.verdict(self.cross_scores(candidate))
         # Only images that were fitted flatter, and a part of them was judged otherwise.
-        return candidate.verdict.towards(partly, int(torch.isin(judge, fit).sum()) / crossed)
+        return candidate.verdict.towards(partly, len(fitted) / crossed)
 
     def cross_scores(self, candidate: Candidate) -> Tensor:
         """A candidate's scores (N, classes), those of crossed folds by networks without them."""
@@ -248,9 +249,7 @@ class Workshop:
         fit, judge = self.roles.fit, self.roles.judge
         # Folds see parts of that, whether or not the candidate was looked up.
         self.teachers.of(fit, self.here)
-        scores = candidate.scores_nk.clone()
-        fold = torch.full((len(self.here.x_nchw),), -1)
-        fold[fit] = self._folds()
+        scores, fold = candidate.scores_nk.clone(), self._fold_n()
         for number in range(min(folds_crossed(self.n_fitted), self.n_fitted)):
             # Images that the network was trained on cannot tell what labels win; see ``refit.head``
             others = fit[fold[fit] != number]
@@ -259,9 +258,11 @@ class Workshop:
             scores[mine] = self._scores(graph, candidate.plan, judge[mine])
         return scores
 
-    def _folds(self) -> Tensor:
-        """Of each image that fits, which fold it belongs to."""
-        return folds_of(self.original.image_n[self.roles.fit], FOLDS)
+    def _fold_n(self) -> Tensor:
+        """Which fold each view's image belongs to (N,); -1 where no view of it fits."""
+        image_n = self.original.image_n
+        fits = torch.isin(image_n, image_n[self.roles.fit])
+        return torch.where(fits, folds_of(image_n, FOLDS), -1)
 
     def refit_without(self, candidate: Candidate, held_out_n: Tensor) -> Graph:
         """What ``refit_on_all`` gives without some of the images, bool (N,)."""
@@ -289,7 +290,8 @@ class Workshop:
         """
         fit = self.roles.fit
         if not self.flattering:
-            fit = mixed(evenly(torch.arange(len(self.here.x_nchw)), 2 * self.here.n_statistics))
+            everyone = torch.arange(len(self.here.x_nchw))
+            fit = mixed(evenly(everyone, most_fitted(self.here.n_statistics)))
         if not bool(torch.isin(fit, self.teachers.images).all()):
             self.teachers.forget()  # answers for other images, which would stay beside these
         self.teachers.of(fit, self.here)
@@ -306,8 +308,7 @@ class Workshop:
 
     def _answer(self, plan: Plan) -> tuple[Graph, Tensor]:
         """The network at the present size, fitted, and its scores on the images that judge."""
-        template = with_biases(self.here.graph)
-        key = self._key("fitted", plan)
+        template, key = with_biases(self.here.graph), self._key("fitted", plan)
         return self.store.network(key, template, lambda: self._answer_anew(plan))
 
     def _key(self, what: str, plan: Plan, **more: object) -> str:

@@ -18,7 +18,7 @@ from distillnet.classes import Mission
 from distillnet.graph import Graph, fast_layout, run
 from distillnet.graph.channels import Channels
 from distillnet.graph.operators import Node
-from distillnet.refit.samples import choose_places, outputs_at, patches_at
+from distillnet.refit.samples import choose_places, outputs_at, patches_at, rows_per_image
 from distillnet.refit.teacher import refittable
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "measure_evidence",
 ]
 
-_PLACES = 20  # per image and layer
+_PLACES, _MOST_PLACES = 20, 40  # per image and layer
 BATCH = 16  # images at once
 # Columns of a view up to which all covariances are kept: 4700^2 float64 are 177 MB. It holds the
 # 512 channels of a 3x3 convolution. Above it, channels are taken as independent.
@@ -86,7 +86,9 @@ def measure_evidence(
         members.setdefault(_view_key(graph, layer), []).append(layer)
     sums = {key: _Covariance(graph, group[0]) for key, group in members.items()}
     places = {
-        layer.name: choose_places(layer.shape, len(x_nchw), _PLACES, seed).to(x_nchw.device)
+        layer.name: choose_places(
+            layer.shape, len(x_nchw), _places(graph, layer, len(x_nchw)), seed
+        ).to(x_nchw.device)
         for layer in layers
     }
     like = next(iter(graph.params.values()))
@@ -118,6 +120,12 @@ def measure_evidence(
     )
     covariances = {name: spread.value() for name, spread in spreads.items()}
     return Evidence(views, needs, covariances, gradients)
+
+
+def _places(graph: Graph, layer: Node, n_images: int) -> int:
+    """How many of each image: where images are few, more of them for wide layers."""
+    columns = graph.params[layer.params["weight"]][0].numel()
+    return min(_MOST_PLACES, max(_PLACES, rows_per_image(columns, n_images)))
 
 
 def _view_key(graph: Graph, layer: Node) -> tuple[object, ...]:

@@ -94,11 +94,13 @@ class Verdict:
         def moved(one: float, two: float) -> float:
             return one + way * (two - one)
 
-        uncertain = self.estimate_uncertain_pp, other.estimate_uncertain_pp
+        one, two = self.estimate_uncertain_pp, other.estimate_uncertain_pp
+        # What is drawn out farther errs by as much more.
+        far = math.sqrt(one**2 + way**2 * max(0.0, two**2 - one**2))
         return replace(
             self,
             estimate_pp=moved(self.estimate_pp, other.estimate_pp),
-            estimate_uncertain_pp=moved(*uncertain) if way <= 1 else max(uncertain),
+            estimate_uncertain_pp=moved(one, two) if way <= 1 else max(one, two, far),
             class_estimates_pp=tuple(
                 moved(*pair)
                 for pair in zip(self.class_estimates_pp, other.class_estimates_pp, strict=True)
@@ -169,7 +171,9 @@ class Judge:
         share, misled_pp = _mixture(weight_n * more, weight_n * expected_more)
         mixed = share * more + (1 - share) * expected_more
         chance = float((weight_n * mixed).var(correction=0) / n) ** 0.5
-        uncertain = math.hypot(max(chance, _LEAST_ERRORS * 100 / n), misled_pp)
+        # Of unequal weights as many images tell as much as these.
+        telling = n**2 / float(weight_n.square().sum())
+        uncertain = math.hypot(max(chance, _LEAST_ERRORS * 100 / telling), misled_pp)
         return Verdict(
             float(more.mean()),
             float(expected_more.mean()),

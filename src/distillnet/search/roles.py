@@ -8,10 +8,11 @@ from torch import Tensor
 
 from distillnet.refit.samples import evenly
 
-__all__ = ["FOLDS", "Roles", "assign_roles", "folds_crossed", "mixed"]
+__all__ = ["FOLDS", "Roles", "assign_roles", "folds_crossed", "mixed", "most_fitted"]
 
 FOLDS = 5  # of a cross-validation
-_CROSSED_IMAGES = 240  # that are enough to tell by how much the others are flattered
+_MOST_OF_FEW = 1000  # pictures that may fit, however few of them are of statistics images
+_CROSSED_IMAGES = 320  # that are enough to tell by how much the others are flattered
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,16 @@ def assign_roles(n: int, n_statistics: int, *, alike: bool) -> Roles:
     everyone = torch.arange(n)
     if not alike:
         return Roles(mixed(everyone[:n_statistics]), everyone[n_statistics:])
-    # Time grows with the images that fit: no more of them where many are searched on.
-    return Roles(mixed(evenly(everyone, 2 * n_statistics)), everyone)
+    return Roles(mixed(evenly(everyone, most_fitted(n_statistics))), everyone)
+
+
+def most_fitted(n_statistics: int) -> int:
+    """How many pictures fit at most, of all: time grows with them where many are searched on.
+
+    >>> most_fitted(80), most_fitted(700)
+    (1000, 1400)
+    """
+    return max(2 * n_statistics, _MOST_OF_FEW)
 
 
 def mixed(positions: Tensor, stride: int = 31) -> Tensor:
@@ -52,6 +61,6 @@ def folds_crossed(n_fitted: int) -> int:
     """How many folds of a cross-validation hold images enough, of those that weights are fitted on.
 
     >>> folds_crossed(200), folds_crossed(400), folds_crossed(1000)
-    (5, 3, 2)
+    (5, 4, 2)
     """
     return min(FOLDS, math.ceil(FOLDS * _CROSSED_IMAGES / n_fitted))
