@@ -66,8 +66,7 @@ def fit_affine(
     Args:
         flat: intervals in which the activation behind is constant, so that an aim within is met by
             any value within.
-        image_r: (R,) which image each row comes from, whose rows are held out together, in whatever
-            view of it they are; None: each from another.
+        image_r: (R,) which image each row shows: in all views it is held out as one. None: another.
 
     >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
     >>> weight, bias = fit_affine(x, 2 * x + 1, torch.zeros(1, 1), torch.zeros(1))
@@ -203,8 +202,7 @@ def aims_behind(z_rm: Tensor, now_rm: Tensor, flat: Sequence[tuple[float, float]
     """The original's values, or what is given now where an activation cannot tell them apart."""
     aims = z_rm
     for low, high in flat:
-        inside = (z_rm >= low) & (z_rm <= high)
-        aims = torch.where(inside, now_rm.clamp(low, high), aims)
+        aims = torch.where((z_rm >= low) & (z_rm <= high), now_rm.clamp(low, high), aims)
     return aims
 
 
@@ -245,8 +243,7 @@ class _Ridge:
     @cached_property
     def covariance(self) -> Tensor:
         """Of the inputs (D, D), float64."""
-        square = gram(self.x_rd).double() if self.by_rows else self.gram
-        return square / len(self.x_rd)
+        return (gram(self.x_rd).double() if self.by_rows else self.gram) / len(self.x_rd)
 
     def spread(self, weight_md: Tensor) -> Tensor:
         """Covariance (M, M) of a weight's outputs, float64, without a D x D matrix if D > R."""
@@ -345,12 +342,9 @@ def _factor(gram: Tensor, ridge: Tensor | float) -> Tensor | None:
 def held_out(n_rows: int, image_r: Tensor | None = None) -> Tensor:
     """Which rows choose the ridge: those of every fifth image, or every other row of few images.
 
-    >>> held_out(6).tolist()
-    [False, True, False, True, False, True]
-    >>> held_out(12, torch.arange(12)).nonzero()[:, 0].tolist()
+    >>> held_out(12).nonzero()[:, 0].tolist()
     [0, 5, 10]
     """
-    row = torch.arange(n_rows)
-    of_five = row % _HOLD if image_r is None else folds_of(image_r, _HOLD)
-    n_images = n_rows if image_r is None else len(image_r.unique())
-    return row % 2 == 1 if n_images < 2 * _HOLD else of_five == 0
+    image_r = torch.arange(n_rows) if image_r is None else image_r
+    few = len(image_r.unique()) < 2 * _HOLD
+    return torch.arange(n_rows) % 2 == 1 if few else folds_of(image_r, _HOLD) == 0

@@ -32,7 +32,7 @@ def assign_roles(n: int, n_statistics: int, *, alike: bool) -> Roles:
 
     >>> roles = assign_roles(5, 2, alike=True)
     >>> sorted(roles.fit.tolist()), roles.judge.tolist()
-    ([0, 1, 2, 3], [0, 1, 2, 3, 4])
+    ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
     >>> roles = assign_roles(5, 2, alike=False)
     >>> sorted(roles.fit.tolist()), roles.judge.tolist()
     ([0, 1], [2, 3, 4])
