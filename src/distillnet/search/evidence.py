@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _PLACES, _MOST_PLACES = 20, 40  # per image and layer
+_ROWS = 10_000  # up to which a layer has more than the least
 BATCH = 16  # images at once
 # Columns of a view up to which all covariances are kept: 4700^2 float64 are 177 MB. It holds the
 # 512 channels of a 3x3 convolution. Above it, channels are taken as independent.
@@ -125,7 +126,8 @@ def measure_evidence(
 def _places(graph: Graph, layer: Node, n_images: int) -> int:
     """How many of each image: where images are few, more of them for wide layers."""
     columns = graph.params[layer.params["weight"]][0].numel()
-    return min(_MOST_PLACES, max(_PLACES, rows_per_image(columns, n_images)))
+    wanted = min(rows_per_image(columns, n_images), _ROWS // n_images, _MOST_PLACES)
+    return max(_PLACES, wanted)
 
 
 def _view_key(graph: Graph, layer: Node) -> tuple[object, ...]:
