@@ -18,6 +18,7 @@ from torch import Tensor
 __all__ = ["pooled"]
 
 _CERTAIN = 2  # standard errors
+_LEAST_GAIN = 50.0  # points of one image
 
 
 def pooled(losses_n: Tensor, labels_n: Tensor, n_classes: int | None = None) -> tuple[float, ...]:
@@ -43,11 +44,7 @@ def pooled(losses_n: Tensor, labels_n: Tensor, n_classes: int | None = None) -> 
 
 def _of_those(losses_n: Tensor, labels_n: Tensor, classes: Sequence[int]) -> tuple[float, ...]:
     parts = [losses_n[labels_n == c].double() for c in classes]
-    noise = _noise(parts)
-    gain = [
-        float(part.mean()) < -_CERTAIN * error**0.5
-        for part, error in zip(parts, noise, strict=True)
-    ]
+    gain = [_gains_for_certain(part) for part in parts]
     drawn = iter(_drawn([part for part, gains in zip(parts, gain, strict=True) if not gains]))
     return tuple(
         float(part.mean()) if gains else next(drawn)
@@ -55,22 +52,24 @@ def _of_those(losses_n: Tensor, labels_n: Tensor, classes: Sequence[int]) -> tup
     )
 
 
-def _noise(parts: Sequence[Tensor]) -> list[float]:
-    """The variance of each part's mean, by how far losses lie apart within all parts.
+def _gains_for_certain(losses_n: Tensor) -> bool:
+    """Whether losses of a class are less than nothing, by more than chance.
 
-    A few images that agree tell little of how far others of their class would lie apart.
+    By no less than half an image, too: where all images of a class are a little surer, the class
+    does not lie apart from those of which one is not.
     """
-    counts = [len(part) for part in parts]
-    within = sum(float((part - part.mean()).square().sum()) for part in parts)
-    return [within / max(1, sum(counts) - len(parts)) / count for count in counts]
+    mean, error = float(losses_n.mean()), float(losses_n.std(correction=0)) / len(losses_n) ** 0.5
+    return mean < -max(_CERTAIN * error, _LEAST_GAIN / len(losses_n))
 
 
 def _drawn(parts: Sequence[Tensor]) -> list[float]:
     """The means of parts, each drawn to the mean of all by as much as chance explains."""
     if not parts:
         return []
+    counts = torch.tensor([float(len(part)) for part in parts], dtype=torch.float64)
     means = torch.stack([part.mean() for part in parts])
-    noise = torch.tensor(_noise(parts), dtype=torch.float64)
+    within = sum(float((part - part.mean()).square().sum()) for part in parts)
+    noise = within / max(1, int(counts.sum()) - len(parts)) / counts  # variance of each mean
     if not bool((noise > 0).all()):
         return [float(mean) for mean in means]
     weights = 1 / noise
