@@ -271,7 +271,7 @@ FIGURES: dict[str, Callable[[list[Choice], Budget], str]] = {
     "found less expected, mean": lambda chosen, budget: (
         f"{fmean(c.found_pp - c.expected_pp for c in chosen):+.2f}"
     ),
-    "interval holds what is found, with its own": lambda chosen, budget: (
+    "interval holds what is found, taken together with its own": lambda chosen, budget: (
         f"{sum(map(_held, chosen))} of {len(chosen)}"
     ),
     "beyond the budget": lambda chosen, budget: (

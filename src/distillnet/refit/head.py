@@ -34,7 +34,7 @@ from distillnet.cut.surgery import compact
 from distillnet.graph import Graph, run
 from distillnet.graph.channels import analyse
 from distillnet.graph.operators import LAYERS, Node
-from distillnet.refit.samples import by_image
+from distillnet.refit.samples import by_image, folds_of
 from distillnet.refit.teacher import refittable
 
 __all__ = ["RIDGE", "FittedHead", "Head", "Labels", "Rows", "fit_head", "head_of"]
@@ -223,4 +223,4 @@ def _surprise(scores_nk: Tensor, of_n: Tensor) -> Tensor:
 def _folds(of_n: Tensor, image_n: Tensor) -> Tensor:
     """Of each image which fold it belongs to, those of each class spread over all."""
     by_class = of_n * (int(image_n.max()) + 1) + image_n
-    return by_class.unique(return_inverse=True)[1] % _FOLDS
+    return folds_of(by_class, _FOLDS)

@@ -139,4 +139,4 @@ def folds_of(image_n: Tensor, count: int) -> Tensor:
     >>> folds_of(torch.tensor([7, 3, 7, 5, 3]), 2).tolist()
     [0, 0, 0, 1, 0]
     """
-    return image_n.unique(return_inverse=True)[1].cpu() % count
+    return image_n.unique(return_inverse=True)[1] % count

@@ -38,7 +38,7 @@ from distillnet.search.sized import Sized
 from distillnet.search.splits import Spectrum, spectra
 from distillnet.search.store import NOWHERE, Store, key_of
 from distillnet.search.teachers import Teachers
-from distillnet.search.views import MOST_OF_FEW, look
+from distillnet.search.views import FEW_IMAGES, look
 
 __all__ = ["Candidate", "Workshop"]
 
@@ -113,7 +113,7 @@ class Workshop:
         judged = images[self.roles.judge] - images[self.roles.judge].min()
         said_nk, shown_n = views.scores_nk[judging], labels_n[judging]
         self.judge = Judge(said_nk, shown_n, mission, judged, shares)
-        self.few = len(images.unique()) <= MOST_OF_FEW
+        self.few = len(images.unique()) <= FEW_IMAGES
         self.n_fitted = len(images[self.roles.fit].unique())
         self.seen = self.judge.seen if how.seen is None else how.seen
         self.labels: Labels | None = None

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from distillnet.refit.samples import evenly
+from distillnet.search.views import PICTURES
 
 __all__ = ["FOLDS", "Roles", "assign_roles", "folds_crossed", "mixed", "most_fitted"]
 
 FOLDS = 5  # of a cross-validation
-_MOST_OF_FEW = 1000  # pictures that may fit, however few of them are of statistics images
 _CROSSED_IMAGES = 320  # that are enough to tell by how much the others are flattered
 
 
@@ -49,7 +49,7 @@ def most_fitted(n_statistics: int) -> int:
     >>> most_fitted(80), most_fitted(700)
     (1000, 1400)
     """
-    return max(2 * n_statistics, _MOST_OF_FEW)
+    return max(2 * n_statistics, PICTURES)
 
 
 def mixed(positions: Tensor, stride: int = 31) -> Tensor:

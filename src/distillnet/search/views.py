@@ -22,12 +22,12 @@ from distillnet.graph.replay import masked_scores
 from distillnet.search.judge import certainty, is_right
 from distillnet.search.sized import Sized, beside
 
-__all__ = ["MOST_OF_FEW", "Views", "draw_moves", "look", "moved"]
+__all__ = ["FEW_IMAGES", "PICTURES", "Views", "draw_moves", "look", "moved"]
 
 # So many pictures in all: as many as weights are fitted on where there are so many images. The more
 # there are, the less another view of each tells.
-_PICTURES, _MOST_VIEWS = 1000, 4
-MOST_OF_FEW = _PICTURES // 2  # images of which there are several views
+PICTURES, _MOST_VIEWS = 1000, 4
+FEW_IMAGES = PICTURES // 2  # at most, of which there are several views
 # What a move changes at most, to either side: degrees, shares of a side, how many times as near.
 _TURN, _SHIFT, _NEAR, _FAR = 5.0, 0.04, 1.25, 0.9
 _CERTAIN, _HARMLESS = 2, 0.02  # standard errors; a share of the images
@@ -91,7 +91,7 @@ def look(
         more: whether there may be others than the images themselves.
     """
     n = len(sized.x_nchw)
-    count = min(_MOST_VIEWS, _PICTURES // n) if more else 1
+    count = min(_MOST_VIEWS, PICTURES // n) if more else 1
 
     def say(move_n: Tensor | None = None) -> Tensor:
         x_nchw = sized.x_nchw[n - len(labels_n) :]
