@@ -40,8 +40,10 @@ class Case:
     """A mission of the yardstick.
 
     Attributes:
-        source: nette (train for the search, val for the report) or own.
-        classes: names, or places among the folders of ``own``.
+        source: nette (train for the search, val for the report), own, cifar (test images, which
+            are new to the network, for both) or cifar-train (train for the search, test for the
+            report).
+        classes: names, or places among the folders of ``own``, or CIFAR-10's numbers.
         per_class: images that the search has of each class.
     """
 
@@ -59,6 +61,7 @@ class Case:
 
 NETTE_C = "tench,church,French horn,gas pump,parachute"
 NETTE_D = "English springer,chain saw,garbage truck,golf ball"
+FOLDERS = {"nette": "imagenette", "own": "own", "cifar": "cifar10", "cifar-train": "cifar10"}
 MISSIONS = {"A": NETTE_A, "B": NETTE_B, "C": NETTE_C, "D": NETTE_D, "all": f"{NETTE_A},{NETTE_B}"}
 
 CASES = (
@@ -99,11 +102,22 @@ FRESH = (
     Case("GoogLeNet", "own", "0,2,6,9,10", 25, 7),
     Case("GoogLeNet", "nette", "D", 100, 7),
 )
+# Small images, of which there are enough for reports that err by a quarter of a point.
+CIFAR = (
+    Case("TF-CIFAR", "cifar", "0,1,2,3,4", 200),
+    Case("TF-CIFAR", "cifar", "5,6,7,8,9", 20),
+    Case("TF-CIFAR", "cifar", "3,5,7", 100),
+    Case("TF-CIFAR", "cifar", "1,8,9", 50),
+    Case("TF-CIFAR", "cifar", "0,2,4,6,8", 50),
+    Case("TF-CIFAR", "cifar", "0,1,2,3,4,5,6,7", 100),
+    Case("TF-CIFAR", "cifar-train", "0,1,2,3,4", 200),
+    Case("TF-CIFAR", "cifar-train", "1,5,8,9", 100),
+)
 CROSSED, MOST_CROSSED_PP = 8, 2.0  # the smallest so many that fitted images expect to lose no more
 AS_FOR_TIME = SearchSettings(element=40.0, round_to=8)  # as a search for time has them, about
 
 
-PARTS = {"develop": CASES[::2], "report": CASES[1::2], "fresh": FRESH}
+PARTS = {"develop": CASES[::2], "report": CASES[1::2], "fresh": FRESH, "cifar": CIFAR}
 
 
 def cases(part: str, seeds: Sequence[int] = ()) -> list[Case]:
@@ -135,21 +149,26 @@ def load(network: str, data: Path) -> Model:
                 std=(0.5,) * 3,
                 class_names=data / "imagenet_classes.tsv",
             )
+        case "TF-CIFAR":
+            return load_model("zoo:tf_cifar", weights=weights / "tf_cifar.safetensors")
     raise ValueError(network)
 
 
 def open_case(case: Case, model: Model, data: Path) -> tuple[Mission, Images]:
     """The mission and its images: two like parts to search on, and others to report on."""
-    if case.source == "nette":
-        mission = parse_mission(MISSIONS[case.classes], model.classes)
-        folders = open_images(data / "imagenette", model.classes, mission.indices)
+    if case.source == "own":
+        names = sorted(path.name for path in (data / "own").iterdir())
+        chosen = ",".join(names[int(place)] for place in case.classes.split(","))
+    else:
+        chosen = MISSIONS.get(case.classes, case.classes)
+    mission = parse_mission(chosen, model.classes)
+    folders = open_images(data / FOLDERS[case.source], model.classes, mission.indices)
+    if case.source in ("nette", "cifar-train"):
         assert folders.val is not None
         seen, report = limit(folders.train, case.per_class, case.seed), folders.val
     else:
-        names = sorted(path.name for path in (data / "own").iterdir())
-        chosen = [names[int(place)] for place in case.classes.split(",")]
-        mission = parse_mission(chosen, model.classes)
-        everything = open_images(data / "own", model.classes, mission.indices).train
+        everything = folders.train if case.source == "own" else folders.val
+        assert everything is not None
         seen = limit(everything, case.per_class, case.seed)
         kept = set(seen.refs)
         report = ImageSet(tuple(ref for ref in everything.refs if ref not in kept))
