@@ -176,12 +176,26 @@ def test_images_on_which_probabilities_are_right_are_known(temperature: float, s
 
     Below it a network is less sure than it might be, as label smoothing makes it, of any images.
     """
-    scores = 4 * torch.randn(4000, 10, generator=torch.Generator().manual_seed(0))
+    scores = 8 * torch.randn(4000, 10, generator=torch.Generator().manual_seed(0))
     draw = torch.Generator().manual_seed(1)
     labels = torch.multinomial((scores / temperature).softmax(1), 1, generator=draw)[:, 0]
     assert knows(scores, labels) is seen
     assert knows(scores[:50], labels[:50]) is False  # too few to tell
     assert knows(scores, scores.argmax(1)) is False  # without an error no temperature is told
+
+
+@pytest.mark.parametrize(("most", "seen"), [(1.0, True), (0.95, False)])
+def test_of_a_network_that_is_certain_of_nothing_no_images_are_known(
+    most: float, seen: bool
+) -> None:
+    """Labels drawn by the probabilities, as on images of the training; ``most`` is never passed.
+
+    A network whose training smoothed labels, by 0.05 of ten classes, is so on images that are new.
+    """
+    scores = 8 * torch.randn(4000, 10, generator=torch.Generator().manual_seed(0))
+    said = most * scores.softmax(1) + (1 - most) / 10
+    labels = torch.multinomial(said, 1, generator=torch.Generator().manual_seed(1))[:, 0]
+    assert knows(said.log(), labels) is seen
 
 
 def _verdict(loss: float, uncertain: float, worst: float = 0.0) -> Verdict:

@@ -7,7 +7,10 @@ single mission may be off by a point where the input is much smaller, so an esti
 certain for that (docs/results.md).
 
 ``knows`` tells such images by the temperature at which the original's probabilities are right:
-training brings it to 1 on its own images, while on others a network is too sure of itself.
+training brings it to 1 on its own images, while on others a network is too sure of itself. That is
+so where training asked for certainty. A network that was taught to leave something to the other
+classes (label smoothing) is certain of no image; its temperature is below 1 on images of its
+training, and may well be 1 on others, so it tells nothing.
 """
 
 import torch.nn.functional as F
@@ -15,10 +18,11 @@ from torch import Tensor
 
 __all__ = ["knows", "misled_pp"]
 
-# Temperatures between which images are taken for those of the training. Below them is who was
-# taught to be less sure than it might be (label smoothing), on all images, and who never errs.
+# Temperatures between which images are taken for those of the training. Below them is who never
+# errs, and who was taught to be less sure than it might be.
 _LEAST_TRAINED, _TRAINED = 0.8, 1.05
 _STEP = 0.025
+_CERTAIN, _EASIEST = 0.99, 0.1  # the probability that training for certainty gives such a share
 _LEAST_KNOWN = 100  # images that a temperature is told from
 _KNOWN_PP = 0.8  # by what known images mislead, by the share of pixels saved
 
@@ -30,7 +34,8 @@ def knows(scores_nk: Tensor, labels_n: Tensor) -> bool:
     minimised that very thing, and larger on images that the network was not trained on. The
     cross-entropy is convex in 1 / T, so it has one valley: the least lies at ``_TRAINED`` or below
     where the next temperature is no better, and at ``_LEAST_TRAINED`` or above where the one before
-    is no better. Of few images it tells too little: then they are taken for new.
+    is no better. Of few images it tells too little, and of a network that is not even certain of
+    the easiest tenth: then they are taken for new.
 
     Args:
         scores_nk: of all classes.
@@ -39,6 +44,9 @@ def knows(scores_nk: Tensor, labels_n: Tensor) -> bool:
     if len(labels_n) < _LEAST_KNOWN:
         return False
     scores, labels = scores_nk.double().cpu(), labels_n.cpu()
+    surest_n = scores.softmax(1).amax(1)
+    if float(surest_n.quantile(1 - _EASIEST)) < _CERTAIN:
+        return False
 
     def surprise(temperature: float) -> float:
         return float(F.cross_entropy(scores / temperature, labels))
