@@ -85,15 +85,15 @@ def photos(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_tuned_run_is_what_its_figures_say(
     model: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # So small a network learns by larger steps.
-    large = partial(TuneSettings, step=0.002, temperature=1.0, share=0.5)
+    # So small a network learns by larger steps, and is cut so far that they certainly help.
+    large = partial(TuneSettings, step=0.004, temperature=1.0, share=0.5)
     monkeypatch.setattr(tuning, "TuneSettings", large)
     mission = dn.parse_mission("0,1,3", model.classes)
     images = dn.split_images(dn.open_images(photos, model.classes, mission.indices))
     stages = []
     for name in ("atlas", "run"):
         (tmp_path / name).mkdir()
-    options = dn.Options(budget=dn.Budget(target_macs=12.0), tune=True, optimise="macs", seen=True)
+    options = dn.Options(budget=dn.Budget(target_macs=16.0), tune=True, optimise="macs", seen=True)
     done = distill(
         model, mission, images, tmp_path / "atlas", options,
         on_progress=lambda stage, n, of: stages.append((stage, n, of)),
@@ -107,7 +107,7 @@ def test_a_tuned_run_is_what_its_figures_say(
     told = [(n, of) for stage, n, of in stages if stage == "tune"]
     assert told == sorted(told, key=lambda pair: pair[0] / pair[1])
     assert told[-1] == (1, 1)
-    assert result["mac_ratio"] >= 12
+    assert result["mac_ratio"] >= 16
     # The programme holds the tuned weights: scores and figures are those of the tuned graph.
     val = load_all(images.val, opened.preprocessing)
     network = torch.export.load(tmp_path / "run" / "model.pt2").module()
