@@ -102,7 +102,7 @@ FRESH = (
     Case("GoogLeNet", "own", "0,2,6,9,10", 25, 7),
     Case("GoogLeNet", "nette", "D", 100, 7),
 )
-# Small images, of which there are enough for reports that err by a quarter of a point.
+# Small images, of which there are enough for reports that err by less than a point.
 CIFAR = (
     Case("TF-CIFAR", "cifar", "0,1,2,3,4", 200),
     Case("TF-CIFAR", "cifar", "5,6,7,8,9", 20),

@@ -89,11 +89,11 @@ def write_folder(case: Case, data: Path, cache: Path) -> Path:
         parts = {"train": (*images.statistics.refs, *images.search.refs), "val": images.val.refs}
         for part, refs in parts.items():
             for ref in refs:
-                copy(ref, root / part)
+                copy_image(ref, root / part)
     return root
 
 
-def copy(ref: ImageRef, to: Path) -> None:
+def copy_image(ref: ImageRef, to: Path) -> None:
     """An image's file, or what a zip holds of it, in the folder of its class."""
     name = Path(ref.member) if ref.member else ref.path
     path = to / name.parent.name / name.name

@@ -174,7 +174,7 @@ def test_classes_that_gain_for_certain_say_nothing_of_the_others() -> None:
 def test_images_on_which_probabilities_are_right_are_known(temperature: float, seen: bool) -> None:
     """Labels drawn by softmax(scores / T): training ends at T = 1, other images lie above.
 
-    Below it a network is less sure than it might be, as label smoothing makes it, of any images.
+    Below it a network is less sure than it might be, as label smoothing can make it of any images.
     """
     scores = 8 * torch.randn(4000, 10, generator=torch.Generator().manual_seed(0))
     draw = torch.Generator().manual_seed(1)
