@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 
 from invocations import COLLECT, OPTIONS, SIDE, Cli, assert_refused
 
+RANKS_SAID = "ranks.txt"  # what processes that share a pass wrote, to be read where they fail
+
 
 def _evidence(atlas: Path) -> dict[str, object]:
     found: dict[str, object] = {}
@@ -138,18 +140,24 @@ def test_what_an_atlas_cannot_give_is_said(
 
 def _torchrun(home: Path, ranks: int, *more: str) -> "subprocess.Popen[bytes]":
     words = ("collect", "net.py:net", *OPTIONS, "--data", "photos", "--out", "shared", *more)
-    return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-         str(ranks), "-m", "distillnet", *words],
-        cwd=home, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    with (home / RANKS_SAID).open("wb") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+             str(ranks), "-m", "distillnet", *words],
+            cwd=home, start_new_session=True, stderr=said, stdout=said,
+        )  # fmt: skip
+
+
+def _assert_ranks_finish(home: Path, ranks: int, *more: str) -> None:
+    status = _torchrun(home, ranks, *more).wait(300)
+    assert status == 0, (home / RANKS_SAID).read_text(errors="replace")
 
 
 @pytest.mark.slow
 def test_ranks_give_what_one_process_gives(cli: Cli, home: Path) -> None:
     assert cli(*COLLECT).status == 0
     one = _evidence(home / "atlas")
-    assert _torchrun(home, 2).wait(300) == 0
+    _assert_ranks_finish(home, 2)
     _assert_alike(_evidence(home / "shared"), one)
 
 
@@ -165,7 +173,7 @@ def test_killed_ranks_are_gone_on_with(cli: Cli, home: Path) -> None:
     _end_children_in(home)
     if (home / "shared" / "atlas.json").exists():
         pytest.skip("the pass was over before it could be killed")
-    assert _torchrun(home, 3, "--resume").wait(300) == 0
+    _assert_ranks_finish(home, 3, "--resume")
     _assert_alike(_evidence(home / "shared"), _evidence(home / "atlas"))
 
 
