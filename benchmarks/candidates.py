@@ -8,9 +8,10 @@
 
 A mission of the yardstick's developing half (``verdict_cases.CASES``), and candidates as sides of
 the input and how many times less there is to do. Printed are the points that images let expect to
-be lost, those that report images find, by squared probabilities / by errors, and how far answers
-are from the original's there, in nats; and the seconds that it took, the first one's with what is
-asked once.
+be lost; those that are found, by squared probabilities / by errors, and how far answers are from
+the original's, in nats, on images of the search's kind that it did not see (of missions of
+imagenette: the network was trained on them, too), and on report images; and the seconds that it
+took, the first one's with what is asked once.
 """
 
 import argparse
@@ -23,12 +24,14 @@ import torch
 
 from distillnet.cut.cost import cost
 from distillnet.cut.surgery import compact
+from distillnet.graph import Graph
 from distillnet.graph.channels import analyse
 from distillnet.graph.replay import masked_scores
+from distillnet.images import ImageSet, open_images
 from distillnet.refit import depthwise, regression
 from distillnet.search.candidates import Workshop
 from distillnet.search.judge import Judge, Verdict
-from verdict_cases import cases, load_report, opened
+from verdict_cases import FOLDERS, Opened, cases, load_report, opened
 
 
 def main() -> None:
@@ -48,14 +51,12 @@ def main() -> None:
         regression._THIN_ROUNDS = args.thin_rounds
     case = next(case for case in cases("develop") if case.name == args.mission)
     ready = opened(replace(case, per_class=args.per_class or case.per_class), args.data)
-    own_x, labels_n = load_report(
-        ready.model, ready.images.val, ready.mission, ready.pictures.own_size
-    )
-    reported = Judge(masked_scores(ready.graph, own_x, {}), labels_n, ready.mission)
+    others = unused(ready, args.data / FOLDERS[case.source])
+    judges = [(images, judge_of(ready, images)) for images in (others, ready.images.val)]
     workshop = ready.workshop(Workshop, graphs=ready.pictures.graphs)
     workshop.go_to((args.places[0][0],) * 2)
-    print("| side | MACs | work | fitted | not fitted | report | nats | seconds |")
-    print("|---" * 8 + "|")
+    print("| side | MACs | work | fitted | not fitted | unused | nats | report | nats | seconds |")
+    print("|---" * 10 + "|")
     for side, ratio in args.places:
         workshop.go_to((side, side))
         most = workshop.work / ratio
@@ -67,16 +68,41 @@ def main() -> None:
         crossed = workshop.cross_validate(candidate) if args.crossed else None
         whole = replace(candidate.plan, outputs=None)
         small = compact(candidate.graph, workshop.here.channels, whole)
-        x_nchw, _ = load_report(ready.model, ready.images.val, ready.mission, (side, side))
-        found = reported.verdict(masked_scores(small, x_nchw, {}))
+        found = " ".join(f"| {lost(ready, *judge, small)}" for judge in judges)
         macs = ready.macs / cost(small, analyse(small)).macs
         print(
             f"| {side} | {macs:.2f}x | {workshop.work / candidate.work:.2f}x "
             f"| {expected(candidate.verdict)} | {expected(crossed)} "
-            f"| {found.expected_loss_pp:+.2f} / {found.loss_pp:+.2f} | {found.divergence:.3f} "
-            f"| {seconds:.0f} |",
+            f"{found} | {seconds:.0f} |",
             flush=True,
         )
+
+
+def unused(ready: Opened, directory: Path) -> ImageSet:
+    """Images of the search's kind that it did not see; none where the report has all others."""
+    images = ready.images
+    used = {*images.statistics.refs, *images.search.refs, *images.val.refs}
+    folders = open_images(directory, ready.model.classes, ready.mission.indices)
+    return ImageSet(tuple(ref for ref in folders.train.refs if ref not in used))
+
+
+def judge_of(ready: Opened, images: ImageSet) -> Judge | None:
+    """Of losses beside the original; None of no images."""
+    if not images.refs:
+        return None
+    size = ready.pictures.own_size
+    x_nchw, labels_n = load_report(ready.model, images, ready.mission, size)
+    return Judge(masked_scores(ready.graph, x_nchw, {}), labels_n, ready.mission)
+
+
+def lost(ready: Opened, images: ImageSet, judge: Judge | None, network: Graph) -> str:
+    """Points that a network loses on images, and its divergence there: two cells of a table."""
+    if judge is None:
+        return "|"
+    size = network.input.shape[1], network.input.shape[2]
+    x_nchw, _ = load_report(ready.model, images, ready.mission, size)
+    found = judge.verdict(masked_scores(network, x_nchw, {}))
+    return f"{found.expected_loss_pp:+.2f} / {found.loss_pp:+.2f} | {found.divergence:.3f}"
 
 
 def place(text: str) -> tuple[int, float]:

@@ -36,7 +36,7 @@ from distillnet.search.budget import Budget
 from distillnet.search.curve import Curve, Values
 from distillnet.search.decision import Estimate, estimate, is_within
 from distillnet.search.judge import Judge, Verdict
-from distillnet.search.known import misled_pp
+from distillnet.search.known import hidden_pp, misled_pp
 from verdict_cases import PARTS, Case, cases, measure
 
 
@@ -108,9 +108,10 @@ def of_these(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
 
 
 def known(mission: dict[str, Any], row: dict[str, Any], verdict: Verdict) -> Estimate:
-    """What to expect, less certain at small sizes where the network was trained on the images."""
+    """What to expect of others at such a size where the network was trained on the images."""
     if mission["seen"]:
-        verdict = verdict.less_certain(misled_pp((row["side"] / 224) ** 2))
+        pixels = (row["side"] / 224) ** 2
+        verdict = verdict.shifted(hidden_pp(pixels)).less_certain(misled_pp(pixels))
     return estimate(verdict)
 
 

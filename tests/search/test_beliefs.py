@@ -84,6 +84,20 @@ def test_fitted_images_flatter_the_less_the_more_they_are(n_images: int, flatter
     assert beliefs.of((_SIZE, 0)).estimate_pp == pytest.approx(1 + flattered, abs=0.1)
 
 
+@pytest.mark.parametrize(("side", "more"), [(224, 0.0), (160, -0.3), (112, 1.0)])
+def test_images_of_the_training_hide_what_small_inputs_lose(side: int, more: float) -> None:
+    size, believed = (side, side), {}
+    for seen in (False, True):
+        beliefs = _beliefs(part=0.0, seen=seen)
+        for level in range(30):  # many alike, so that none is drawn to the prior
+            beliefs.add((size, level), _verdict(1.0, 0.1), 6.0)
+        believed[seen] = beliefs.of((size, 0))
+    new, known = believed[False], believed[True]
+    assert known.estimate_pp - new.estimate_pp == pytest.approx(more, abs=0.2)
+    surer = new.estimate_uncertain_pp - known.estimate_uncertain_pp
+    assert surer == 0 if side == 224 else surer < -0.1
+
+
 def test_chances_fall_with_what_is_cut_and_with_the_worst_class() -> None:
     ratios, chances = [4.0, 6.0, 9.0, 14.0], {}
     for worst in (1.0, 8.0):

@@ -26,7 +26,7 @@ from distillnet.missions.records import Record
 from distillnet.models import Model
 from distillnet.search import Budget, Found, Judge, is_within
 from distillnet.search.budget import in_points
-from distillnet.search.known import misled_pp
+from distillnet.search.known import hidden_pp, misled_pp
 
 __all__ = ["Made", "found_for", "retarget"]
 
@@ -297,7 +297,7 @@ class _Workshop:
             pixels = math.prod(design.graph.input.shape) / math.prod(
                 self.own.design.graph.input.shape
             )
-            verdict = verdict.less_certain(misled_pp(pixels))
+            verdict = verdict.shifted(hidden_pp(pixels)).less_certain(misled_pp(pixels))
         found = Found(plan, {}, {}, verdict, is_within(budget, verdict), followed.graph)
         indices = torch.tensor(mission.indices)[self.labels_r]
         told = tuple(

@@ -25,7 +25,7 @@ from distillnet.search.budget import Budget
 from distillnet.search.curve import Curve, Prior, Values
 from distillnet.search.decision import limits, ndtr
 from distillnet.search.judge import Verdict
-from distillnet.search.known import misled_pp
+from distillnet.search.known import hidden_pp, misled_pp
 from distillnet.search.usual import Usual, usual
 
 __all__ = ["ALIKE", "LOSS", "Beliefs", "Key"]
@@ -89,13 +89,15 @@ class Beliefs:
     def add(self, key: Key, fitted: Verdict, ratio: float) -> None:
         """Take note of a candidate that leaves ``ratio`` times less to do."""
         if key not in self.fitted:
-            self.fitted[key], self.at[key] = fitted, _place(key[0], ratio)
+            self.fitted[key], self.at[key] = self._of_others(fitted, key), _place(key[0], ratio)
             self._known = None
 
     def validate(self, key: Key, crossed: Verdict | None) -> None:
         """Take note of a cross-validation; without it what fitted images say is as good."""
-        fitted = self.fitted[key]
-        self.validated[key] = fitted if crossed is None else fitted.towards(crossed, self.part)
+        verdict = self.fitted[key]
+        if crossed is not None:
+            verdict = verdict.towards(self._of_others(crossed, key), self.part)
+        self.validated[key] = verdict
         self._known = None
 
     def of(self, key: Key) -> Verdict:
@@ -104,7 +106,7 @@ class Beliefs:
         less = np.array([self.at[key][0]])
         said = np.array([verdict.estimate_pp]), np.array([verdict.estimate_uncertain_pp])
         loss, uncertain = self._usual_loss(less, verdict).drawn(*said)
-        verdict = _moved(verdict, float(loss[0]) - verdict.estimate_pp)
+        verdict = verdict.shifted(float(loss[0]) - verdict.estimate_pp)
         return replace(verdict, estimate_uncertain_pp=float(uncertain[0]))
 
     def vague_pp(self, key: Key) -> float:
@@ -162,10 +164,16 @@ class Beliefs:
         """What networks usually lose, cut as far as places say whose log ratios are ``less``."""
         return usual(less, verdict.original_wrong_pp if self.labels else 0.0)
 
+    def _of_others(self, verdict: Verdict, key: Key) -> Verdict:
+        """What other images lose than those that the network was trained on, if these are."""
+        return verdict.shifted(hidden_pp(self._pixels(key[0]))) if self.seen else verdict
+
     def _less_certain(self, verdict: Verdict, size: Size) -> Verdict:
-        if not self.seen:
-            return verdict
-        return verdict.less_certain(misled_pp(math.prod(size) / math.prod(self.own_size)))
+        return verdict.less_certain(misled_pp(self._pixels(size))) if self.seen else verdict
+
+    def _pixels(self, size: Size) -> float:
+        """A share of those that the original has."""
+        return math.prod(size) / math.prod(self.own_size)
 
 
 class _Known:
@@ -193,7 +201,7 @@ class _Known:
         way = by_fitted / (by_fitted + by_others)
         told = []
         for i, key in enumerate(keys):
-            raised, crossed = _moved(beliefs.fitted[key], float(gap[i])), validated.get(key)
+            raised, crossed = beliefs.fitted[key].shifted(float(gap[i])), validated.get(key)
             if crossed is beliefs.fitted[key]:  # others judge than those that were fitted
                 raised = crossed
             told.append(raised if crossed is None else raised.towards(crossed, float(way[i])))
@@ -207,7 +215,7 @@ class _Known:
         self.worst = beliefs.curve(_WORST, at, worst, of_worst)
         shifts = self.losses.measured() - self.losses.told
         self.verdicts = {
-            key: _moved(verdict, shift)
+            key: verdict.shifted(shift)
             for key, verdict, shift in zip(keys, told, shifts[:-1].tolist(), strict=True)
         }
 
@@ -221,15 +229,6 @@ def _middle_of(verdicts: Sequence[Verdict]) -> Verdict:
 
 def _place(size: Size, ratio: float) -> tuple[float, float]:
     return math.log(ratio), math.log(math.prod(size)) / 2
-
-
-def _moved(verdict: Verdict, shift: float) -> Verdict:
-    """A verdict with all losses so much larger; how uncertain they are stays as it was."""
-    return replace(
-        verdict,
-        estimate_pp=verdict.estimate_pp + shift,
-        class_estimates_pp=tuple(loss + shift for loss in verdict.class_estimates_pp),
-    )
 
 
 def _least(curve: Curve, at: Values, nearest: Values) -> tuple[Values, Values]:

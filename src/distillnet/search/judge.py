@@ -112,6 +112,14 @@ class Verdict:
         uncertain = math.hypot(self.estimate_uncertain_pp, misled_pp)
         return replace(self, estimate_uncertain_pp=uncertain)
 
+    def shifted(self, more_pp: float) -> "Verdict":
+        """The verdict with estimates so much larger; how uncertain they are stays as it was."""
+        return replace(
+            self,
+            estimate_pp=self.estimate_pp + more_pp,
+            class_estimates_pp=tuple(loss + more_pp for loss in self.class_estimates_pp),
+        )
+
     def raised(self, share: float) -> "Verdict":
         """The verdict with estimates raised by a share: losses, not what was gained.
 
