@@ -18,10 +18,10 @@ size or at the small one. Refitting GoogLeNet, uncut, at 160 pixels to what it s
 expected error on unseen images from 4.2 to 2.9 %; SqueezeNet's it raises from 4.4 to 6.2 %. So it
 is tried where the first candidate is made, and done where it helps.
 
-*Images that a network was trained on* (``known.knows``) mislead by as much more as the input is
-smaller, to either side (docs/results.md). So estimates are less certain there, and a network at a
-smaller size has to lose less to be as surely within the budget. Where a ratio is to be reached,
-sizes compare by divergence alone.
+*Images that a network was trained on* (``known.knows``) hide a point of what is lost at half of the
+side, and overstate what is lost at larger sizes by a third (docs/results.md). That is taken off,
+and an estimate is the less certain the smaller the input. Where a ratio is to be reached, sizes
+compare by divergence alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
