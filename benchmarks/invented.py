@@ -25,12 +25,12 @@ import torch
 
 from distillnet.cut.plan import Plan
 from distillnet.images.preprocessing import Size
+from distillnet.search import known
 from distillnet.search.allocation import Cut
 from distillnet.search.budget import Budget
 from distillnet.search.candidates import Candidate
 from distillnet.search.explorer import Explorer
 from distillnet.search.judge import Verdict
-from distillnet.search.known import hidden_pp
 from distillnet.search.store import NOWHERE
 
 try:  # states of before 9f7ce13 had two ways of searching
@@ -98,17 +98,18 @@ class Invented:
         own = self.error * math.sqrt(1 - ALIKE) * self.rng.normal()
         self.truth[self.size, work] = lost, lost + self.alike + own
         flattered = self.flattered * (1 + 0.4 * max(0, lost)) + 0.6 * self.usual * self.rng.normal()
-        verdict = self._verdict(lost + self.alike + own - flattered, self.size)
+        if self.seen:  # earlier states know of nothing that is hidden
+            hidden_pp = getattr(known, "hidden_pp", lambda pixels: 0.0)
+            flattered += hidden_pp((self.size[0] / self.original_size[0]) ** 2)
+        verdict = self._verdict(lost + self.alike + own - flattered)
         return Candidate(self.size, Plan(), None, work, torch.zeros(1), verdict)
 
     def cross_validate(self, candidate: Candidate) -> Verdict:
         """What images say that were not fitted."""
         self.crossed += 1
-        return self._verdict(self.truth[candidate.size, candidate.work][1], candidate.size)
+        return self._verdict(self.truth[candidate.size, candidate.work][1])
 
-    def _verdict(self, lost: float, size: Size) -> Verdict:
-        if self.seen:
-            lost -= hidden_pp((size[0] / self.original_size[0]) ** 2)
+    def _verdict(self, lost: float) -> Verdict:
         error = self.error * math.exp(0.15 * self.rng.normal())
         worst = lost + 1.0 + 1.2 * self.rng.normal()
         return Verdict(

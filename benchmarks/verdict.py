@@ -80,6 +80,7 @@ def believed(
         Budget(),
         part=1.0,
         seen=mission["seen"],
+        flattering=True,
         n_fitted=n_images,
         own_size=(224, 224),
         labels=True,
@@ -97,7 +98,8 @@ def of_both(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
     if "cross" not in row:
         return None
     crossed = judged(mission, row["cross"])
-    return known(mission, row, judged(mission, row["now"]).towards(crossed, 0.5))
+    fitted = judged(mission, row["now"]).shifted(hidden(mission, row))
+    return known(mission, row, fitted.towards(crossed, 0.5))
 
 
 def of_these(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
@@ -108,11 +110,15 @@ def of_these(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
 
 
 def known(mission: dict[str, Any], row: dict[str, Any], verdict: Verdict) -> Estimate:
-    """What to expect of others at such a size where the network was trained on the images."""
+    """What to expect, less certain at small sizes where the network was trained on the images."""
     if mission["seen"]:
-        pixels = (row["side"] / 224) ** 2
-        verdict = verdict.shifted(hidden_pp(pixels)).less_certain(misled_pp(pixels))
+        verdict = verdict.less_certain(misled_pp((row["side"] / 224) ** 2))
     return estimate(verdict)
+
+
+def hidden(mission: dict[str, Any], row: dict[str, Any]) -> float:
+    """Points that images hide which were fitted, where the network was trained on them."""
+    return hidden_pp((row["side"] / 224) ** 2) if mission["seen"] else 0.0
 
 
 RULES: dict[str, Rule] = {
@@ -231,7 +237,7 @@ def print_priors(cache: Path, wanted: Sequence[Case]) -> None:
         mission = torch.load(path, weights_only=True)
         rows = mission["rows"]
         at = np.log([[row["ratio"], row["side"]] for row in rows])
-        fitted = [judged(mission, row["now"]) for row in rows]
+        fitted = [judged(mission, row["now"]).shifted(hidden(mission, row)) for row in rows]
         found = [of_report(mission, row) for row in rows]
         for verdicts in (fitted, found):
             told = np.minimum([verdict.estimate_pp for verdict in verdicts], 5.0)

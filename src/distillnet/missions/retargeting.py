@@ -26,7 +26,7 @@ from distillnet.missions.records import Record
 from distillnet.models import Model
 from distillnet.search import Budget, Found, Judge, is_within
 from distillnet.search.budget import in_points
-from distillnet.search.known import hidden_pp, misled_pp
+from distillnet.search.known import misled_pp
 
 __all__ = ["Made", "found_for", "retarget"]
 
@@ -293,11 +293,11 @@ class _Workshop:
         before, after = self.own.reference_rk, followed.after_rk[:n].cpu()
         judge = Judge(before, self.labels_r, mission)
         verdict = judge.verdict(after)
-        if judge.seen:  # as in a search with images
+        if judge.seen:  # what such samples hide was not measured
             pixels = math.prod(design.graph.input.shape) / math.prod(
                 self.own.design.graph.input.shape
             )
-            verdict = verdict.shifted(hidden_pp(pixels)).less_certain(misled_pp(pixels))
+            verdict = verdict.less_certain(misled_pp(pixels))
         found = Found(plan, {}, {}, verdict, is_within(budget, verdict), followed.graph)
         indices = torch.tensor(mission.indices)[self.labels_r]
         told = tuple(

@@ -53,6 +53,7 @@ class Beliefs:
         budget: what may be lost.
         part: how much of what cross-validation says counts, beside fitted images.
         seen: whether the network was trained on the images.
+        flattering: whether images judge that networks were fitted on.
         n_fitted: images that networks are fitted on.
         own_size: of the original's input.
         labels: whether last layers may win something by labels.
@@ -68,12 +69,13 @@ class Beliefs:
         *,
         part: float,
         seen: bool,
+        flattering: bool,
         n_fitted: int,
         own_size: Size,
         labels: bool,
     ) -> None:
         self.budget, self.part, self.seen, self.own_size = budget, part, seen, own_size
-        self.labels = labels
+        self.labels, self.flattering = labels, flattering
         by_heart = _BY_HEART_PP if seen else 0.0
         usual_pp = part * (min(_MOST_PP, _FLATTERED_IMAGES / n_fitted) + by_heart)
         self.usual_pp = max(_LEAST_PP, usual_pp)
@@ -89,15 +91,15 @@ class Beliefs:
     def add(self, key: Key, fitted: Verdict, ratio: float) -> None:
         """Take note of a candidate that leaves ``ratio`` times less to do."""
         if key not in self.fitted:
-            self.fitted[key], self.at[key] = self._of_others(fitted, key), _place(key[0], ratio)
+            if self.seen and self.flattering:
+                fitted = fitted.shifted(hidden_pp(self._pixels(key[0])))
+            self.fitted[key], self.at[key] = fitted, _place(key[0], ratio)
             self._known = None
 
     def validate(self, key: Key, crossed: Verdict | None) -> None:
         """Take note of a cross-validation; without it what fitted images say is as good."""
-        verdict = self.fitted[key]
-        if crossed is not None:
-            verdict = verdict.towards(self._of_others(crossed, key), self.part)
-        self.validated[key] = verdict
+        fitted = self.fitted[key]
+        self.validated[key] = fitted if crossed is None else fitted.towards(crossed, self.part)
         self._known = None
 
     def of(self, key: Key) -> Verdict:
@@ -163,10 +165,6 @@ class Beliefs:
     def _usual_loss(self, less: Values, verdict: Verdict) -> Usual:
         """What networks usually lose, cut as far as places say whose log ratios are ``less``."""
         return usual(less, verdict.original_wrong_pp if self.labels else 0.0)
-
-    def _of_others(self, verdict: Verdict, key: Key) -> Verdict:
-        """What other images lose than those that the network was trained on, if these are."""
-        return verdict.shifted(hidden_pp(self._pixels(key[0]))) if self.seen else verdict
 
     def _less_certain(self, verdict: Verdict, size: Size) -> Verdict:
         return verdict.less_certain(misled_pp(self._pixels(size))) if self.seen else verdict

@@ -18,10 +18,10 @@ size or at the small one. Refitting GoogLeNet, uncut, at 160 pixels to what it s
 expected error on unseen images from 4.2 to 2.9 %; SqueezeNet's it raises from 4.4 to 6.2 %. So it
 is tried where the first candidate is made, and done where it helps.
 
-*Images that a network was trained on* (``known.knows``) hide a point of what is lost at half of the
-side, and overstate what is lost at larger sizes by a third (docs/results.md). That is taken off,
-and an estimate is the less certain the smaller the input. Where a ratio is to be reached, sizes
-compare by divergence alone.
+*Images that a network was trained on* (``known.knows``) hide a point of the loss at half the side,
+and overstate it by a third of a point at 160 to 192 of 224 pixels (docs/results.md). Estimates are
+corrected for that, and are less certain the smaller the input. Where a ratio is to be reached,
+sizes are compared by divergence, which is not corrected.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -48,9 +48,8 @@ def _part(workshop: Workshop) -> float:
 
     What the original knows by heart of images it was trained on, a network that is cut and fitted
     without them has lost; of other images there was nothing to lose. So of known images half as
-    much counts, and none where they are many; what fitted ones hide at small inputs is taken off
-    without it (``known``). Nor does any count where other images judge than those that are fitted
-    on.
+    much counts, and none where they are many: what fitted images hide is corrected without it
+    (``known``). Nor does any count where other images judge than those that are fitted on.
     """
     if not workshop.flattering:
         return 0.0
@@ -71,6 +70,7 @@ class Explorer:
             budget,
             part=_part(workshop),
             seen=workshop.seen,
+            flattering=workshop.flattering,
             n_fitted=workshop.n_fitted,
             own_size=workshop.original_size,
             labels=workshop.labels is not None and not workshop.seen,

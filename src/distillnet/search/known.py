@@ -1,11 +1,12 @@
 """Images that the network was trained on: how they are told, and by how much they mislead.
 
 The original knows them by heart and makes next to no errors there, so all that a smaller network
-forgets of them counts as lost, which the original never had of other images. And a network whose
-input has less than half of the pixels is fitted to them all too well: beside other images of the
-training, too, it seems to lose a point less than it does. Both were measured, at sizes down to half
-the side, and are taken off; networks differ in it, so an estimate is the less certain the smaller
-the input (docs/results.md).
+forgets of them counts as lost, which the original never had of other images. And a network is
+fitted to them too closely, the more so the smaller its input: so it seems to lose less than it
+does. At 160 to 192 of 224 pixels the first error is the larger one, by 0.3 points; below about 150
+the second, by a point at 112. What images say that were fitted is corrected by this sum, as it was
+measured; networks differ in it, so an estimate is the less certain the smaller the input
+(docs/results.md).
 
 ``knows`` tells such images by the temperature at which the original's probabilities are right:
 training brings it to 1 on its own images, while on others a network is too sure of itself. That is
@@ -26,8 +27,8 @@ _LEAST_TRAINED, _TRAINED = 0.8, 1.05
 _STEP = 0.025
 _CERTAIN, _EASIEST = 0.99, 0.1  # the probability that training for certainty gives such a share
 _LEAST_KNOWN = 100  # images that a temperature is told from
-# How much more other images lose, by the share of pixels saved. A half is 160 of 224 pixels, three
-# quarters are 112.
+# How much more other images lose, by the share of pixels saved: 0.5 is a side of about 160 in place
+# of 224, 0.75 is one of 112.
 _SAVED, _HIDDEN_PP = (0.0, 0.25, 0.5, 0.67, 0.75, 1.0), (0.0, -0.3, -0.3, 0.9, 1.0, 1.5)
 _MISLED_PP = 0.5  # by what that may be off, by the same share
 
@@ -62,7 +63,10 @@ def knows(scores_nk: Tensor, labels_n: Tensor) -> bool:
 
 
 def hidden_pp(pixels: float) -> float:
-    """How much more is lost of other images than of known ones, at a share of a network's pixels.
+    """How much more is lost of other images than of known ones that were fitted.
+
+    Args:
+        pixels: of the input, as a share of those that the original has.
 
     >>> hidden_pp(1.0), hidden_pp(0.5), hidden_pp(0.25)
     (0.0, -0.3, 1.0)
