@@ -7,11 +7,11 @@
     python benchmarks/candidates.py ... --thin-rounds 4 --rounds 2    other rounds of the same fit
 
 A mission of the yardstick's developing half (``verdict_cases.CASES``), and candidates as sides of
-the input and how many times less there is to do. Printed are the points that images let expect to
-be lost; those that are found, by squared probabilities / by errors, and how far answers are from
-the original's, in nats, on images of the search's kind that it did not see (of missions of
-imagenette: the network was trained on them, too), and on report images; and the seconds that it
-took, the first one's with what is asked once.
+the input and how many times less there is to do. Printed are the loss that the search's images
+suggest (before what known images hide is corrected); the loss found, by squared probabilities / by
+errors, and the divergence from the original, in nats, both on images of the same kind that the
+search did not use (of imagenette, the network was trained on these, too) and on report images; and
+the seconds it took. The first candidate's include what is asked only once.
 """
 
 import argparse
