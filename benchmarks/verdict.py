@@ -99,7 +99,7 @@ def of_both(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
         return None
     crossed = judged(mission, row["cross"])
     fitted = judged(mission, row["now"]).shifted(hidden(mission, row))
-    return known(mission, row, fitted.towards(crossed, 0.5))
+    return known(mission, row, fitted.towards(crossed, 0.5), corrected=True)
 
 
 def of_these(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
@@ -109,10 +109,13 @@ def of_these(mission: dict[str, Any], row: dict[str, Any]) -> Estimate | None:
     return known(mission, row, judged(mission, row["cross"], shares=False))
 
 
-def known(mission: dict[str, Any], row: dict[str, Any], verdict: Verdict) -> Estimate:
+def known(
+    mission: dict[str, Any], row: dict[str, Any], verdict: Verdict, *, corrected: bool = False
+) -> Estimate:
     """What to expect, less certain at small sizes where the network was trained on the images."""
     if mission["seen"]:
-        verdict = verdict.less_certain(misled_pp((row["side"] / 224) ** 2))
+        misled = misled_pp((row["side"] / 224) ** 2, corrected=corrected)
+        verdict = verdict.less_certain(misled)
     return estimate(verdict)
 
 

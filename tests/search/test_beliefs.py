@@ -100,18 +100,17 @@ def test_fitted_images_of_the_training_hide_what_small_inputs_lose(
     hidden = more if flattering else 0.0
     assert known.estimate_pp - new.estimate_pp == pytest.approx(hidden, abs=0.2)
     less_certain = known.estimate_uncertain_pp - new.estimate_uncertain_pp
-    assert less_certain == 0 if side == 224 else less_certain > 0.1
+    assert less_certain == 0 if side == 224 else less_certain > (0.1 if flattering else 0.2)
 
 
 def test_what_is_hidden_is_not_added_to_what_other_images_say() -> None:
-    """Cross-validation, all of which counts, has the last word at any size."""
+    """Fitted images say 0 and hide 1, others say 1.5: the middle of both is believed."""
     beliefs = _beliefs(part=1.0, seen=True)
     for level in range(30):
         key = (112, 112), level
         beliefs.add(key, _verdict(0.0, 0.1), 6.0)
         beliefs.validate(key, _verdict(1.5, 0.1))
-    middle = beliefs.of(((112, 112), 0)).estimate_pp
-    assert 1.0 < middle < 1.7, "the middle of what both say, of which one hides a point"
+    assert 1.0 < beliefs.of(((112, 112), 0)).estimate_pp < 1.5
 
 
 def test_chances_fall_with_what_is_cut_and_with_the_worst_class() -> None:

@@ -167,7 +167,9 @@ class Beliefs:
         return usual(less, verdict.original_wrong_pp if self.labels else 0.0)
 
     def _less_certain(self, verdict: Verdict, size: Size) -> Verdict:
-        return verdict.less_certain(misled_pp(self._pixels(size))) if self.seen else verdict
+        if not self.seen:
+            return verdict
+        return verdict.less_certain(misled_pp(self._pixels(size), corrected=self.flattering))
 
     def _pixels(self, size: Size) -> float:
         """A share of those that the original has."""

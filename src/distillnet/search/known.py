@@ -30,7 +30,8 @@ _LEAST_KNOWN = 100  # images that a temperature is told from
 # How much more other images lose, by the share of pixels saved: 0.5 is a side of about 160 in place
 # of 224, 0.75 is one of 112.
 _SAVED, _HIDDEN_PP = (0.0, 0.25, 0.5, 0.67, 0.75, 1.0), (0.0, -0.3, -0.3, 0.9, 1.0, 1.5)
-_MISLED_PP = 0.5  # by what that may be off, by the same share
+# By what known images mislead, by the same share: as they are, and once that is corrected.
+_MISLED_PP, _CORRECTED_PP = 0.8, 0.5
 
 
 def knows(scores_nk: Tensor, labels_n: Tensor) -> bool:
@@ -74,10 +75,14 @@ def hidden_pp(pixels: float) -> float:
     return float(np.interp(1 - pixels, _SAVED, _HIDDEN_PP))
 
 
-def misled_pp(pixels: float) -> float:
-    """By what that may be off, as a standard error.
+def misled_pp(pixels: float, *, corrected: bool = False) -> float:
+    """By what losses on images that a network knows may be off, as a standard error.
 
-    >>> misled_pp(1.0), misled_pp(0.5)
-    (0.0, 0.25)
+    Args:
+        pixels: as of ``hidden_pp``.
+        corrected: whether that was taken into account.
+
+    >>> misled_pp(1.0), misled_pp(0.5), misled_pp(0.5, corrected=True)
+    (0.0, 0.4, 0.25)
     """
-    return _MISLED_PP * (1 - pixels)
+    return (_CORRECTED_PP if corrected else _MISLED_PP) * (1 - pixels)
