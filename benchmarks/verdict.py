@@ -51,6 +51,7 @@ class Choice:
     found_uncertain_pp: float
 
 
+OWN_SIDE = 224  # pixels, of all networks but CIFAR-10's, which is not measured here
 Rule = Callable[[dict[str, Any], dict[str, Any]], Estimate | None]  # None: it does not tell
 
 
@@ -82,7 +83,7 @@ def believed(
         seen=mission["seen"],
         flattering=True,
         n_fitted=n_images,
-        own_size=(224, 224),
+        own_size=(OWN_SIDE, OWN_SIDE),
         labels=True,
     )
     keys = [((row["side"], row["side"]), i) for i, row in enumerate(rows)]
@@ -114,14 +115,14 @@ def known(
 ) -> Estimate:
     """What to expect, less certain at small sizes where the network was trained on the images."""
     if mission["seen"]:
-        misled = misled_pp((row["side"] / 224) ** 2, corrected=corrected)
+        misled = misled_pp((row["side"] / OWN_SIDE) ** 2, corrected=corrected)
         verdict = verdict.less_certain(misled)
     return estimate(verdict)
 
 
 def hidden(mission: dict[str, Any], row: dict[str, Any]) -> float:
     """Points that images hide which were fitted, where the network was trained on them."""
-    return hidden_pp((row["side"] / 224) ** 2) if mission["seen"] else 0.0
+    return hidden_pp((row["side"] / OWN_SIDE) ** 2) if mission["seen"] else 0.0
 
 
 RULES: dict[str, Rule] = {
@@ -239,25 +240,27 @@ def print_priors(cache: Path, wanted: Sequence[Case]) -> None:
             continue
         mission = torch.load(path, weights_only=True)
         rows = mission["rows"]
-        at = np.log([[row["ratio"], row["side"]] for row in rows])
-        fitted = [judged(mission, row["now"]).shifted(hidden(mission, row)) for row in rows]
-        found = [of_report(mission, row) for row in rows]
+        ratios = np.array([row["ratio"] for row in rows])
+        sides = np.array([row["side"] for row in rows]) / OWN_SIDE
+        at = np.log(np.stack([ratios * sides**2, sides], 1))
+        fitted = [judged(mission, row["now"]) for row in rows]
+        found = [of_report(mission, row).shifted(-hidden(mission, row)) for row in rows]
         for verdicts in (fitted, found):
             told = np.minimum([verdict.estimate_pp for verdict in verdicts], 5.0)
             error = median(verdict.estimate_uncertain_pp for verdict in verdicts)
             curves.append((at, told, np.full(len(told), error * (1 - ALIKE) ** 0.5)))
     grid = [(LOSS, "the search's")]
-    for bend, side, each, work in product((0.5, 1, 2), (1, 2, 3), (0.15, 0.3, 0.5), (0.6, 1.0)):
-        prior = replace(LOSS, bend=bend, side=side, each=each, widths=(work, LOSS.widths[1]))
+    for bend, side, each, small in product((1, 2, 4), (0.25, 0.5, 1), (0.15, 0.3), (0, 1, 2)):
+        prior = replace(LOSS, bend=bend, side=side, each=each, small=small)
         grid.append((prior, ""))
     likely = [
         (sum(Curve(prior, *one).likelihood() for one in curves), prior, of) for prior, of in grid
     ]
-    print("| log likelihood | bend | side | each | widths | |")
+    print("| log likelihood | bend | side | each | small | |")
     print("|---" * 6 + "|")
     for total, prior, of in sorted(likely, key=lambda entry: -entry[0])[:10]:
         print(
-            f"| {total:.1f} | {prior.bend} | {prior.side} | {prior.each} | {prior.widths} | {of} |"
+            f"| {total:.1f} | {prior.bend} | {prior.side} | {prior.each} | {prior.small} | {of} |"
         )
 
 

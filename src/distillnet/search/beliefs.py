@@ -1,9 +1,14 @@
 """What is believed of candidates, of those that were made and of those that were not.
 
 Every candidate was judged by images that it was fitted on, which flatter; some were
-cross-validated, too. Two curves over work and input size (``curve``) bring all of it together: by
-how much fitted images flatter, as those tell that were judged both ways, and, with that taken off,
-what candidates lose. So each tells of all others, and of what others would lose.
+cross-validated, too. Two curves (``curve``) bring all of it together: by how much fitted images
+flatter, as those tell that were judged both ways, and, with that taken off, what candidates lose.
+So each tells of all others, and of what others would lose.
+
+Curves run over the input size and over how far a network is cut at its size, how many times less
+there is to do than for the original at that size: from 224 pixels to 112 a quarter is left, and 7
+times less work leaves channels to be cut by 1.75, of which little is lost. By this, candidates of
+all sizes lie near one line, which those of two tell; by work alone each size has one of its own.
 
 A candidate that was judged both ways is believed to lose the middle of what both let expect: they
 tell as much of what is found as each other, and together more (``docs/results.md``). Where fitted
@@ -34,8 +39,9 @@ Key = tuple[Size, int]  # an input size and a level; see ``explorer``
 
 # In points; of all that were tried, what the yardstick's developing half makes likeliest
 # (``benchmarks/verdict.py priors``).
-LOSS = Prior((0.0, 10.0), (2.0, 1.0), bend=0.5, side=2.0, each=0.15)
-_WORST = Prior((0.0, 20.0), (2.0, 1.0), bend=0.5, side=4.0, each=0.6)  # what a class loses at most
+LOSS = Prior((0.0, 10.0), (2.0, 1.0), small=1.0, bend=1.5, side=0.75, each=0.15)
+# What a class loses at most.
+_WORST = Prior((0.0, 20.0), (2.0, 1.0), small=1.0, bend=3.0, side=1.5, each=0.6)
 _NOISE_OF_WORST = 2.0  # times that of the mean
 ALIKE = 0.65  # the correlation of the errors of two candidates: the same images judge both
 _FAR_PP = 2.5  # for each point of the budget and one more: beyond is far beyond
@@ -60,7 +66,7 @@ class Beliefs:
 
     Attributes:
         validated: verdicts by cross-validation; ``fitted`` by images that were fitted on.
-        at: where candidates lie in the curves.
+        at: where candidates lie in the curves; ``less``: logs of how many times less they do.
     """
 
     def __init__(
@@ -81,7 +87,8 @@ class Beliefs:
         self.usual_pp = max(_LEAST_PP, usual_pp)
         self.validated: dict[Key, Verdict] = {}
         self.fitted: dict[Key, Verdict] = {}
-        self.at: dict[Key, tuple[float, float]] = {}  # in the curves
+        self.at: dict[Key, tuple[float, float]] = {}
+        self.less: dict[Key, float] = {}
         self._known: _Known | None = None
 
     def spend(self, budget: Budget) -> None:
@@ -91,9 +98,8 @@ class Beliefs:
     def add(self, key: Key, fitted: Verdict, ratio: float) -> None:
         """Take note of a candidate that leaves ``ratio`` times less to do."""
         if key not in self.fitted:
-            if self.seen and self.flattering:
-                fitted = fitted.shifted(hidden_pp(self._pixels(key[0])))
-            self.fitted[key], self.at[key] = fitted, _place(key[0], ratio)
+            self.fitted[key] = fitted.shifted(self.hidden_pp(key[0]))
+            self.at[key], self.less[key] = self.place(key[0], ratio), math.log(ratio)
             self._known = None
 
     def validate(self, key: Key, crossed: Verdict | None) -> None:
@@ -105,7 +111,7 @@ class Beliefs:
     def of(self, key: Key) -> Verdict:
         """What all candidates together let expect of one of them."""
         verdict = self._less_certain(self._now.verdicts[key], key[0])
-        less = np.array([self.at[key][0]])
+        less = np.array([self.less[key]])
         said = np.array([verdict.estimate_pp]), np.array([verdict.estimate_uncertain_pp])
         loss, uncertain = self._usual_loss(less, verdict).drawn(*said)
         verdict = verdict.shifted(float(loss[0]) - verdict.estimate_pp)
@@ -118,20 +124,15 @@ class Beliefs:
     def chances(self, size: Size, ratios: Sequence[float]) -> Values:
         """How likely candidates of a size with so many times less to do would seem allowed (R,).
 
-        By their average loss and by that of the worst class. A size that nobody has tried is taken
-        to be as good as the nearest that somebody has, where less is expected of it.
+        By their average loss and by that of the worst class.
         """
         now = self._now
-        at = np.array([_place(size, ratio) for ratio in ratios])
-        sides = [side for _, side in self.at.values()] or [at[0, 1]]
-        nearest = at.copy()
-        nearest[:, 1] = min(sides, key=lambda side: abs(side - at[0, 1]))
-        (mean, uncertain), (worst, worst_uncertain) = (
-            _least(curve, at, nearest) for curve in (now.losses, now.worst)
-        )
+        at = np.array([self.place(size, ratio) for ratio in ratios])
+        (mean, uncertain), (worst, worst_uncertain) = now.losses.of(at), now.worst.of(at)
+        mean, worst = mean + self.hidden_pp(size), worst + self.hidden_pp(size)
         one = self._less_certain(now.usual, size)  # as uncertain as most
         error = np.full(len(ratios), one.estimate_uncertain_pp)
-        before = self._usual_loss(at[:, 0], one)
+        before = self._usual_loss(np.log(ratios), one)
         expected, expected_error = before.drawn(mean, error)
         most = limits(self.budget, expected_error, one.original_wrong_pp)
         most_of_worst = self.budget.class_limit_pp - (expected - mean)
@@ -163,13 +164,23 @@ class Beliefs:
         return self._known
 
     def _usual_loss(self, less: Values, verdict: Verdict) -> Usual:
-        """What networks usually lose, cut as far as places say whose log ratios are ``less``."""
+        """What networks usually lose that do so much ``less``."""
         return usual(less, verdict.original_wrong_pp if self.labels else 0.0)
 
     def _less_certain(self, verdict: Verdict, size: Size) -> Verdict:
         if not self.seen:
             return verdict
         return verdict.less_certain(misled_pp(self._pixels(size), corrected=self.flattering))
+
+    def place(self, size: Size, ratio: float) -> tuple[float, float]:
+        """Where a candidate lies in the curves that leaves ``ratio`` times less to do."""
+        pixels = self._pixels(size)
+        return math.log(ratio * pixels), math.log(pixels) / 2
+
+    def hidden_pp(self, size: Size) -> float:
+        """How much more than fitted images show is lost at a size."""
+        hides = self.seen and self.flattering
+        return hidden_pp(self._pixels(size)) if hides else 0.0
 
     def _pixels(self, size: Size) -> float:
         """A share of those that the original has."""
@@ -208,10 +219,12 @@ class _Known:
         off = np.sqrt(np.where(both, way * by_others, by_fitted))
         error = math.sqrt(1 - ALIKE) * self.usual.estimate_uncertain_pp
         # The original itself loses nothing.
-        at = np.vstack([at, _place(beliefs.own_size, 1.0)])
+        at = np.vstack([at, beliefs.place(beliefs.own_size, 1.0)])
         own, of_worst = (np.append(np.hypot(n * error, off), 0.0) for n in (1, _NOISE_OF_WORST))
-        self.losses = beliefs.curve(LOSS, at, [verdict.estimate_pp for verdict in told], own)
-        worst = [max(verdict.class_estimates_pp) for verdict in told]
+        # Curves are of what images show: what they hide is known of sizes that nobody has tried.
+        shown = [v.shifted(-beliefs.hidden_pp(k[0])) for k, v in zip(keys, told, strict=True)]
+        self.losses = beliefs.curve(LOSS, at, [verdict.estimate_pp for verdict in shown], own)
+        worst = [max(verdict.class_estimates_pp) for verdict in shown]
         self.worst = beliefs.curve(_WORST, at, worst, of_worst)
         shifts = self.losses.measured() - self.losses.told
         self.verdicts = {
@@ -225,16 +238,6 @@ def _middle_of(verdicts: Sequence[Verdict]) -> Verdict:
         return Verdict(0.0, 0.0, (0.0,), 0.0, estimate_uncertain_pp=1.0)
     error = median(verdict.estimate_uncertain_pp for verdict in verdicts)
     return replace(verdicts[0], estimate_uncertain_pp=error)
-
-
-def _place(size: Size, ratio: float) -> tuple[float, float]:
-    return math.log(ratio), math.log(math.prod(size)) / 2
-
-
-def _least(curve: Curve, at: Values, nearest: Values) -> tuple[Values, Values]:
-    """A curve's mean, or that at the nearest places where it is less, and its standard error."""
-    mean, uncertain = curve.of(at)
-    return np.minimum(mean, curve.of(nearest)[0]), uncertain
 
 
 def _below(most: Values, mean: Values, uncertain: Values) -> Values:

@@ -1,14 +1,15 @@
-"""A curve over work and input sizes, as measurements tell it: a Gaussian process.
+"""A curve over cuts and input sizes, as measurements tell it: a Gaussian process.
 
 Two networks that are cut about as far lose about as much, but each gets a few images wrong that the
 other gets right, by chance. So what a candidate loses, t, is taken for a draw from
 
-    t ~ N(line in u,  k(u, u') (A^2 + S^2 exp(-(v - v')^2 / 2 b^2)) + E^2 [the same candidate])
+    t ~ N(plane in u, v,  k(u, u') (A^2 + S^2 exp(-(v - v')^2 / 2 b^2)) + E^2 [the same candidate])
     k(u, u') = exp(-(u - u')^2 / 2 a^2)
 
-u: the log of how many times less there is to do; v: that of the side of the input. Each t was
-measured with an error of its own. The posterior (Rasmussen and Williams, 2006, chapter 2) tells
-what others would lose, and draws a measurement that lies off the curve to it.
+u: the log of how many times less there is to do than for the original at this input size; v: that
+of the input's side as a share of the original's. Each t was measured with an error of its own. The
+posterior (Rasmussen and Williams, 2006, chapter 2) tells what others would lose, and draws a
+measurement that lies off the curve to it.
 
 Errors that all measurements share, for the same images tell of all, move the whole curve, and no
 measurement tells by how much. So the curve is that of losses with these errors in them.
@@ -31,8 +32,9 @@ class Prior:
     """What is known of a curve before anything is measured, in points.
 
     Attributes:
-        level: of the line, and its standard error; ``slope`` for e times less to do.
-        bend: A, how far the curve strays from the line; ``side``: S, what sizes differ by.
+        level: at ``_MIDDLE`` and the own size, and its standard error; ``slope`` for e times less
+            to do; ``small`` for a side e times smaller.
+        bend: A, how far the curve strays from the plane; ``side``: S, what sizes differ by.
         each: E, what candidates differ by that are cut alike.
         widths: a and b, how far apart places tell little of each other.
     """
@@ -42,11 +44,12 @@ class Prior:
     bend: float
     side: float
     each: float
+    small: float = 0.0
     widths: tuple[float, float] = (1.0, 0.25)
 
     def mean(self, at: Values) -> Values:
         """Of places (N, 2), each u and v."""
-        return self.level[0] + self.slope[0] * (at[:, 0] - _MIDDLE)
+        return self.level[0] + self.slope[0] * (at[:, 0] - _MIDDLE) - self.small * at[:, 1]
 
     def covariance(self, at: Values, other: Values) -> Values:
         """Of two places each (N, M), but for what is a candidate's own."""
@@ -61,13 +64,13 @@ class Curve:
     """What measurements tell of a curve.
 
     Args:
-        at: places (N, 2): the log of how many times less there is to do, and of the input's side.
+        at: places (N, 2), each u and v.
         told: (N,) what was measured there, ``error`` its standard error without what all share.
 
     >>> prior = Prior((0.0, 10.0), (1.0, 1.0), bend=1.0, side=1.0, each=0.3)
-    >>> places = np.log([[4.0, 224.0], [6.0, 224.0]])
+    >>> places = np.log([[4.0, 1.0], [6.0, 1.0]])
     >>> curve = Curve(prior, places, np.array([0.0, 1.0]), np.array([0.4, 0.4]))
-    >>> mean, uncertain = curve.of(np.log([[5.0, 224.0], [12.0, 224.0]]))
+    >>> mean, uncertain = curve.of(np.log([[5.0, 1.0], [12.0, 1.0]]))
     >>> mean.round(1).tolist(), uncertain.round(1).tolist()
     ([0.5, 1.9], [0.4, 1.2])
     """
