@@ -51,7 +51,6 @@ class Choice:
     found_uncertain_pp: float
 
 
-OWN_SIDE = 224  # pixels, of all networks but CIFAR-10's, which is not measured here
 Rule = Callable[[dict[str, Any], dict[str, Any]], Estimate | None]  # None: it does not tell
 
 
@@ -83,7 +82,7 @@ def believed(
         seen=mission["seen"],
         flattering=True,
         n_fitted=n_images,
-        own_size=(OWN_SIDE, OWN_SIDE),
+        own_size=(own_side(mission),) * 2,
         labels=True,
     )
     keys = [((row["side"], row["side"]), i) for i, row in enumerate(rows)]
@@ -115,14 +114,19 @@ def known(
 ) -> Estimate:
     """What to expect, less certain at small sizes where the network was trained on the images."""
     if mission["seen"]:
-        misled = misled_pp((row["side"] / OWN_SIDE) ** 2, corrected=corrected)
+        misled = misled_pp((row["side"] / own_side(mission)) ** 2, corrected=corrected)
         verdict = verdict.less_certain(misled)
     return estimate(verdict)
 
 
 def hidden(mission: dict[str, Any], row: dict[str, Any]) -> float:
     """Points that images hide which were fitted, where the network was trained on them."""
-    return hidden_pp((row["side"] / OWN_SIDE) ** 2) if mission["seen"] else 0.0
+    return hidden_pp((row["side"] / own_side(mission)) ** 2) if mission["seen"] else 0.0
+
+
+def own_side(mission: dict[str, Any]) -> int:
+    """Pixels that the original's input is high; caches of before f422783 do not tell."""
+    return int(mission.get("own_side", 224))
 
 
 RULES: dict[str, Rule] = {
@@ -232,7 +236,8 @@ def print_rows(cache: Path, wanted: Sequence[Case]) -> None:
 def print_priors(cache: Path, wanted: Sequence[Case]) -> None:
     """Print how likely losses of candidates are by some priors, those that say most first.
 
-    Of what images that were fitted on let expect, and of what report images find.
+    Of what images that were fitted on let expect, and of what report images find, less what known
+    images hide.
     """
     curves: list[tuple[Values, Values, Values]] = []
     for path in (cache / f"{case.name}.pt" for case in wanted):
@@ -241,7 +246,7 @@ def print_priors(cache: Path, wanted: Sequence[Case]) -> None:
         mission = torch.load(path, weights_only=True)
         rows = mission["rows"]
         ratios = np.array([row["ratio"] for row in rows])
-        sides = np.array([row["side"] for row in rows]) / OWN_SIDE
+        sides = np.array([row["side"] for row in rows]) / own_side(mission)
         at = np.log(np.stack([ratios * sides**2, sides], 1))
         fitted = [judged(mission, row["now"]) for row in rows]
         found = [of_report(mission, row).shifted(-hidden(mission, row)) for row in rows]

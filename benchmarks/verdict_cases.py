@@ -271,6 +271,7 @@ def measure(case: Case, data: Path, path: Path) -> None:
         "labels": workshop.judge.labels_n,
         "images": workshop.judge.image_n,
         "seen": workshop.seen,
+        "own_side": ready.pictures.own_size[0],
         "reference": workshop.judge.reference,
         "report_labels": labels_n,
         "report_reference": reference,

@@ -97,7 +97,7 @@ def _hopeful(ratio: float) -> float:
         (lambda r: r / 10, lambda r: 2 * r / 5, (2.8, 4.0), (1.75, 2.5)),
         # They are asked of what may be within the budget, too.
         (_hopeful, lambda r: 0.2 if r < 4 else 4.0, (2.4, 4.0), (2.4, 4.0)),
-        # One unlucky verdict does not end a search.
+        # One unlucky verdict does not end a search (one three standard errors off does).
         (_unlucky, _unlucky, (5.9, 10.0), (5.9, 10.0)),
     ],
 )

@@ -5,10 +5,13 @@ cross-validated, too. Two curves (``curve``) bring all of it together: by how mu
 flatter, as those tell that were judged both ways, and, with that taken off, what candidates lose.
 So each tells of all others, and of what others would lose.
 
-Curves run over the input size and over how far a network is cut at its size, how many times less
-there is to do than for the original at that size: from 224 pixels to 112 a quarter is left, and 7
-times less work leaves channels to be cut by 1.75, of which little is lost. By this, candidates of
-all sizes lie near one line, which those of two tell; by work alone each size has one of its own.
+Curves run over the input size and over how far a network is cut at that size: about how many times
+less there is to do than for the original at the same size. Going from 224 pixels to 112 leaves a
+quarter of the work, so of 7 times less work only a factor of 1.75 comes from cutting channels,
+which costs little. Seen this way, candidates of all sizes lie near one line, and two sizes are
+enough to find it; by work alone, each size has a line of its own. What known images hide
+(``known``) depends on the size alone, so it is taken off before the curve is drawn and added again
+afterwards.
 
 A candidate that was judged both ways is believed to lose the middle of what both let expect: they
 tell as much of what is found as each other, and together more (``docs/results.md``). Where fitted
@@ -65,8 +68,10 @@ class Beliefs:
         labels: whether last layers may win something by labels.
 
     Attributes:
-        validated: verdicts by cross-validation; ``fitted`` by images that were fitted on.
-        at: where candidates lie in the curves; ``less``: logs of how many times less they do.
+        validated: verdicts by cross-validation; ``fitted`` by images that were fitted on, with what
+            these hide.
+        at: where candidates lie in the curves; ``less``: the log of how many times less each leaves
+            to do.
     """
 
     def __init__(
@@ -164,7 +169,7 @@ class Beliefs:
         return self._known
 
     def _usual_loss(self, less: Values, verdict: Verdict) -> Usual:
-        """What networks usually lose that do so much ``less``."""
+        """What networks usually lose that leave so many times less to do, in logs."""
         return usual(less, verdict.original_wrong_pp if self.labels else 0.0)
 
     def _less_certain(self, verdict: Verdict, size: Size) -> Verdict:
@@ -221,7 +226,7 @@ class _Known:
         # The original itself loses nothing.
         at = np.vstack([at, beliefs.place(beliefs.own_size, 1.0)])
         own, of_worst = (np.append(np.hypot(n * error, off), 0.0) for n in (1, _NOISE_OF_WORST))
-        # Curves are of what images show: what they hide is known of sizes that nobody has tried.
+        # Curves are of what images show; what they hide is known at any size, tried or not.
         shown = [v.shifted(-beliefs.hidden_pp(k[0])) for k, v in zip(keys, told, strict=True)]
         self.losses = beliefs.curve(LOSS, at, [verdict.estimate_pp for verdict in shown], own)
         worst = [max(verdict.class_estimates_pp) for verdict in shown]

@@ -4,9 +4,10 @@ A candidate is an input size and a number of MACs. Its channels and ranks follow
 elimination and the spectra of layers at one price (``allocation``); its weights from a closed-form
 refit towards the original network (``compensation``).
 
-The sizes share the orders, which are measured once. What candidates lose is a curve over how far
-they are cut and their input size, which all of them tell together (``beliefs``), and the next one
-is made where most is to be hoped for by it (``explorer``). A search makes five to fifteen.
+The sizes share the orders, which are measured once. What candidates lose is a curve over their
+input size and how far they are cut at it, which all of them tell together (``beliefs``), and the
+next one is made where most is to be hoped for by it (``explorer``). A search makes five to fifteen
+candidates.
 
 *Judged twice.* All candidates are judged on the images that they were fitted on, which costs little
 and flatters them. Some are judged by cross-validation, too, by networks that were fitted without

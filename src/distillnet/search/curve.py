@@ -1,4 +1,4 @@
-"""A curve over cuts and input sizes, as measurements tell it: a Gaussian process.
+"""A curve over how far networks are cut and their input sizes: a Gaussian process.
 
 Two networks that are cut about as far lose about as much, but each gets a few images wrong that the
 other gets right, by chance. So what a candidate loses, t, is taken for a draw from
@@ -6,9 +6,9 @@ other gets right, by chance. So what a candidate loses, t, is taken for a draw f
     t ~ N(plane in u, v,  k(u, u') (A^2 + S^2 exp(-(v - v')^2 / 2 b^2)) + E^2 [the same candidate])
     k(u, u') = exp(-(u - u')^2 / 2 a^2)
 
-u: the log of how many times less there is to do than for the original at this input size; v: that
-of the input's side as a share of the original's. Each t was measured with an error of its own. The
-posterior (Rasmussen and Williams, 2006, chapter 2) tells what others would lose, and draws a
+u: the log of about how many times less there is to do than for the original at this input size; v:
+that of the input's side as a share of the original's. Each t was measured with an error of its own.
+The posterior (Rasmussen and Williams, 2006, chapter 2) tells what others would lose, and draws a
 measurement that lies off the curve to it.
 
 Errors that all measurements share, for the same images tell of all, move the whole curve, and no
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Curve", "Prior", "Values"]
 
-_MIDDLE = np.log(5.0)  # of u: where a line's level is told
+_MIDDLE = np.log(5.0)  # of u: where the plane's level is told
 
 Values = NDArray[np.float64]
 
@@ -32,8 +32,8 @@ class Prior:
     """What is known of a curve before anything is measured, in points.
 
     Attributes:
-        level: at ``_MIDDLE`` and the own size, and its standard error; ``slope`` for e times less
-            to do; ``small`` for a side e times smaller.
+        level: at ``_MIDDLE`` and the network's own size, and its standard error; ``slope`` for e
+            times less to do; ``small`` for a side e times smaller.
         bend: A, how far the curve strays from the plane; ``side``: S, what sizes differ by.
         each: E, what candidates differ by that are cut alike.
         widths: a and b, how far apart places tell little of each other.

@@ -1,10 +1,10 @@
 """Which candidates to make next, and which to return: the way of ``best``.
 
-What candidates lose is a curve over work and input size (``beliefs``), and each that is made tells
-more of it. The next one is where most is to be hoped for: how likely it would seem to be within the
-budget, times how many steps less it would leave to do than the best so far. One that may be within
-the budget is cross-validated as it is made where little is known of how much fitted images flatter;
-the best is in any case, before it is returned.
+What candidates lose is a curve over the input size and how far the network is cut at that size
+(``beliefs``), and each that is made tells more of it. The next one is where most is to be hoped
+for: how likely it would seem to be within the budget, times how many steps less it would leave to
+do than the best so far. One that may be within the budget is cross-validated as it is made where
+little is known of how much fitted images flatter; the best is in any case, before it is returned.
 """
 
 import math
