@@ -104,7 +104,7 @@ def test_what_was_trained_once_is_not_trained_again(folder: str, tmp_path: Path)
 
 def test_the_chosen_network_alone_is_the_same(model: Model, images: Images) -> None:
     """A row is of one network; the others of its front need not be judged."""
-    options = Options(Budget(10.0, max_class_loss_pp=100), optimise="macs")
+    options = Options(Budget(0.0), optimise="macs")  # for more, the smallest loses least here
     whole, alone = (
         distill(model, MISSION, images, options=options, whole_front=front)
         for front in (True, False)
