@@ -25,7 +25,7 @@ __all__ = ["Attempt", "needed", "next_times", "search_and_tune", "spending"]
 
 _MOST_TUNED = 4  # networks
 _STEP = 0.1  # of the budget, at least, that the next network loses less than one that lost too much
-_WORTH, _MOST_FURTHER = 1.03, 2.0  # times as much, at least and at most, for which a search goes on
+_WORTH, _MOST_FURTHER = 1.07, 2.0  # times as much, at least and at most, for which a search goes on
 # That the search may spend where tuning follows: what is left of it is within one, and as certain
 # as before although tuning varies, for standard errors of half a point or so.
 _TIMES = 1.2
