@@ -31,7 +31,7 @@ from torch import Tensor
 
 from distillnet.classes import Mission
 from distillnet.cli.process.memory import keep_freed_memory
-from distillnet.search.beliefs import ALIKE, LOSS, Beliefs
+from distillnet.search.beliefs import ALIKE, LOSS, Beliefs, place
 from distillnet.search.budget import Budget
 from distillnet.search.curve import Curve, Values
 from distillnet.search.decision import Estimate, estimate, is_within
@@ -114,14 +114,18 @@ def known(
 ) -> Estimate:
     """What to expect, less certain at small sizes where the network was trained on the images."""
     if mission["seen"]:
-        misled = misled_pp((row["side"] / own_side(mission)) ** 2, corrected=corrected)
-        verdict = verdict.less_certain(misled)
+        verdict = verdict.less_certain(misled_pp(pixels(mission, row), corrected=corrected))
     return estimate(verdict)
 
 
 def hidden(mission: dict[str, Any], row: dict[str, Any]) -> float:
     """Points that images hide which were fitted, where the network was trained on them."""
-    return hidden_pp((row["side"] / own_side(mission)) ** 2) if mission["seen"] else 0.0
+    return hidden_pp(pixels(mission, row)) if mission["seen"] else 0.0
+
+
+def pixels(mission: dict[str, Any], row: dict[str, Any]) -> float:
+    """Of a candidate's input, as a share of those that the original has."""
+    return float(row["side"] / own_side(mission)) ** 2
 
 
 def own_side(mission: dict[str, Any]) -> int:
@@ -245,9 +249,7 @@ def print_priors(cache: Path, wanted: Sequence[Case]) -> None:
             continue
         mission = torch.load(path, weights_only=True)
         rows = mission["rows"]
-        ratios = np.array([row["ratio"] for row in rows])
-        sides = np.array([row["side"] for row in rows]) / own_side(mission)
-        at = np.log(np.stack([ratios * sides**2, sides], 1))
+        at = np.array([place(pixels(mission, row), row["ratio"]) for row in rows])
         fitted = [judged(mission, row["now"]) for row in rows]
         found = [of_report(mission, row).shifted(-hidden(mission, row)) for row in rows]
         for verdicts in (fitted, found):

@@ -36,7 +36,7 @@ from distillnet.search.judge import Verdict
 from distillnet.search.known import hidden_pp, misled_pp
 from distillnet.search.usual import Usual, usual
 
-__all__ = ["ALIKE", "LOSS", "Beliefs", "Key"]
+__all__ = ["ALIKE", "LOSS", "Beliefs", "Key", "place"]
 
 Key = tuple[Size, int]  # an input size and a level; see ``explorer``
 
@@ -104,7 +104,8 @@ class Beliefs:
         """Take note of a candidate that leaves ``ratio`` times less to do."""
         if key not in self.fitted:
             self.fitted[key] = fitted.shifted(self.hidden_pp(key[0]))
-            self.at[key], self.less[key] = self.place(key[0], ratio), math.log(ratio)
+            self.at[key] = place(self._pixels(key[0]), ratio)
+            self.less[key] = math.log(ratio)
             self._known = None
 
     def validate(self, key: Key, crossed: Verdict | None) -> None:
@@ -132,7 +133,7 @@ class Beliefs:
         By their average loss and by that of the worst class.
         """
         now = self._now
-        at = np.array([self.place(size, ratio) for ratio in ratios])
+        at = np.array([place(self._pixels(size), ratio) for ratio in ratios])
         (mean, uncertain), (worst, worst_uncertain) = now.losses.of(at), now.worst.of(at)
         mean, worst = mean + self.hidden_pp(size), worst + self.hidden_pp(size)
         one = self._less_certain(now.usual, size)  # as uncertain as most
@@ -177,11 +178,6 @@ class Beliefs:
             return verdict
         return verdict.less_certain(misled_pp(self._pixels(size), corrected=self.flattering))
 
-    def place(self, size: Size, ratio: float) -> tuple[float, float]:
-        """Where a candidate lies in the curves that leaves ``ratio`` times less to do."""
-        pixels = self._pixels(size)
-        return math.log(ratio * pixels), math.log(pixels) / 2
-
     def hidden_pp(self, size: Size) -> float:
         """How much more than fitted images show is lost at a size."""
         hides = self.seen and self.flattering
@@ -224,7 +220,7 @@ class _Known:
         off = np.sqrt(np.where(both, way * by_others, by_fitted))
         error = math.sqrt(1 - ALIKE) * self.usual.estimate_uncertain_pp
         # The original itself loses nothing.
-        at = np.vstack([at, beliefs.place(beliefs.own_size, 1.0)])
+        at = np.vstack([at, place(1.0, 1.0)])
         own, of_worst = (np.append(np.hypot(n * error, off), 0.0) for n in (1, _NOISE_OF_WORST))
         # Curves are of what images show; what they hide is known at any size, tried or not.
         shown = [v.shifted(-beliefs.hidden_pp(k[0])) for k, v in zip(keys, told, strict=True)]
@@ -236,6 +232,19 @@ class _Known:
             key: verdict.shifted(shift)
             for key, verdict, shift in zip(keys, told, shifts[:-1].tolist(), strict=True)
         }
+
+
+def place(pixels: float, ratio: float) -> tuple[float, float]:
+    """Where a candidate lies in the curves, see ``Curve``.
+
+    Args:
+        pixels: of the input, as a share of those that the original has.
+        ratio: how many times less there is to do.
+
+    >>> [round(x, 2) for x in place(0.25, 7.0)]
+    [0.56, -0.69]
+    """
+    return math.log(ratio * pixels), math.log(pixels) / 2
 
 
 def _middle_of(verdicts: Sequence[Verdict]) -> Verdict:
