@@ -322,7 +322,7 @@ def main() -> None:
     seeds = [int(seed) for seed in args.seeds.split(",") if seed]
     wanted = [case for part in args.part for case in cases(part, seeds) if args.only in case.name]
     if args.what != "measure" and not any((args.cache / f"{c.name}.pt").exists() for c in wanted):
-        parser.error(f"{args.cache} holds none of these missions; expected what measure keeps there")
+        parser.error(f"{args.cache} holds none of these missions; expected what measure keeps")
     if args.what == "rows":
         print_rows(args.cache, wanted)
         return
